@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from postprior.stage1_vae.adamw import AdamW
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.nonfinite import explain, is_finite
@@ -101,16 +102,14 @@ def train(
         FloatingPointError: the loss or a gradient is not finite.
         ValueError: a phase needs complete rows and there are none.
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.precision)
-    device = accelerator.device if settings.device in ("auto", "cpu") else torch.device(settings.device)
+    device = device_of(settings)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     model.to(device)
     for index, phase in enumerate(model.phases()):
         if resume is not None and index < resume.phase:
             continue
         rows, held_out = rows_of(phase, data), None if validation is None else rows_of(phase, validation)
-        optimizer = torch.optim.AdamW(phase.parameters, lr=settings.learning_rate, fused=True)
+        optimizer = AdamW(phase.parameters, settings.learning_rate)
         best = Best()
         start = 0
         if resume is not None and index == resume.phase:
@@ -128,16 +127,16 @@ def train(
             with freeze_except(model, phase):
                 for step, batch_rows in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
-                    optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+                    optimizer.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
                     batch, before = data.batch(batch_rows.numpy()).to(device), generator.get_state()
                     compute = partial(phase.objective, batch, generator, kl_weight)
-                    with accelerator.autocast():
+                    with autocast:
                         loss = compute()
-                    optimizer.zero_grad(set_to_none=True)
-                    accelerator.backward(loss.per_sample.mean())
+                    optimizer.zero_grad()
+                    loss.per_sample.mean().backward()
                     if not is_finite(loss, phase.parameters):
                         generator.set_state(before)
-                        with accelerator.autocast():
+                        with autocast:
                             raise FloatingPointError(explain(model, phase, compute))
                     optimizer.step()
                     totals.add(loss)
@@ -148,6 +147,14 @@ def train(
                 best = best.after(metrics["validation_loss"])
             yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer, best)))
     model.eval()
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Return the device of the settings; `auto` is an accelerator if there is one."""
+    if settings.device != "auto":
+        return torch.device(settings.device)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
 
 
 def epochs_of(phase: Phase, settings: Settings) -> int:
@@ -230,27 +237,23 @@ class Totals:
         return means
 
 
-def capture(model: MultimodalVAE, optimizer: torch.optim.Optimizer, best: Best) -> dict[str, Tensor]:
+def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Tensor]:
     """Return CPU copies of all tensors of the model and the optimiser, by name, and the best loss with its age."""
-    moments = optimizer.state_dict()["state"]
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"optimizer/{index}/{name}": t for index, state in moments.items() for name, t in state.items()}
+    tensors |= {f"optimizer/{index}/{name}": t for index, state in optimizer.state.items() for name, t in state.items()}
     tensors["best"] = torch.tensor([best.loss, best.age], dtype=torch.float64)
     contiguous = torch.contiguous_format
     return {name: tensor.detach().cpu().clone(memory_format=contiguous) for name, tensor in tensors.items()}
 
 
-def restore(model: MultimodalVAE, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> Best:
+def restore(model: MultimodalVAE, optimizer: AdamW, tensors: dict[str, Tensor]) -> Best:
     """Load the tensors that `capture` returned into a model and its optimiser, and return the best loss."""
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
-    parameters = optimizer.param_groups[0]["params"]
-    moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
-            like = parameters[int(index)]  # the fused optimiser needs moments in the memory layout of their parameter
-            moment = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
-            moments.setdefault(int(index), {})[key] = moment
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+            like = optimizer.parameters[int(index)]  # averages need the memory layout of their parameter
+            restored = torch.empty_like(like).copy_(tensor) if key != "step" else tensor.to(like.device)
+            optimizer.state.setdefault(int(index), {})[key] = restored
     loss, age = tensors["best"].tolist()
     return Best(loss, int(age))

@@ -105,6 +105,10 @@ class Auto(Density):
         self.candidates = {name: DENSITIES[name](**given) for name, given in options.items()}
         self.draws = integer("draws", draws)
 
+    @property
+    def checks(self) -> int:
+        return sum(candidate.checks for candidate in self.candidates.values())
+
     def _fit(self, task: Task) -> None:
         generator = task.generator
         held_out = HeldOut(task.validation, self.draws, generator)

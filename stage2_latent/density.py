@@ -21,8 +21,6 @@ Progress = Callable[[dict[str, float]], None]
 
 FLOATS = 2**24
 """Maximum number of floats in a temporary tensor of `log_prob`; more rows are evaluated in chunks."""
-MIN_ROWS = 10
-"""Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
 MAX_ROUNDS = 200
 """Maximum number of times that truncation redraws samples."""
 
@@ -72,6 +70,8 @@ class Density(Stored):
     """Whether the density learns from rows with missing blocks."""
     needs_encoder: bool = False
     """Whether `fit` needs an encoder."""
+    fewest_rows: int = 10
+    """Minimum number of rows of a fit: from fewer, variances are too uncertain for any score."""
     stores_training_codes: bool = False
     """Whether the state holds codes of training rows, so that the density memorises them."""
     proposals: int = 64
@@ -85,6 +85,11 @@ class Density(Stored):
         self.history = []
 
     # Public methods
+
+    @property
+    def checks(self) -> int:
+        """The largest number of rows of `history` after a fit; one that stops early has fewer."""
+        return 1
 
     def fit(
         self,
@@ -327,11 +332,11 @@ class Density(Stored):
     # Checks
 
     def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
-        if (usable := int(self._usable(codes).sum())) < MIN_ROWS:
+        if (usable := int(self._usable(codes).sum())) < self.fewest_rows:
             blocks = "at least one observed block" if self.incomplete else "all blocks observed"
             raise ValueError(
-                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {MIN_ROWS}: encode more "
-                "rows"
+                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {self.fewest_rows}: "
+                "encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:
             raise ValueError(

@@ -51,6 +51,11 @@ def descend(
     return best_state
 
 
+def evaluations(steps: int, every: int) -> int:
+    """Return the number of evaluations in a descent of `steps` steps that does not stop early."""
+    return -(-steps // every) + 1
+
+
 def cosine_decay(
     optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
 ) -> Callable[[Tensor], None]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments, Statistics
 from postprior.stage2_latent.moments import identity_weight
@@ -131,6 +131,10 @@ class Flow(Density):
         self.weight_decay = number("weight_decay", weight_decay)
         self.average = number("average", average, high=1.0)
         self.patience = integer("patience", patience)
+
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps, self.EVALUATION_INTERVAL)
 
     def _fit(self, task: Task) -> None:
         generator = task.generator

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
 from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
@@ -99,6 +99,15 @@ class FlowMatching(Density):
         self.ode_steps = integer("ode_steps", ode_steps)
         self.tolerance = number("tolerance", tolerance)
 
+    @property
+    def _interval(self) -> int:
+        """Number of steps between two evaluations."""
+        return max(1, self.steps // self.EVALUATIONS)
+
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps, self._interval)
+
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
         table = train.table()
@@ -122,9 +131,10 @@ class FlowMatching(Density):
             if step < self.steps:  # no step follows the last evaluation
                 step_down(self._loss(train, generator))
 
-        every = max(1, self.steps // self.EVALUATIONS)
+        every = self._interval
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
-        self._choose_ode_steps(*(each[:CONVERGENCE_DRAWS] for each in held_out), generator)
+        z, classes = (each[:CONVERGENCE_DRAWS] for each in held_out)
+        self._choose_ode_steps(z, classes, generator)
 
     @torch.no_grad()
     def _choose_ode_steps(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> None:

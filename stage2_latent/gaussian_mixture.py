@@ -105,6 +105,12 @@ class GaussianMixture(Density):
         self.shrinkages = [number("shrinkage", value) for value in candidates_of("shrinkage", shrinkage)]
         self.averaged = integer("averaged", averaged)
 
+    @property
+    def checks(self) -> int:
+        interval = self.EVALUATION_INTERVAL
+        runs = len(self.sizes) * len(self.structures) + (self.averaged - 1) * (max(self.sizes) > 1)
+        return runs * (self.passes // interval - self.passes // 2 // interval)
+
     def _fit(self, task: Task) -> None:
         generator = task.generator
         train = task.train.shuffled(generator)

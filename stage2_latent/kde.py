@@ -39,6 +39,10 @@ class KernelDensity(DiagonalMixture):
         super().__init__()
         self.candidates = [number("bandwidth", value, low=1e-6) for value in candidates_of("bandwidth", bandwidth)]
 
+    @property
+    def checks(self) -> int:
+        return len(self.candidates)
+
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
         weights, self.loc, scale = kernels(train)

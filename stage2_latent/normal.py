@@ -11,6 +11,7 @@ class Normal(DiagonalMixture):
 
     name = "normal"
     labelled = False
+    fewest_rows = 1
 
     def _fit(self, task: Task) -> None:
         prior = task.train.codes.prior

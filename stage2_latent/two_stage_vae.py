@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend
+from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
@@ -120,6 +120,10 @@ class TwoStageVae(Density):
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
         self.patience = integer("patience", patience)
+
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps, self.EVALUATION_INTERVAL)
 
     def _fit(self, task: Task) -> None:
         generator, like = task.generator, task.train.codes.loc

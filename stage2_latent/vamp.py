@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Normal
-from postprior.stage2_latent.descent import descend
+from postprior.stage2_latent.descent import descend, evaluations
 from postprior.stage2_latent.diagonal import DiagonalMixture
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.task import Encoder, Task
@@ -61,6 +61,10 @@ class Vamp(DiagonalMixture):
         self.weight_learning_rate = number("weight_learning_rate", weight_learning_rate)
         self.annealing = number("annealing", annealing, high=1.0)
         self.batch = integer("batch", batch)
+
+    @property
+    def checks(self) -> int:
+        return evaluations(self.steps - 1, self.EVALUATION_INTERVAL)
 
     def _fit(self, task: Task) -> None:
         encoder, generator = task.encoder, task.generator

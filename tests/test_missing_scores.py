@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from support.project import small, write_params
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.report.figures import Figure, Theme
+from postprior.pipelines.report.figures import Figure
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.augment import augment
 from postprior.pipelines.stages.compare import compare
@@ -77,18 +78,18 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     root = tmp_path_factory.mktemp("few")
     for whole, (split, rows) in zip(request.param, SPLITS.items(), strict=True):
         people(rows, whole, rows).save(root / "artefacts/data" / split)
-    drawn: dict[str, bytes] = {}
-    draw = Figure.png
+    drawn: dict[str, tuple[bytes, bytes]] = {}
+    draw = Figure.pngs
 
-    def once(figure: Figure, theme: Theme, narrow: bool = False) -> bytes:
-        """One picture of each figure in place of four."""
+    def once(figure: Figure, narrow: bool = False) -> tuple[bytes, bytes]:
+        """Two pictures of each figure in place of four."""
         if figure.name not in drawn:
-            drawn[figure.name] = draw(figure, theme)
+            drawn[figure.name] = draw(figure)
         return drawn[figure.name]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("postprior.pipelines.metrics.imputation.imputers.ROUNDS", 1)
-        patch.setattr(Figure, "png", once)
+        patch.setattr(Figure, "pngs", once)
         patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)
     return root, ONE if request.param[2] else NONE
@@ -153,3 +154,33 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
     assert f"<h1>The samples have no scores: {why}.</h1>" in page
     assert f'title="{why}">–</td>' in page
     assert re.search(f"Some rows have no value for Joint coherence, .* more scores. Reason: {why}.", page)
+
+
+def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path: Path) -> None:
+    """Every stage runs, takes no time for the test, and the page names the setting."""
+    root = tmp_path / "project"
+    shutil.copytree(project[0], root)
+    for folder in ("artefacts/augmentation", "results/augmentation"):
+        shutil.rmtree(root / folder)
+    tree = settings()
+    tree["utility"]["seeds"] = tree["augment"]["sizes"] = []
+    tree["privacy"]["draws"] = tree["imputation"]["draws"] = 0
+    params = write_params(root, tree)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
+        patch.setenv("MLFLOW_TRACKING_URI", "off")
+        utility_of_real(params, root)
+        evaluate_baseline_imputers(params, root)
+        for of_density in (utility, privacy, evaluate_imputation):
+            of_density("gmm", params, root)
+        compare(params, root)
+    assert read_json(root / "results/utility/gmm.json").keys() == {"samples"}
+    off = {"draws": 0, "modalities": {"value": None, "why": "imputation.draws is 0"}}
+    assert (
+        read_json(root / "results/imputation/gmm.json") == read_json(root / "results/imputation/baselines.json") == off
+    )
+    spaces = read_json(root / "results/privacy/gmm.json")["spaces"]
+    assert {space["membership_auc"]["why"] for space in spaces.values()} == {"privacy.draws is 0"}
+    page = (root / "results/report.html").read_text()
+    for reason in ("The setting utility.seeds is empty", "The setting augment.sizes is empty", "privacy.draws is 0"):
+        assert reason in page

@@ -18,6 +18,8 @@ from pathlib import Path
 SILENT = ("tracking", "progress", "signals", "locks", "errors")
 """Subpackages that show, log or stop a stage and do not affect the bytes of its results."""
 STAGES = "postprior.pipelines.stages"
+BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
+"""Nodes that an import statement is one of, or that may contain one."""
 ROOT = Path(__file__).parents[2]
 """The folder of the package `postprior`."""
 
@@ -28,11 +30,11 @@ def closure(stage: str) -> dict[str, Path]:
     pending = [f"{STAGES}.{stage}"]
     while pending:
         name = pending.pop()
-        path = _location(name)
-        if name in modules or path is None or name.startswith(tuple(f"postprior.pipelines.{s}" for s in SILENT)):
+        if name in modules or name.startswith(tuple(f"postprior.pipelines.{s}" for s in SILENT)):
             continue
-        modules[name] = path
-        pending += _imports(name)
+        if path := _location(name):
+            modules[name] = path
+            pending += _imports(name)
     folders = {path.parent for path in modules.values()}
     files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
     return modules | {path.relative_to(ROOT).as_posix(): path for path in files if path.suffix not in (".py", ".pyc")}
@@ -67,24 +69,28 @@ def _location(name: str) -> Path | None:
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
 
 
-def _nodes(name: str) -> tuple[ast.AST, ...]:
-    """Return the syntax nodes of a module, except code under `if TYPE_CHECKING`."""
+def _source(name: str) -> str:
+    """Return the source of a module; an empty text if there is no such module."""
     path = _location(name)
-    return () if path is None else tuple(_runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))))
+    return "" if path is None else path.read_text(encoding="utf-8")
 
 
-def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
-            yield child
-            yield from _runtime_nodes(child)
+def _nodes(source: str, kinds: tuple[type[ast.AST], ...]) -> Iterator[ast.AST]:
+    """Return the nodes of some kinds within nodes of these kinds, except code under `if TYPE_CHECKING`."""
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        for node in ast.iter_child_nodes(pending.pop()):
+            typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if isinstance(node, kinds) and not typing_only:
+                yield node
+                pending.append(node)
 
 
 @cache
 def _imports(name: str) -> tuple[str, ...]:
     """Return the modules of postprior that a module or one of its functions imports, with their parent packages."""
     modules = [] if _is_package(name) else list(_computed_imports(name))
-    for node in _nodes(name):
+    for node in _nodes(_source(name), BLOCKS):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("postprior."):
             package = str(node.module)
             for module in (f"{package}.{alias.name}" for alias in node.names):
@@ -97,7 +103,8 @@ def _imports(name: str) -> tuple[str, ...]:
 def _computed_imports(name: str) -> tuple[str, ...]:
     """Return all modules of packages from which a module imports with `import_module(f"a.package.{name}")`."""
     modules: list[str] = []
-    for node in _nodes(name):
+    source = _source(name)
+    for node in _nodes(source, (ast.AST,)) if "import_module(" in source else ():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module":
             argument = ast.unparse(node.args[0]).replace("{__name__}", name)
             package = argument[2:].partition("{")[0].rstrip(".")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import as_user_error
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.storage import check_tensors, file_hash, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
 from postprior.stage2_latent.codes import COLUMNS, Codes
@@ -27,7 +28,10 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
     """Encode all rows from their observed modalities; posteriors have at most `components` components."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
-        blocks = [model.encode(data.batch(slice(start, start + ROWS)), generator, components) for start in starts]
+        blocks = [
+            model.encode(data.batch(slice(start, start + ROWS)), generator, components)
+            for start in substeps(starts, len(starts))
+        ]
         prior = model.prior()
     q = Mixture.stack(blocks)
     with as_user_error(ValueError, "the autoencoder cannot encode these rows", "train it again, or check the rows"):

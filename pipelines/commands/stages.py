@@ -8,8 +8,23 @@ import typer
 from postprior.pipelines.commands import options
 from postprior.pipelines.commands.options import check_name, label_counts, load, load_tracked, parse_pairs
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import tell
 
 app = typer.Typer()
+
+
+@app.command()
+def plan(params: options.ParamsFile = options.DEFAULT) -> None:
+    """Estimate how long each stage takes on this machine.
+
+    A few steps of the networks are timed first, for about three seconds.
+    """
+    settings, root = load(params)
+    from postprior.pipelines.planning.plan import plan
+    from postprior.pipelines.stages.code import code
+
+    code(settings, root)  # DVC compares these hashes to find the stages whose code has changed
+    tell(*plan(settings, root))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from postprior.pipelines.generation.request import SampleRequest, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
-from postprior.pipelines.progress import progress
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.names import is_count
 from postprior.pipelines.settings.params import ALL, Params
 from postprior.stage1_vae import training
@@ -62,9 +62,12 @@ def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
 def arm_hits(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
     """Train the classifiers of every arm and return where they classify test rows correctly: (arms, 1 + M, N) bool."""
     request = SampleRequest.from_settings(params.generate, MOST * len(rows), seed=seed)
-    samples = train_generator(rows, params, seed).draw(request)
     classical, hits = Classical(rows), []
-    with progress(f"augment {len(rows)}", len(ARMS)) as step:
+    with progress(f"augment {len(rows)}", 2 + len(ARMS)) as step:
+        generator = train_generator(rows, params, seed)
+        step("autoencoder and density")
+        samples = generator.draw(request)
+        step("samples")
         for copies, augmented in ARMS.values():
             datasets = [rows, samples.select(np.arange(copies * len(rows)))] if copies else [rows]
             classifiers = train_classifiers(datasets, recipe(params), seed, classical if augmented else None)
@@ -83,12 +86,15 @@ def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
     epochs = epochs_of(params.augment.steps, len(rows), params.train.batch_size)
     settings = training.Settings(**params.train.model_dump() | {"epochs": epochs, "patience": 0, "seed": seed})
     total = sum(training.epochs_of(phase, settings) for phase in model.phases())
-    with progress(f"train {params.augment.model}", total) as step:
-        for epoch in as_user_errors(training.train(model, rows, settings)):
-            step(f"loss {epoch.metrics['train_loss']:.1f}")
-    model.to("cpu")
-    codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
-    density, _ = fit_density(name, params.density[name], {"train": codes}, seed, FrozenEncoder(lambda: (model, rows)))
+    with progress(f"train {params.augment.model}, fit {name}", 2) as step:
+        for _ in substeps(as_user_errors(training.train(model, rows, settings)), total):
+            pass
+        step("autoencoder")
+        model.to("cpu")
+        codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
+        encoder = FrozenEncoder(lambda: (model, rows))
+        density, _ = fit_density(name, params.density[name], {"train": codes}, seed, encoder)
+        step("density")
     return Generator(model, density, {})
 
 

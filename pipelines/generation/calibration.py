@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import imputations
+from postprior.pipelines.generation.completion import ROWS, imputations
 from postprior.pipelines.metrics.imputation.scores import LEVEL, continuous, interval
+from postprior.pipelines.progress import substeps
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
@@ -51,7 +52,8 @@ class SpreadCalibration:
         names = [m.name for m in held_out.modalities]
         hidden_values = {name: incomplete.missing(name) & ~held_out.missing(name) for name in names}
         factors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        for _, imputed in imputations(model, density, incomplete, DRAWS, seed, "draws"):
+        blocks = imputations(model, density, incomplete, DRAWS, seed, "draws")
+        for _, imputed in substeps(blocks, -(-len(incomplete) // ROWS)):
             for m in held_out.modalities:
                 if m.name in imputed:
                     rows, x = imputed[m.name]

@@ -19,6 +19,7 @@ from postprior.pipelines.metrics.coherence.agreement import by_size, nested_subs
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
+from postprior.pipelines.progress import substeps
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for, generator_from
@@ -66,7 +67,7 @@ def generated_labels(
 ) -> NDArray[np.int64]:
     """Predict labels (N, S, M) of the modalities generated from each subset (S, M); −1 for observed modalities."""
     labels = []
-    for start in range(0, len(data), ROWS):
+    for start in substeps(range(0, len(data), ROWS), -(-len(data) // ROWS)):
         batch = data.batch(slice(start, start + ROWS))
         latents = model.infer(batch, torch.from_numpy(subsets), generator)  # (B, S, F)
         generated = np.tile(~subsets, (len(latents), 1))
@@ -112,7 +113,7 @@ def density_conditional_scores(
     observed = nested_subsets(len(data), M, rng)  # (N, M−1, M)
     posterior_noise, density_noise = (generator_from(rng) for _ in range(2))
     blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
-    nested = (in_parts(data.select(rows), observed[rows]) for rows in blocks)
+    nested = (in_parts(data.select(rows), observed[rows]) for rows in substeps(blocks, len(blocks)))
     predictions, effective = zip(
         *(_labels_by_method(model, density, classifiers, block, posterior_noise, density_noise) for block in nested),
         strict=True,

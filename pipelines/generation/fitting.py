@@ -84,29 +84,30 @@ def fit_density(
     fitting, options = read_entry(name, written)
     rows = {split: fitted_rows(name, fitting, split, table) for split, table in codes.items()}
     tables = {split: as_fitted(fitting, table, rows[split]) for split, table in codes.items()}
-    with progress(f"fit {name}", None) as step:
+    try:
+        kind, arguments = fitting.kind, options
+        if fitting.independent:
+            kind, arguments = "independent", {"density": fitting.kind, "options": options}
+        density = DENSITIES[kind](**arguments)
+        if density.needs_encoder and encoder is None:
+            raise UserError(
+                f"density.{name}: {density.name} needs the encoder of the autoencoder, which codes do not contain; "
+                f"run postprior fit {name} in the project of the autoencoder, without --codes"
+            )
+        view = None if encoder is None else PartialEncoder(encoder, rows["train"])
+        with progress(f"fit {name}", density.checks + 1) as step:
 
-        def report(row: dict[str, Any]) -> None:
-            if log is not None:
-                log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
-            step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
+            def report(row: dict[str, Any]) -> None:
+                if log is not None:
+                    log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+                step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
-        try:
-            kind, arguments = fitting.kind, options
-            if fitting.independent:
-                kind, arguments = "independent", {"density": fitting.kind, "options": options}
-            density = DENSITIES[kind](**arguments)
-            if density.needs_encoder and encoder is None:
-                raise UserError(
-                    f"density.{name}: {density.name} needs the encoder of the autoencoder, which codes do not contain; "
-                    f"run postprior fit {name} in the project of the autoencoder, without --codes"
-                )
-            view = None if encoder is None else PartialEncoder(encoder, rows["train"])
             density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
-        except ValueError as error:
-            message = str(error).removeprefix(f"density {fitting.kind}: ")
-            raise UserError(f"density.{name}: {message}") from None
-    likelihoods = log_likelihoods(density, codes, seed)
+            likelihoods = log_likelihoods(density, codes, seed)
+            step("log-likelihood of all splits")
+    except ValueError as error:
+        message = str(error).removeprefix(f"density {fitting.kind}: ")
+        raise UserError(f"density.{name}: {message}") from None
     return density, {"fitting": fitting.model_dump(), "bound": density.bound, "log_likelihood": likelihoods}
 
 

@@ -30,6 +30,7 @@ from postprior.pipelines.metrics.imputation.scores import (
 )
 from postprior.pipelines.metrics.statistics.intervals import Floats, half_samples
 from postprior.pipelines.metrics.statistics.missing import Missing, Written
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class ImputationBenchmark:
     train: Dataset  # rows to learn from
     validation: Dataset  # rows for choices and for calibration
     scales: tuple[Scale, ...]  # how features are computed, one per modality
-    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden
+    tasks: dict[str, HiddenValues]  # by name, only tasks in which something is hidden; none without draws
     weights: Floats  # (1 + B, N), half-samples of the test rows
     provenance: dict[str, Any]  # the data and the settings that determine the benchmark
 
@@ -150,14 +151,15 @@ class ImputationBenchmark:
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
         provenance = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
-        tasks = {name: task for name, task in tasks.items() if len(task.rows)}
+        tasks = {name: task for name, task in tasks.items() if len(task.rows) and settings.draws}
         return cls(train, validation, scales, tasks, weights, provenance)
 
     def results(self, scores: dict[str, Any]) -> dict[str, Any]:
         """Return the content of a file of results."""
         results = {"draws": self.provenance["draws"], **scores}
         if "modalities" not in self.tasks:
-            results["modalities"] = Missing("no test row has two modalities, of which one can be hidden").written
+            why = "no test row has two modalities, of which one can be hidden"
+            results["modalities"] = Missing(why if results["draws"] else "imputation.draws is 0").written
         return results
 
 
@@ -225,9 +227,14 @@ def density_scores(
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
-    spread = generator.spread(benchmark.validation, task.incomplete, seed)
-    scores = task.scores(imputed(generator, task, R, seed, spread))
-    result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+    with progress(task_name, 3) as step:
+        spread = generator.spread(benchmark.validation, task.incomplete, seed)
+        step("spread of held-out draws")
+        filled = imputed(generator, task, R, seed, spread)
+        step("draws")
+        scores = task.scores(filled)
+        result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+        step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
     result["against"] = {name: compared(scores, other, benchmark.weights) for name, other in baselines.items()}
@@ -250,10 +257,11 @@ def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread:
 
 def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> list[list[np.ndarray]]:
     """Return per modality the blocks (R, n, *shape) of imputed rows of which the task hides something."""
-    from postprior.pipelines.generation.completion import imputations
+    from postprior.pipelines.generation.completion import ROWS, imputations
 
     kept: list[list[np.ndarray]] = [[] for _ in task.scales]
-    for _, block in imputations(generator.model, generator.density, task.incomplete, *settings):
+    blocks = imputations(generator.model, generator.density, task.incomplete, *settings)
+    for _, block in substeps(blocks, -(-len(task.incomplete) // ROWS)):
         for m, scale in enumerate(task.scales):
             if scale.modality.name in block:
                 rows, x = block[scale.modality.name]

@@ -25,6 +25,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     weighted_mean,
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import substeps
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # scores that are stored with their standard errors
 LABELS_FROM_CLASSIFIERS = Missing("the label classifiers assigned the labels of these samples")
@@ -66,9 +67,9 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
     Scores without a modality's name: distances in `JOINT` are means over modalities; all other fidelity scores are
     computed in the joint space, in which the features of all modalities are concatenated.
     """
-    pairs = zip(reference.spaces, outputs.features, strict=True)
-    separate = [fidelity(space, Space(features, weights, space.neighbours)) for space, features in pairs]
-    joint = fidelity(reference.joint, Space(outputs.joined, weights, reference.joint.neighbours))
+    spaces, features = [*reference.spaces, reference.joint], [*outputs.features, outputs.joined]
+    pairs = substeps(zip(spaces, features, strict=True), len(spaces))
+    *separate, joint = [fidelity(space, Space(values, weights, space.neighbours)) for space, values in pairs]
     by_modality = {name: [scores[name] for scores in separate] for name in joint}
     scores: Scores = {}
     if outputs.predictions is not None and reference.classes is not None:
@@ -132,7 +133,8 @@ def fidelity(real: Space, fake: Space) -> Scores:
     if missing := unscored(min(len(real), len(fake))):
         return dict.fromkeys(FILES, missing)
     computed: Scores = {}
-    for file in dict.fromkeys(FILES.values()):
+    files = dict.fromkeys(FILES.values())
+    for file in substeps(files, len(files)):
         module = import_module(f"postprior.pipelines.metrics.fidelity.{file.removeprefix('fidelity/')}")
         computed |= module.scores(real, fake)
     return computed

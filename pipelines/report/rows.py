@@ -142,10 +142,10 @@ def mean(values: Sequence[float], share: bool = False) -> dict[str, float]:
 
     The interval is mean ± t s/√n with n − 1 degrees of freedom. The interval of a share is cut at 0 and 1.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     centre = fmean(values)
-    half_width = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    half_width = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / len(values) ** 0.5
     low, high = centre - half_width, centre + half_width
     if share:
         low, high = max(low, min(centre, 0.0)), min(high, max(centre, 1.0))

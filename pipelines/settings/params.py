@@ -16,6 +16,7 @@ NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least
 Positive = Annotated[float, Field(gt=0, description="a number above 0")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, description="a list of seeds, at least one")]
+SeedsOrNone = Annotated[tuple[Seed, ...], Field(description="a list of seeds; [] switches the test off")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
 Scale = Positive | Literal["learned"]
@@ -139,21 +140,24 @@ class Evaluate(Section):
 class Privacy(Section):
     """The membership inference attack: draws per training row, and dimensions in which it estimates densities."""
 
-    draws: Count
+    draws: Annotated[int, Field(ge=0, description="a whole number of at least 0, which switches the attack off")]
     dimensions: Count
 
 
 class ImputationSettings(Section):
     """Evaluation of imputation: the share of hidden cells, and the number of draws per row."""
 
-    draws: Annotated[int, Field(ge=19, description="a whole number of at least 19, for intervals of 90 %")]
+    draws: Annotated[
+        Literal[0] | Annotated[int, Field(ge=19)],
+        Field(description="a whole number of at least 19, for intervals of 90 %, or 0, which switches the test off"),
+    ]
     cells: Annotated[float, Field(gt=0, lt=1, description="a share above 0 and below 1")]
 
 
 class Utility(Section):
     """Label classifiers trained on real or synthetic rows; `evaluators.features` is the width of their features."""
 
-    seeds: Seeds
+    seeds: SeedsOrNone
     steps: Count
     batch_size: Count
     learning_rate: Positive

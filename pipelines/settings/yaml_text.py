@@ -54,6 +54,8 @@ def parse_yaml(text: str, place: Path | str) -> Any:
         raise UserError(f"{place}: this is not valid YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise UserError(f"{place}: found lists, groups or aliases nested too deep, expected settings") from None
+    except ValueError as error:  # a whole number of too many digits that is not written in decimals
+        raise UserError(f"{place}: found a value that cannot be read ({str(error).partition(';')[0]})") from None
 
 
 class _UnreadableScalarError(MarkedYAMLError):
@@ -65,7 +67,10 @@ class _Bounded(SafeConstructor):
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                str(value)  # a hexadecimal number can have more digits than are allowed
+            return value
         except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
             problem = str(error).partition(";")[0] or type(error).__name__
             raise _UnreadableScalarError(problem=problem, problem_mark=node.start_mark) from None

@@ -10,6 +10,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.generation.augmentation import ARMS, arm_hits, stratified_subsample
 from postprior.pipelines.metrics.utility.augmentation import ArmHits
 from postprior.pipelines.metrics.utility.classifiers import modality_names
+from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import write_json
 from postprior.pipelines.tracking.runs import track
@@ -30,7 +31,11 @@ def augment(size: str, params: Params, root: Path) -> None:
         written |= settings.model_dump(include={"model", "density"})
         found = None
         if train.labels is not None:
-            hits = [arm_hits(rows, test, params, seed) for rows, seed in zip(subsamples, settings.seeds, strict=True)]
+            hits = []
+            with progress(f"augment {size}", len(settings.seeds)) as step:
+                for rows, seed in zip(subsamples, settings.seeds, strict=True):
+                    hits.append(arm_hits(rows, test, params, seed))
+                    step(f"seed {seed}")
             tested = (np.stack(hits), test.groups, test.labels, test.mask)
             found = ArmHits(written["rows"], settings.seeds, list(ARMS), modality_names(test), *tested)
             run.metrics(found.accuracy, prefix=f"augmentation.{found.rows}.")

@@ -5,6 +5,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
@@ -33,17 +34,22 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
     project = Project(root)
     files, results = project.results, read_results(params, root, others, names)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
-    with track("compare", params, root):
+    with track("compare", params, root), progress("compare", 4) as step:
         drawings = figures(results, looks, code_points(params, project))
-        plots = {figure.name: Plot.of(figure) for group in drawings.values() for figure in group}
+        every = [figure for group in drawings.values() for figure in group]
+        plots = {figure.name: Plot.of(figure) for figure in substeps(every, len(every))}
+        step("figures")
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
         for name in params.densities:
             text = datasheet(results.row(name), results, params, project.synthetic(name))
             write_text(files.datasheets / f"{name}.md", text)
+        step("datasheets")
         gallery, key_facts = pictures(params, project), facts(params, results)
+        step("pictures")
         details = {"Settings": settings(params), "Hashes": hashes(params, project)}
         write_text(files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities))
+        step("page")
 
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:

@@ -21,6 +21,7 @@ from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
@@ -48,10 +49,13 @@ def evaluate(name: str, params: Params, root: Path) -> None:
             f"{synthetic.folder}: found {len(synthetic)} samples, expected at least {len(baselines)}, the size of the "
             f"reference set; set generate.samples to {len(baselines)} or more and run postprior generate {name}"
         )
-    with track("evaluate", params, root, density=name) as run:
+    with track("evaluate", params, root, density=name) as run, progress(f"evaluate {name}", 4) as step:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         samples, half = scored_rows(synthetic, len(baselines)), test.select(baselines.rows)
-        scores = baselines.score(evaluators.outputs(samples), half, samples)
+        outputs = evaluators.outputs(samples)
+        step("features")
+        scores = baselines.score(outputs, half, samples)
+        step("scores")
         fitted = read_json(project.artefacts.densities / name / MANIFEST)
         train, held_out = (load_codes(project.artefacts.codes / split) for split in ("train", "test"))
         written = {
@@ -62,6 +66,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
             "samples": len(baselines),
         }
         write_json(project.results.scores("metrics", name), written)
+        step("conditional generation")
         joint_scores = {key: values for key, values in scores.items() if "/" not in key}
         arrays = {f"scores.{key}": values for key, values in joint_scores.items() if not isinstance(values, Missing)}
         grid_rows = test.select(baselines.real[:GRID])
@@ -69,6 +74,7 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         origins = {"density": generator.provenance["density"], "samples": len(baselines)}
         origins["reference"] = folder_hash(project.artefacts.baselines)
         save_artefact(project.artefacts.evaluation / name, KIND, origins, arrays=arrays)
+        step("pictures")
 
 
 def conditional(

@@ -26,13 +26,17 @@ def evaluate_baseline_imputers(params: Params, root: Path) -> None:
     """
     project = Project(root)
     benchmark = ImputationBenchmark.from_splits(project.splits(), params)
-    with track("evaluate-imputation-baselines", params, root) as run:
+    with (
+        track("evaluate-imputation-baselines", params, root) as run,
+        progress("evaluate-imputation baselines", 2) as part,
+    ):
         run.dataset(project.artefacts.data / "train", benchmark.train.hash)
-        neighbours, trials = baseline_imputers(benchmark, params.seed)
+        neighbours, trials = baseline_imputers(benchmark, params.seed) if benchmark.tasks else ({}, {})
+        part("number of neighbours")
         scores: dict[str, Any] = {task_name: {} for task_name in benchmark.tasks}
         arrays: dict[str, Floats] = {}
         failed: dict[str, str] = {}
-        with progress("evaluate-imputation baselines", len(trials)) as step:
+        with progress("imputers", len(trials)) as step:
             for name, trial in trials.items():
                 result = trial()
                 for task_name, task in benchmark.tasks.items():
@@ -54,7 +58,10 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
 
     project = Project(root)
     benchmark = ImputationBenchmark.from_splits(project.splits(), params)
-    with track("evaluate-imputation", params, root, density=name) as run:
+    with (
+        track("evaluate-imputation", params, root, density=name) as run,
+        progress(f"evaluate-imputation {name}", len(benchmark.tasks)) as step,
+    ):
         run.dataset(project.artefacts.data / "train", benchmark.train.hash)
         baselines = load_artefact(project.artefacts.baseline_imputers, KIND)
         if any(baselines.manifest.get(key) != value for key, value in benchmark.provenance.items()):
@@ -64,10 +71,11 @@ def evaluate_imputation(name: str, params: Params, root: Path) -> None:
             )
         generator = Generator.load(project.artefacts.densities / name)
         classifiers = load_evaluators(project.artefacts.evaluators).classifiers
-        scores = {
-            task: density_scores(generator, classifiers, task, benchmark, baseline_scores(baselines, task), params.seed)
-            for task in benchmark.tasks
-        }
+        scores = {}
+        for task in benchmark.tasks:
+            known = baseline_scores(baselines, task)
+            scores[task] = density_scores(generator, classifiers, task, benchmark, known, params.seed)
+            step(task)
         write_json(project.results.scores("imputation", name), benchmark.results(scores))
 
 

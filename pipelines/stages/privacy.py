@@ -26,6 +26,7 @@ from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
     Proximity,
+    Vectors,
     estimates,
     leaking_tests,
     near_copies,
@@ -33,13 +34,15 @@ from postprior.pipelines.metrics.privacy.proximity import (
 )
 from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
 from postprior.pipelines.metrics.statistics.intervals import FEWEST
-from postprior.pipelines.progress import progress
+from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.randomness import generator_for
 
 KIND = "privacy"
+NO_ATTACK = Missing("privacy.draws is 0")
 REQUEST = ("seed", "labels", "temperature", "truncation")  # settings that determine the codes of samples
 
 
@@ -48,19 +51,26 @@ def privacy(name: str, params: Params, root: Path) -> None:
     project, settings = Project(root), params.evaluate
     generator, synthetic = Generator.load(project.artefacts.densities / name), project.synthetic(name)
     check_density(synthetic, generator)
-    with track("privacy", params, root, density=name) as run:
+    with track("privacy", params, root, density=name) as run, progress(f"privacy {name}", 3) as step:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         rng = np.random.default_rng(settings.seed)
         real = splits(project, settings.seed)
+        step("real rows")
         train, test = real.splits["train"], real.splits["test"]
         proximities = compare(real, generator, synthetic, settings.seed)
         scores = proximity_vectors(proximities, test.data.sources[real.fresh], settings.resamples, rng)
+        step("distances")
         drawn = params.privacy.draws * len(train.data)
-        blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
-        aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
+        untested = real.untested()
+        aucs: Vectors = dict.fromkeys(untested, NO_ATTACK)
+        rows: dict[str, int] = {}
+        if drawn:
+            blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
+            aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
+        step("attack")
         vectors = {
             space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
-            for space, missing in real.untested().items()
+            for space, missing in untested.items()
         }
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
@@ -110,9 +120,7 @@ def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: in
 def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
     """Yield blocks of codes (n, D) and rows, drawn like the published ones but with labels as often as in the data."""
     request = SampleRequest(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
-    with progress(f"privacy {generator.density.name}", -(-rows // ROWS)) as step:
-        for _, count, codes, noise in draw_codes(generator.density, request):
-            z = codes.loc[:, 0]
-            values = generator.decode(z, drawn["values"], noise)
-            yield z[:count], Dataset(generator.modalities, {name: x[:count] for name, x in values.items()})
-            step("")
+    for _, count, codes, noise in substeps(draw_codes(generator.density, request), -(-rows // ROWS)):
+        z = codes.loc[:, 0]
+        values = generator.decode(z, drawn["values"], noise)
+        yield z[:count], Dataset(generator.modalities, {name: x[:count] for name, x in values.items()})

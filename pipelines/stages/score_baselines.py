@@ -27,6 +27,7 @@ from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, re
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
 from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
 from postprior.pipelines.texts import tell
@@ -46,12 +47,14 @@ def score_baselines(params: Params, root: Path) -> None:
     evaluators, codes = load_evaluators(project.artefacts.evaluators), load_codes(project.artefacts.codes / "test")
     test = project.dataset("test")
     rng = np.random.default_rng(settings.seed)
-    with track("score-baselines", params, root) as run:
+    with track("score-baselines", params, root) as run, progress("score-baselines", 6) as step:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split_test_rows(test, rng)
         half, prior_generator = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
         sets = rows_to_score(prior_generator, codes, test.select(second), second, settings.seed)
-        outputs = {name: evaluators.outputs(dataset) for name, dataset in {"reference": half, **sets}.items()}
+        scored = {"reference": half, **sets}
+        outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}
+        step("features")
         weights = draw_weights(outputs, settings.resamples, rng)
         manifest = settings.model_dump() | {
             "autoencoder": trained.hash,
@@ -62,8 +65,10 @@ def score_baselines(params: Params, root: Path) -> None:
             "cautions": cautions_of(outputs["reference"], test, len(second)),
         }
         baselines = Baselines.fit(outputs["reference"], weights, (first, second), manifest)
+        step("reference set")
         for name, dataset in sets.items():
             baselines.scores[name] = baselines.score(outputs[name], half, dataset, weights[WEIGHTS[name]])
+            step(name)
         likelihood = log_likelihoods(prior_generator.density, {"test": codes}, settings.seed)
         for name, dataset in sets.items():
             written = baselines.row(baselines.scores[name], half, dataset)
@@ -72,6 +77,7 @@ def score_baselines(params: Params, root: Path) -> None:
         written = autoencoder_scores(
             prior_generator, evaluators, codes, sets, outputs["reconstruction"], weights["real"], rng
         )
+        step("autoencoder")
         write_json(project.results.scores("metrics", "autoencoder"), written)
         baselines.save(project.artefacts.baselines, outputs, sets)
 

@@ -59,7 +59,9 @@ def train_classifiers(train: Dataset, params: Params, run: Run) -> LabelClassifi
 
 def report(evaluators: Evaluators, test: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     """Return the content of evaluators.json: the extractor, its numbers of features and the classifiers' accuracy."""
-    outputs = evaluators.outputs(test)
+    with progress("test the evaluators", 1) as step:
+        outputs = evaluators.outputs(test)
+        step("")
     names = [m.name for m in test.modalities]
     widths = {name: features.shape[1] for name, features in zip(names, outputs.features, strict=True)}
     about = {"extractor": evaluators.name, "features": widths, "samples": len(test)}

@@ -40,7 +40,7 @@ REAL = "real"  # name of the results of real rows; no density has it
 def utility_of_real(params: Params, root: Path) -> None:
     """Train classifiers on real rows, one set per seed, store and test them; write results/utility/real.json.
 
-    Without labels there is nothing to learn, and the file has the numbers of rows only.
+    Without labels or without seeds, the file has the numbers of rows only.
     """
     project = Project(root)
     train, test = project.train_and_test()
@@ -49,8 +49,8 @@ def utility_of_real(params: Params, root: Path) -> None:
     hits: list[np.ndarray] = []
     with track("utility-real", params, root) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        if train.labels is not None:
-            with progress("utility real", len(params.utility.seeds)) as step:
+        if train.labels is not None and params.utility.seeds:
+            with progress("utility of real rows", len(params.utility.seeds)) as step:
                 for seed in params.utility.seeds:
                     classifiers = train_classifiers([train], recipe(params), seed)
                     hits.append(classifiers.hits(test))
@@ -66,8 +66,8 @@ def utility_of_real(params: Params, root: Path) -> None:
 def utility(name: str, params: Params, root: Path) -> None:
     """Train on samples of a density and test on real rows, and vice versa; write results/utility/<name>.json.
 
-    The number of samples is the number of training rows; each seed has its own samples. Without labels, the file has
-    the numbers of rows only.
+    The number of samples is the number of training rows; each seed has its own samples. Without labels or without
+    seeds, the file has the numbers of rows only.
     """
     project = Project(root)
     train, test = project.train_and_test()
@@ -75,7 +75,7 @@ def utility(name: str, params: Params, root: Path) -> None:
     arrays: dict[str, np.ndarray] = {}
     with track("utility", params, root, density=name) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
-        if train.labels is not None:
+        if train.labels is not None and params.utility.seeds:
             real = load_real_classifiers(project.artefacts.real_utility, about(params, train, test))
             generator = Generator.load(project.artefacts.densities / name)
             evaluators = load_evaluators(project.artefacts.evaluators) if generator.label_names is None else None
@@ -99,9 +99,10 @@ def score_both_ways(
     The accuracies are those of train on synthetic and test on real, and of train on real and test on synthetic.
     """
     hits, sample_hits = [], []
-    with progress(f"utility {name}", len(params.utility.seeds)) as step:
+    with progress(f"utility {name}", 2 * len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
             samples = draw_samples(generator, evaluators, len(train), seed, params)
+            step("samples")
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             sample_hits.append(classifiers_of(real, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")

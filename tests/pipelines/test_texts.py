@@ -22,6 +22,7 @@ from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import (
+    LONGEST,
     Markdown,
     escape_controls,
     format_warning,

@@ -120,6 +120,19 @@ def test_training_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_trainings_of_one_process_have_their_own_precision() -> None:
+    kernels = {}
+    for precision in ("no", "bf16", "no"):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            trained = model()
+        list(run(trained, Rows(), replace(SETTINGS, epochs=1, precision=precision)))
+        weights = torch.cat([weight.flatten() for weight in trained.state_dict().values()])
+        assert torch.equal(kernels.setdefault(precision, weights), weights)
+    torch.testing.assert_close(kernels["bf16"], kernels["no"], rtol=0, atol=0.05)
+    assert not torch.equal(kernels["bf16"], kernels["no"])
+
+
 def test_neighbouring_counters_give_unrelated_generators() -> None:
     draws = torch.stack([torch.randn(1000, generator=generator_for("cpu", 0, n)) for n in range(20)])
     off_diagonal = torch.corrcoef(draws) - torch.eye(20)

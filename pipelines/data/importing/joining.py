@@ -15,10 +15,12 @@ from postprior.pipelines.data.formats.contents import Named, Roles, SourceConten
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.texts import shell_quoted, shortened
 
 SUFFIX = r"(?i)\.(png|jpe?g|tiff?|bmp|webp|npy|nii|nii\.gz|csv|txt|dcm)$"
 """Suffixes of files that one source has in its ids and another has not."""
+LONGEST = 1000
+"""Maximal number of characters of an id, a subject, a label, a split or a target."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -95,7 +97,7 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
         for source, row in zip(sources, rows, strict=True):
             named = getattr(source, role) if name is None else (name, source.targets.get(name))
             if named is not None and named[1] is not None:
-                check_type(source.place, named[0], named[1])
+                _check_role(source.place, named[0], named[1])
                 having.append((source, named, pa.array(row[kept], mask=row[kept] < 0)))
         if not having:
             return None
@@ -255,7 +257,7 @@ def _checked_ids(source: SourceContents) -> Named:
     """Return the name and ids of a source, after a check that ids are complete and unique."""
     assert source.ids is not None
     name, ids = source.ids
-    check_type(source.place, name or "name", ids)
+    _check_role(source.place, name or "name", ids)
     if ids.null_count:
         expected = "expected one id per row; fill in the ids"
         raise UserError(f"{source.place}: {name}: {ids.null_count} rows without an id found, {expected}")
@@ -265,6 +267,15 @@ def _checked_ids(source: SourceContents) -> Named:
         remedy = "keep all rows with --repeated visits, or the first with --repeated first, or name another --id"
         raise UserError(f"{source.place}: {found}; {remedy}")
     return name, ids
+
+
+def _check_role(place: str, name: str, column: pa.ChunkedArray) -> None:
+    """Refuse a column of a type that no role has, or with long texts: in NumPy, each takes as much as the longest."""
+    check_type(place, name, column)
+    if pa.types.is_string(column.type) and (longest := pc.max(pc.utf8_length(column)).as_py() or 0) > LONGEST:
+        text = column[pc.index(pc.utf8_length(column), longest).as_py()].as_py()
+        expected = f"expected at most {LONGEST}; use shorter ids or names"
+        raise UserError(f"{place}: {name}: a text of {longest} characters, {shortened(text, 40)}, found, {expected}")
 
 
 def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.ChunkedArray) -> None:

@@ -17,6 +17,7 @@ from postprior.pipelines.metrics.features.extractor import Extractor, FeatureSpa
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import hint, listed
 from postprior.stage1_vae.imports import import_class
 from postprior.stage1_vae.modalities import Modality
@@ -70,9 +71,12 @@ class Evaluators:
         observed = dataset.observed
         features: list[np.ndarray] = []
         predictions = None if self.classifiers is None else np.full(observed.shape, -1, np.int64)
-        for m, (modality, present) in enumerate(zip(self.modalities, observed.T, strict=True)):
+        for m, (modality, present) in enumerate(
+            substeps(zip(self.modalities, observed.T, strict=True), observed.shape[1])
+        ):
             blocks = []
-            for start in range(0, len(dataset) or 1, self.extractor.block):  # one empty block if there are no rows
+            starts = range(0, len(dataset) or 1, self.extractor.block)  # one empty block if there are no rows
+            for start in substeps(starts, len(starts)):
                 rows = slice(start, min(start + self.extractor.block, len(dataset)))
                 block, labels = self._evaluate(modality.name, dataset.data[modality.name][rows])
                 blocks.append(block)

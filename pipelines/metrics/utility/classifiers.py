@@ -22,6 +22,7 @@ from postprior.pipelines.metrics.features.learning import Learner, Rows, Step
 from postprior.pipelines.metrics.features.threads import exhaust
 from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
@@ -102,7 +103,7 @@ def train_classifiers(
     joint = Descent(classifiers.joint, *settings)
     learners = [Learner(classifiers.label_classifiers, m, *settings) for m in range(len(first.modalities))]
     distortions = [_of_modality(distortion, m, seed, index) for index, m in enumerate(first.modalities)]
-    for order in _orders(len(rows), recipe, generator):
+    for order in substeps(_orders(len(rows), recipe, generator), -(-recipe.steps // ROUND)):
         features = torch.zeros(len(learners), len(order), recipe.features)  # 0 where a row lacks the modality
         columns = [column.split(recipe.batch_size) for column in features]
         tasks = zip(learners, distortions, columns, strict=True)

@@ -29,13 +29,16 @@ HIDDEN = {  # what each imputation task hides
 
 def useful(results: Results) -> Iterator[Finding]:
     """State the accuracy after training on samples, the gain from adding them to few real rows, and imputation."""
+    labelled = "accuracy" in results.evaluators
     if ratios := estimates(results.densities, *RATIO):
         yield from _trained_on_samples(results, ratios)
     else:
-        unlabelled = "Without labels, no classifier can be trained"
-        why = "The stage utility has not run" if results.labelled else unlabelled
+        why = "Without labels, no classifier can be trained"
+        if labelled:
+            tested = any("utility" in row.scores for row in results.densities)
+            why = "The setting utility.seeds is empty" if tested else "The stage utility has not run"
         yield Finding("Not measured", f"{why}, so the usefulness of samples as training data is unknown.")
-    if results.labelled and not results.augmentation_sizes:
+    if labelled and not results.augmentation_sizes:
         yield Finding(
             "Data augmentation",
             "The setting augment.sizes is empty, so the gain from adding synthetic rows to few real rows is unknown.",

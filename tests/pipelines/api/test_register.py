@@ -134,7 +134,6 @@ print(*{other for name in names for other in found.get(name, [])})
     loaded = set(in_another_process(script, folder).split())
     needed = {line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()}
     project = {
-        "accelerate",
         "dvc",
         "jinja2",
         "matplotlib",

@@ -62,7 +62,12 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a long id": (
         put("patient", ["x" * 200_000] + [f"q{i}" for i in range(N - 1)]),
         ROLES,
-        "an id or subject of 200000 characters, 'xxx.*…x+ found, expected at most 1000 characters; use shorter ids",
+        r"clinic\.parquet: patient: a text of 200000 characters, x{20}…x{20}, found, expected at most 1000",
+    ),
+    "a long subject": (
+        put("age", ["x" * 1001] + ["a"] * (N - 1)),
+        Roles(id="patient", group="age"),
+        r"clinic\.parquet: age: a text of 1001 characters",
     ),
     "no id": (put("patient", [None] + [f"q{i}" for i in range(N - 1)]), ROLES, "1 rows without an id"),
     "a text among numbers": (
