@@ -39,6 +39,13 @@ class Form:
     missing: tuple[str, ...] = ()
     marks: bool = True
 
+    @property
+    def kind(self) -> pa.DataType:
+        """The type of values that are written in the pattern."""
+        if "%m" not in self.pattern and "%b" not in self.pattern and "%H" not in self.pattern:
+            return pa.float64()
+        return pa.timestamp("s") if "%H" in self.pattern else pa.date32()
+
     def observed(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """Replace marks of missing cells, in a column of texts or numbers, by null."""
         if types.is_string(column.type):

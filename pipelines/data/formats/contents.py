@@ -50,6 +50,7 @@ class Roles:
         keep_na: columns in which marks of missing cells such as NA are values.
         keep_rare: whether values that few rows have are kept, so that synthetic rows may have them.
         dates: the order of ambiguous dates, dmy or mdy; None means day first.
+        patterns: how dates and numbers are written, by column, if this is known from the training data (see `Form`).
         repeated: what to do with ids that several rows have: `first` keeps the first row, `visits` keeps all rows and
             makes the ids subjects; None refuses them.
         only: the columns that `modalities` may contain, if these are known from the training data: other columns are
@@ -70,6 +71,7 @@ class Roles:
     keep_na: tuple[str, ...] = ()
     keep_rare: bool = False
     dates: str | None = None
+    patterns: Mapping[str, str] = field(default_factory=dict)
     repeated: str | None = None
     only: frozenset[str] | None = None
 

@@ -34,6 +34,7 @@ FEWEST_NUMBERS, STRAY = 10, 20
 MISSING = "read as missing: {}; --keep-na COLUMN keeps them as values"
 STRAYS = "texts among numbers, read as missing: {}; --kind COLUMN=categorical keeps them as categories"
 ORDER = "dates read as {}; --dates mdy or dmy chooses the other order"
+UNLIKE = "cells that are not written as in the training data, read as missing: {}"
 NUMBERS = "read as numbers: {}; --kind COLUMN=categorical keeps the texts"
 
 
@@ -77,10 +78,14 @@ def interpret(name: str, texts: pa.ChunkedArray, mark: str, roles: Roles, notes:
     if roles.kinds.get(name) == "categorical" or name == roles.label:
         return Interpreted(values, form)
     if types.is_string(values.type) and values.null_count < len(values):
+        if (pattern := roles.patterns.get(name)) is not None:
+            known = Form(pattern, form.missing, form.marks)
+            values = known.parsed(texts, known.kind)
+            notes.add(UNLIKE, [name] if values.null_count > observed.null_count else [])
+            return Interpreted(values, known)
         if (pattern := _date_pattern(name, observed, roles, notes)) is not None:
             form = Form(pattern, form.missing, form.marks)
-            timed = re.search("%[HM]:?", pattern) is not None
-            return Interpreted(form.parsed(texts, pa.timestamp("s") if timed else pa.date32()), form)
+            return Interpreted(form.parsed(texts, form.kind), form)
         if pattern := _number_pattern(observed, mark):
             form = Form(pattern, form.missing, form.marks)
             values = form.parsed(texts, pa.float64())

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.categories import Categories, grouped
-from postprior.pipelines.data.conversion.columns import named_type
+from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
@@ -100,6 +100,7 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         kinds=kinds,
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
+        patterns={column.name: column.form.pattern for column in columns if column.form.pattern},
         only=frozenset(column.name for column in columns),
     )
 
@@ -178,17 +179,20 @@ def _view_as_trained(view: View, conversion: Conversion) -> View:
 def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
     """Return a column in the type of the training data, null if the table lacks it; new categories are refused."""
     kind = named_type(column.type)
-    if column.name not in table.column_names:
+    values = table[column.name] if column.name in table.column_names else pa.nulls(len(table))
+    if values.null_count == len(values):
         return pa.chunked_array([pa.nulls(len(table), kind)])
-    values = table[column.name]
-    if column.kind != "categorical":
+    dates = pa.types.is_temporal(kind), pa.types.is_temporal(values.type)
+    if column.kind == UNMODELLED or (column.kind != "categorical" and not any(dates)):
         return values
     try:
+        if dates[0] != dates[1]:
+            raise pa.ArrowInvalid("dates and other values")
         values = values.cast(kind)
     except pa.ArrowInvalid:
         expected = f"expected type {kind} as in the training data; convert the column"
         raise UserError(f"{place}: column {column.name}: type {values.type} found, {expected}") from None
-    if not column.others:
+    if column.kind == "categorical" and not column.others:
         _check_known(f"{place}: column {column.name}", values, column.values)
     return values
 
