@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.feather as feather
 import pyarrow.parquet as parquet
 import pytest
 from support.importing import ROLES, N, clinic, write
@@ -310,3 +311,17 @@ def test_folders_with_other_files_are_not_overwritten(tmp_path: Path) -> None:
     import_data([path], tmp_path / "data", ROLES)
     with pytest.raises(UserError, match="in it, which this command did not write"):
         export(tmp_path / "data/test", tmp_path / "data/train")
+
+
+def test_feather_and_times_with_a_zone(tmp_path: Path) -> None:
+    start = np.datetime64("2020-01-01T08:00:00", "us") + np.arange(N) * np.timedelta64(3601, "s")
+    table = clinic().append_column("seen", pa.array(start).cast(pa.timestamp("us", "UTC")))
+    feather.write_feather(table, tmp_path / "clinic.feather")
+    import_data([tmp_path / "clinic.feather"], tmp_path / "data", ROLES)
+    parts = []
+    for split in SPLITS:
+        export(tmp_path / "data" / split, tmp_path / "back" / split)
+        parts.append(feather.read_table(tmp_path / "back" / split / "clinic.feather"))
+    back = pa.concat_tables(parts).sort_by("patient")
+    assert back.schema.equals(table.schema)
+    assert back.to_pylist() == table.to_pylist()
