@@ -53,10 +53,10 @@ def layout(path: Path) -> Layout:
     reader = csv.reader(head, delimiter=delimiter)
     names = next(reader, [])
     skip = comments + reader.line_num
-    widths = {len(row) for row in islice(reader, FIRST) if row and not row[0].startswith("#")}
-    if names and widths == {len(names) + 1}:  # R leaves out the header of row names, others end each row with a mark
-        following = next(row for row in csv.reader(head[reader.line_num - 1 :], delimiter=delimiter) if row)
-        names = [*names, ""] if not following[-1].strip() else ["", *names]
+    rows = [row for row in islice(reader, FIRST) if row and not row[0].startswith("#")]
+    if names and {len(row) for row in rows} == {len(names) + 1}:
+        named = any(row[-1].strip() for row in rows)  # R leaves out the header of row names
+        names = ["", *names] if named else [*names, ""]  # others end each row with a delimiter
     if names and not names[0].strip() and any(name.strip() for name in names):
         names[0] = INDEX
     return Layout(encoding, delimiter, skip, names)
