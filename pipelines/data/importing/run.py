@@ -27,7 +27,8 @@ from postprior.pipelines.texts import shell_quoted, shortened
 
 MOST_LABELS = 1000
 LONGEST_ID = 1000  # characters
-FEWEST = {"train": 10, "validation": 4, "test": 4}  # least number of rows per split
+FEWEST = {"train": 10, "validation": 2, "test": 3}  # least number of rows per split
+WANTED = {"validation": 4, "test": 8}  # subjects that the shares take at least, if enough are left for training
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -132,7 +133,8 @@ def split_rows(
     Subjects are sorted by their most frequent label and by size, in random order if these are equal. Validation and
     test each take subjects from this order at equal steps, so that each gets its share of all subjects and of each
     label, plus or minus one. `labels` and `groups` are (N,); without groups each row is a subject. `shares` are those
-    of validation and test.
+    of validation and test; for few subjects they are raised, see `adapted`. A label that would have no training row
+    gets one.
     """
     validation, test = shares
     if not (validation > 0 and test > 0 and validation + test < 1):
@@ -140,13 +142,36 @@ def split_rows(
         raise UserError(f"shares: {found}, expected both above 0 and their sum below 1; correct the shares")
     subjects = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     label, size = _strata(labels, subjects)
+    validation, test = adapted(shares, len(size))
     order = np.lexsort((rng.random(len(size)), size, label))
     side = np.zeros(len(size), np.int64)  # 0 train, 1 validation, 2 test
     taken = _evenly_spaced(len(order), test, rng)
     side[order[taken]] = 2
     rest = order[~taken]
     side[rest[_evenly_spaced(len(rest), validation / (1 - test), rng)]] = 1
+    names, first = np.unique(label, return_index=True)
+    side[first[~np.isin(names, label[side == 0])]] = 0
     return {split: np.flatnonzero(side[subjects] == number) for number, split in enumerate(SPLITS)}
+
+
+def adapted(shares: tuple[float, float], subjects: int) -> tuple[float, float]:
+    """Return the shares of validation and test, raised for few subjects so that their rows can be scored.
+
+    Each split takes at least as many subjects as `WANTED` says. If fewer than the least number of training rows would
+    be left, all others are divided between validation and test. The given shares stay if even these are too few.
+
+    >>> [round(share * 20) for share in adapted((0.1, 0.2), 20)]
+    [4, 6]
+    """
+    taken = [max(share * subjects, least) for share, least in zip(shares, WANTED.values(), strict=True)]
+    if taken == [share * subjects for share in shares]:
+        return shares
+    spare = subjects - FEWEST["train"]
+    if sum(taken) > spare:
+        taken = [spare - 2 * spare // 3, 2 * spare // 3]
+    if any(count < FEWEST[split] for count, split in zip(taken, WANTED, strict=True)):
+        return shares
+    return taken[0] / subjects, taken[1] / subjects
 
 
 def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
