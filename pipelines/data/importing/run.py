@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
+from postprior.pipelines.data.conversion.categories import OTHER, common_values, grouped
+from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
@@ -42,6 +44,7 @@ def import_data(
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
     joined = join([contents for source in sources for contents in read_source(source, roles)], roles)
+    every_class, joined = joined.label, _with_common_labels(joined, roles.keep_rare)
     labels, names = _labels(joined.label)
     groups = None if joined.group is None else as_numpy(joined.group[1])
     if joined.split is not None:
@@ -50,8 +53,13 @@ def import_data(
         splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
-    targets = [ColumnConversion.of_target(name, column) for name, column in joined.targets.items()]
+    targets = [
+        ColumnConversion.of_target(name, column, joined.forms.get(name, PLAIN), roles.keep_rare)
+        for name, column in joined.targets.items()
+    ]
     conversion = _describe(joined, learned, targets)
+    if joined.label is not every_class:
+        conversion["labels"] |= {"others": True}
     source_names = [source.name for source in sources]
     provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
     with publish(folder, previous_splits, sources) as temporary:
@@ -70,6 +78,19 @@ def previous_splits(folder: Path) -> set[Path]:
         if manifest_in(folder / split).get("provenance", {}).get("source") == "import"
         for file in files_of(folder / split, "real")
     }
+
+
+def _with_common_labels(joined: Joined, keep_rare: bool) -> Joined:
+    """Merge labels that few rows have into one, which is not the name of any of them."""
+    if joined.label is None or not pa.types.is_string(joined.label[1].type):
+        return joined
+    name, column = joined.label
+    if not (categories := common_values(column, keep_rare, MOST_LABELS)).others or len(categories.values) == 1:
+        return joined
+    rare = pc.count_distinct(column).as_py() - len(categories.values) + 1
+    notes = (*joined.notes, f"label {name}: {rare} rare classes merged into '{OTHER}'; --keep-rare keeps them")
+    originals = {str(name): column, **joined.originals}
+    return replace(joined, label=(name, grouped(column, categories)), originals=originals, notes=notes)
 
 
 def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
@@ -271,7 +292,7 @@ def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[C
         },
         "types": {file: dict(types) for file, types in joined.types.items()},
         **({"dialects": {file: dict(d) for file, d in joined.dialects.items()}} if joined.dialects else {}),
-        "ids": describe_role(joined.ids),
+        "ids": (describe_role(joined.ids) or {}) | ({"headers": dict(joined.id_headers)} if joined.id_headers else {}),
         "labels": describe_role(joined.label),
         "groups": describe_role(joined.group),
         "targets": [target.describe() for target in targets],
