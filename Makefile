@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot test test-slow ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles examples zoo clean
+.PHONY: help setup demo screenshot test test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles examples zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: $(READY) ## run the tests on up to four cores and measure the code coverag
 
 test-slow: $(READY) ## run the tests that take minutes or need more data
 	$(BIN)/python -m pytest -m slow
+
+test-faults: $(READY) ## kill stages and dvc at 200 random moments, and run every stage on broken disks (KILLS=50 kills less)
+	POSTPRIOR_KILLS=$(or $(KILLS),200) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m "slow or not slow" tests/faults
 
 ui: $(READY) ## show all runs in MLflow on http://127.0.0.1:5000 (PORT=5001 selects another port)
 	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \

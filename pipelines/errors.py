@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -19,3 +20,14 @@ def as_user_error(kinds: type[Exception] | tuple[type[Exception], ...], problem:
     except kinds as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{problem} ({reason}); {remedy}") from None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError that names no file: reading, writing and flushing an open file raise such errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

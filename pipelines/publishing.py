@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, naming
 from postprior.pipelines.signals import defer_signals
 
 OwnFiles = Callable[[Path], Collection[Path]]
@@ -104,9 +104,10 @@ def publish(folder: Path, own_files: OwnFiles = lambda _: (), inputs: Iterable[P
         with defer_signals():
             _put(temporary, place)
             _sync(place.parent)
+            shutil.rmtree(temporary, ignore_errors=True)  # the folder that was replaced
     finally:
         with defer_signals():
-            shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder, or the folder that was replaced
+            shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder
 
 
 def _put(new: Path, place: Path) -> None:
@@ -158,7 +159,7 @@ def publish_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary file that replaces `path` when the block ends without an error; see `publish`."""
     temporary = _partial(path)
     try:
-        with _named(path), open(temporary, "wb") as file:
+        with _named(path), naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -227,6 +228,7 @@ def _sync(path: Path) -> None:
     """Flush a file or folder to the disk, so that a later rename never exposes an empty one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.errors import UserError, as_user_error, naming
 from postprior.pipelines.publishing import publish, publish_file, write_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def write_json(path: Path, value: Any, sort_keys: bool = True) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file; a file that is missing, truncated or not an object raises a UserError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with naming(path):
+            value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; run the stage that makes it, or correct the path.") from None
     except (ValueError, RecursionError) as error:
@@ -109,7 +110,8 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
         UserError: the file is missing, truncated, a pickle or an array of objects.
     """
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        with naming(path):
+            array = np.lib.format.open_memmap(path, mode="r")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: this array is missing; make the folder again with all its files.") from None
     except (ValueError, EOFError) as error:
@@ -131,7 +133,7 @@ class Artefact:
 
 
 def file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -251,7 +253,7 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
     for name, entry in files.items():
         if Path(name).name != name or not isinstance(entry, dict):
             raise UserError(f"{folder / MANIFEST}: files: {name!r} is not a valid entry of this folder; make it again")
-        with _opened(folder / name, entry) as file:
+        with naming(folder / name), _opened(folder / name, entry) as file:
             content = file.read() if name == TENSORS else b""
             digest = hashlib.sha256(content) if name == TENSORS else hashlib.file_digest(file, "sha256")
         if digest.hexdigest() != entry.get("sha256"):

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from unicodedata import category
@@ -50,10 +51,15 @@ def shortened(text: str, most: int = LONGEST) -> str:
 
 
 def tell(*lines: str, err: bool = False) -> None:
-    """Print each text as one line, with control characters escaped, on stdout or stderr; on stderr it is shortened."""
+    """Print each text as one line, with control characters escaped, on stdout or stderr; on stderr it is shortened.
+
+    A line on stderr that cannot be written (the disk of a log is full, the reader of a pipe has ended) is left out: it
+    must not stop a training.
+    """
     for line in lines:
         if err:
-            print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
         else:
             print(escape_controls(line), flush=True)
 

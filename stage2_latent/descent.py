@@ -1,14 +1,17 @@
-"""Gradient descent that keeps the state with the best score on held-out codes."""
+"""Gradient descent: groups of parameters, and a loop that keeps the state with the best score on held-out codes."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from postprior.stage1_vae.adamw import AdamW
 
 T = TypeVar("T")
 
@@ -56,21 +59,42 @@ def evaluations(steps: int, every: int) -> int:
     return -(-steps // every) + 1
 
 
-def cosine_decay(
-    optimiser: torch.optim.Optimizer, steps: int, parameters: Iterable[nn.Parameter], limit: float
-) -> Callable[[Tensor], None]:
-    """Return a function that takes one optimiser step on a loss.
+@dataclass(frozen=True)
+class Group:
+    """Parameters with one learning rate and one weight decay, whose gradient has at most the norm `limit`."""
 
-    Learning rates decay to 0 along half a cosine over `steps` steps. The norm of the gradient of `parameters` is
-    clipped at `limit`.
+    parameters: Iterable[Tensor]
+    rate: float
+    decay: float = 0.0
+    limit: float = math.inf
+
+
+class Descent:
+    """AdamW on groups of parameters, with learning rates that may decay.
+
+    Args:
+        groups: parameters and their rates; parameters that need no gradient are left alone.
+        steps: learning rates decay to 0 along half a cosine over this number of steps; None keeps them.
+        betas: decays of the running means of gradients and of their squares.
     """
-    schedule, clipped = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps), list(parameters)
 
-    def step_down(loss: Tensor) -> None:
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(clipped, limit)
-        optimiser.step()
-        schedule.step()
+    def __init__(self, *groups: Group, steps: int | None = None, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        learned = [[each for each in group.parameters if each.requires_grad] for group in groups]
+        self.optimisers = [
+            (group, AdamW(parameters, group.rate, betas, group.decay))
+            for group, parameters in zip(groups, learned, strict=True)
+            if parameters
+        ]
+        self.steps, self.taken = steps, 0
 
-    return step_down
+    def step(self, loss: Tensor) -> None:
+        """Take one step down the gradient of a loss."""
+        share = 1.0 if self.steps is None else (1 + math.cos(math.pi * self.taken / self.steps)) / 2
+        self.taken += 1
+        torch.autograd.backward(loss, inputs=[each for _, one in self.optimisers for each in one.parameters])
+        for group, optimiser in self.optimisers:
+            if group.limit < math.inf:
+                nn.utils.clip_grad_norm_(optimiser.parameters, group.limit)
+            optimiser.learning_rate = share * group.rate
+            optimiser.step()
+            optimiser.zero_grad()

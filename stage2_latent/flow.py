@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws
 from postprior.stage2_latent.gaussians import Gaussians, Moments, Statistics
 from postprior.stage2_latent.moments import identity_weight
@@ -105,14 +105,14 @@ class Flow(Density):
         bound: float = 4.0,
         components: int = 16,
         shrinkage: float = 128.0,
-        steps: int = 800,
+        steps: int = 600,
         batch: int = 512,
         noise: float = 0.15,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 9e-3,
         base_learning_rate: float = 1e-3,
         weight_decay: float = 1.0,
-        average: float = 0.98,
-        patience: int = 5,
+        average: float = 0.97,
+        patience: int = 10,
     ) -> None:
         super().__init__()
         self.coupling = choice("coupling", coupling, COUPLINGS)
@@ -145,12 +145,11 @@ class Flow(Density):
         learner.base.requires_grad_(self.components > 0)
         average = copy.deepcopy(learner)
         held_out = task.validation.repeated(4, generator)
-        groups = [
-            {"params": list(learner.transport.parameters()), "lr": self.learning_rate},
-            {"params": list(learner.base.parameters()), "lr": self.base_learning_rate, "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        step_down = cosine_decay(optimiser, self.steps, learner.transport.parameters(), 5.0)
+        descent = Descent(
+            Group(learner.transport.parameters(), self.learning_rate, self.weight_decay, limit=5.0),
+            Group(learner.base.parameters(), self.base_learning_rate),
+            steps=self.steps,
+        )
         size = max(2, self.batch // len(self.classes))
 
         @lru_cache(maxsize=1)
@@ -168,7 +167,7 @@ class Flow(Density):
         def take_step(step: int) -> None:
             x = batch(step)
             noise = self.noise * normal(x.shape, x, generator)
-            step_down(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
+            descent.step(-(learner(x + noise).mean(-1) @ self.classes.probabilities))
             average.follow(learner, max(1 - self.average, 10 / (step + 10)))
 
         interval = self.EVALUATION_INTERVAL

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
@@ -59,7 +59,7 @@ class FlowMatching(Density):
     Args:
         hidden: width of the two hidden layers of the network.
         steps: number of optimisation steps.
-        batch: number of draws per step.
+        batch: number of draws per step, two for each code.
         learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
         weight_decay: weight decay of AdamW. A few thousand rows are quickly memorised, so values up to 1 work better
             than the usual 0.01; with much larger values the network stays at 0.
@@ -84,7 +84,7 @@ class FlowMatching(Density):
         self,
         *,
         hidden: int = 192,
-        steps: int = 1500,
+        steps: int = 1200,
         batch: int = 512,
         learning_rate: float = 5e-3,
         weight_decay: float = 1.0,
@@ -116,10 +116,8 @@ class FlowMatching(Density):
         self.shape = self._shape()
         seed = seed_from(generator)
         self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
-        parameters = list(self.network.parameters())
-        decay = self.weight_decay
-        optimiser = torch.optim.AdamW(parameters, self.learning_rate, (0.9, 0.99), weight_decay=decay, fused=True)
-        step_down = cosine_decay(optimiser, self.steps, parameters, 1.0)
+        group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
+        descent = Descent(group, steps=self.steps, betas=(0.9, 0.99))
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def evaluate(step: int) -> float:
@@ -129,7 +127,7 @@ class FlowMatching(Density):
 
         def take_step(step: int) -> None:
             if step < self.steps:  # no step follows the last evaluation
-                step_down(self._loss(train, generator))
+                descent.step(self._loss(train, generator))
 
         every = self._interval
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
@@ -199,21 +197,25 @@ class FlowMatching(Density):
         return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
     def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
-        """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch."""
-        device = train.rows.device
-        rows = torch.randint(len(train), (self.batch,), generator=generator, device=device)
+        """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch.
+
+        Each code is combined with two opposite noises at the same time (antithetic variates). Their errors largely
+        cancel in the gradient, and the network is modulated once for both.
+        """
+        device, pairs = train.rows.device, max(1, self.batch // 2)
+        rows = torch.randint(len(train), (pairs,), generator=generator, device=device)
         classes = train.classes[rows]
-        x1 = self._standard(train.draw(generator, rows), classes)
-        x0 = standard_normal(len(x1), x1, generator)
-        known = self._masks(len(x1), generator)
-        moving = ~coordinates(self.layout, known)
-        shift = uniform((1,), x1, generator)
-        t = (shift + torch.arange(len(x1), device=device) / len(x1)) % 1  # stratified
-        cos, sin = (HALF_PI * t).cos().unsqueeze(-1), (HALF_PI * t).sin().unsqueeze(-1)
+        x1 = self._standard(train.draw(generator, rows), classes).unsqueeze(1)  # (B/2, 1, D)
+        noise = standard_normal(pairs, x1, generator)
+        x0 = torch.stack([noise, -noise], dim=1)  # (B/2, 2, D)
+        known = self._masks(pairs, generator)
+        moving = ~coordinates(self.layout, known).unsqueeze(1)
+        t = (uniform((1,), x1, generator) + torch.arange(pairs, device=device) / pairs) % 1  # stratified
+        cos, sin = (each[:, None, None] for each in ((HALF_PI * t).cos(), (HALF_PI * t).sin()))
         x = torch.where(moving, cos * x0 + sin * x1, x1)
-        v = self.network(x, self.network.modulation(t, classes, known), moving)
+        v = self.network(x, self.network.modulation(t, classes, known).unsqueeze(1), moving)
         error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
-        return error.square().sum() / moving.sum()
+        return error.square().sum() / (2 * moving.sum())
 
     def _masks(self, rows: int, generator: torch.Generator) -> Tensor:
         """Draw masks of known blocks (rows, blocks): none in half of the rows, some but not all in the others."""

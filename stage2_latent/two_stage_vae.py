@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from postprior.stage1_vae.distributions import LOG_SCALE, Normal
 from postprior.stage1_vae.randomness import normal, seed_from, seeded
 from postprior.stage2_latent.density import Density
-from postprior.stage2_latent.descent import cosine_decay, descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
@@ -133,8 +133,8 @@ class TwoStageVae(Density):
         noise_half = normal((self.draws, 1, D), like, generator)
         self.noise = torch.cat([noise_half, -noise_half])
         train, held_out = task.train.shuffled(generator), task.validation.repeated(1, generator)
-        optimiser = torch.optim.AdamW(self.stage.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        step_down = cosine_decay(optimiser, self.steps, self.stage.parameters(), 5.0)
+        group = Group(self.stage.parameters(), self.learning_rate, self.weight_decay, limit=5.0)
+        descent = Descent(group, steps=self.steps)
         size = max(2, self.batch // K)
         classes = torch.arange(K, device=like.device).repeat_interleave(size)
         bounds: list[float] = []  # since the last evaluation
@@ -150,7 +150,7 @@ class TwoStageVae(Density):
             noise = normal((1, *x.shape), x, generator)
             bound = self.stage.log_weights(x, classes, noise).unflatten(1, (K, size)).mean((0, 2))
             likelihood = bound @ self.classes.probabilities
-            step_down(-likelihood)
+            descent.step(-likelihood)
             bounds.append(float(likelihood.detach()))
 
         get_state = self.stage.state_dict

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import FAMILIES, Diagonal, Normal
-from postprior.stage2_latent.descent import descend, evaluations
+from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.diagonal import DiagonalMixture
 from postprior.stage2_latent.options import integer, number
 from postprior.stage2_latent.task import Encoder, Task
@@ -74,11 +74,7 @@ class Vamp(DiagonalMixture):
         rows = encoder.inputs(train.rows[train.places(0, count)].flatten())
         inputs = {name: value.detach().clone().requires_grad_() for name, value in rows.items()}
         logits = torch.zeros(len(self.classes), count, dtype=train.codes.loc.dtype, requires_grad=True)
-        groups = [
-            {"params": list(inputs.values()), "lr": self.learning_rate},
-            {"params": [logits], "lr": self.weight_learning_rate},
-        ]
-        optimiser = torch.optim.Adam(groups)
+        descent = Descent(Group(inputs.values(), self.learning_rate), Group([logits], self.weight_learning_rate))
         held_out = task.validation.repeated(4, generator)
 
         @lru_cache(maxsize=1)
@@ -96,10 +92,7 @@ class Vamp(DiagonalMixture):
 
         def take_step(step: int) -> None:
             temperature = max(1.0, first_temperature * (1 - step / (self.annealing * self.steps + 1)))
-            likelihood = self._likelihood(batch(step), temperature).sum()
-            optimiser.zero_grad()
-            (-likelihood).backward()
-            optimiser.step()
+            descent.step(-self._likelihood(batch(step), temperature).sum())
 
         def get_state() -> dict[str, Tensor]:
             return {name: value.detach() for name, value in self._tensors().items()}

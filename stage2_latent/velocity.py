@@ -62,7 +62,7 @@ class Velocity(nn.Module):
         return gains_and_shifts
 
     def forward(self, x: Tensor, modulation: Tensor, moving: Tensor) -> Tensor:
-        """Return v at points x (n, D); `moving` (D,) or (n, D) bool marks the coordinates that are not known."""
+        """Return v at points x (…, D); `moving` (…, D) bool marks the coordinates that are not known."""
         first, first_shift, second, second_shift = modulation.chunk(4, dim=-1)  # gains are 1 + first and 1 + second
         mask = moving.to(x)
         free = mask * x

@@ -10,7 +10,7 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, naming
 
 LONGEST = 1_000_000
 """Maximal number of characters of a text, and of its values with all aliases expanded; settings need a hundredth."""
@@ -21,7 +21,8 @@ DEEPEST = 100
 def read_yaml(path: Path) -> Any:
     """Read a YAML file; see `parse_yaml`."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), path)
+        with naming(path):
+            return parse_yaml(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run in the project's folder, or pass --params") from None
     except UnicodeDecodeError:

@@ -79,49 +79,6 @@ def test_a_signal_ends_the_process_once_and_leaves_its_clean_up_alone(body: str,
     assert (answer.returncode, answer.stdout, answer.stderr) == (143, stdout, "postprior: terminated\n")
 
 
-PUBLISHED = """
-from pathlib import Path
-from postprior.pipelines import publishing
-def signalled(of, name, before=False):
-    original = getattr(of, name)
-    def call(path, *rest, **options):
-        ours = str(path).endswith(".partial")
-        if ours and before: send()
-        found = original(path, *rest, **options)
-        if ours: send()
-        return found
-    setattr(of, name, call)
-signalled({place})
-with publishing.publish(Path("{folder}"), lambda folder: [Path("word")]) as new: (new / "word").write_text("new")
-"""
-
-
-@pytest.mark.parametrize(
-    ("place", "before", "after"),
-    [
-        ("Path, 'mkdir'", "old", "old"),
-        ("Path, 'mkdir'", None, None),
-        ("publishing, '_sync'", "old", "old"),
-        ("publishing, '_put'", "old", "new"),
-        ("publishing, '_put'", None, "new"),
-        ("publishing, '_exchange'", "old", "new"),
-        ("publishing.shutil, 'rmtree', True", "old", "new"),
-    ],
-)
-def test_a_signal_inside_a_publication_leaves_the_old_or_the_new_and_nothing_else(
-    tmp_path: Path, place: str, before: str | None, after: str | None
-) -> None:
-    folder = tmp_path / "thing"
-    if before:
-        folder.mkdir()
-        (folder / "word").write_text(before)
-    answer = ended(PUBLISHED.format(place=place, folder=folder))
-    assert (answer.returncode, answer.stderr) == (143, "postprior: terminated\n")
-    found = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*")}
-    assert found.keys() == ({"thing", "thing/word"} if after else set())
-    assert not after or found["thing/word"].read_text() == after
-
-
 def test_without_a_signal_nothing_is_printed() -> None:
     answer = ended("with signals.defer_signals():\n print('done')")
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "done\n", "")

@@ -213,3 +213,15 @@ def test_without_labels() -> None:
 def test_candidates_are_checked(candidates: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Auto(candidates=candidates)
+
+
+def test_a_score_that_has_not_converged_is_not_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`flow_matching` declares at fit whether its score is exact; the state of `auto` keeps that."""
+    monkeypatch.setattr("postprior.stage2_latent.flow_matching.MAX_ODE_STEPS", 4)
+    candidates = {"flow_matching": {"hidden": 8, "steps": 5, "ode_steps": 4}}
+    density = Auto(candidates={"gaussian": {}, **candidates}).fit(TRAIN, VALIDATION, seeded())
+    assert ["log_likelihood" in row for row in density.scores] == [True, False]
+    alone = Auto(candidates=candidates).fit(TRAIN, VALIDATION, seeded())
+    assert alone.why.endswith("no candidate has an exact score")
+    assert not alone.exact_log_prob
+    assert not Auto.from_state(*alone.state()).exact_log_prob

@@ -4,7 +4,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
+
+from postprior.stage1_vae.adamw import AdamW
 
 
 class Descent:
@@ -13,16 +14,11 @@ class Descent:
     Along half-cosines, the learning rate rises from `rate` / 25 to `rate` in the first 30 % of the steps and falls
     almost to 0 in the others; β₁ falls from 0.95 to 0.85 and rises again (https://arxiv.org/abs/1708.07120, the
     defaults of torch's `OneCycleLR`). The module is put into training mode.
-
-    This is torch's function `adamw`, because the first `torch.optim.Optimizer` of a process imports torch's compiler,
-    which takes a second.
     """
 
     def __init__(self, module: nn.Module, rate: float, steps: int, decay: float = 0.0) -> None:
-        self.parameters: list[Tensor] = list(module.train().parameters())
-        self.rate, self.decay = rate, decay
-        self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
-        self.counts = [torch.zeros(()) for _ in self.parameters]
+        self.optimiser = AdamW(module.train().parameters(), rate, weight_decay=decay)
+        self.rate = rate
         self.last, self.taken = max(2, steps) - 1, 0
         self.peak = 0.3 * (self.last + 1) - 1
 
@@ -37,24 +33,9 @@ class Descent:
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of a loss."""
-        rate, beta = self.cycle()
+        self.optimiser.learning_rate, beta = self.cycle()
+        self.optimiser.betas = (beta, self.optimiser.betas[1])
         self.taken += 1
-        gradients = list(torch.autograd.grad(loss, self.parameters))
-        with torch.no_grad():
-            adamw(
-                self.parameters,
-                gradients,
-                self.means,
-                self.squares,
-                [],
-                self.counts,
-                fused=True,
-                foreach=False,
-                amsgrad=False,
-                beta1=beta,
-                beta2=0.999,
-                lr=rate,
-                weight_decay=self.decay,
-                eps=1e-8,
-                maximize=False,
-            )
+        torch.autograd.backward(loss, inputs=self.optimiser.parameters)
+        self.optimiser.step()
+        self.optimiser.zero_grad()

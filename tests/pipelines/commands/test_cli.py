@@ -321,7 +321,6 @@ def test_numbers_that_are_none(trained_project: Path, tmp_path: Path, command: l
             "draws: 1000000 draws of 120 rows need at least .* GB of memory and .* GB on",
         ),
         (["represent", "artefacts/data/test", "--seed", "-1"], SEED),
-        (["augment", "40", "--seed", "-1"], SEED),
         (["augment", "9" * 5000], "size: found 9+…9*, expected all or a whole number from 1 to 300"),
     ],
     ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
