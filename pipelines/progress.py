@@ -114,7 +114,7 @@ class _Lines:
         self.title, self.total, self.done = title, total, done
         self.position, self.text = float(done), ""
         self.started = self.last = monotonic()
-        self.tenths = done * LINES // total  # at the last line
+        self.tenths = done * LINES // max(1, total)  # at the last line
         self.estimated = False
 
     def show(self, position: float, text: str) -> None:

@@ -41,9 +41,10 @@ MODALITIES = (
     Modality("record", "table", (3,), "columns", columns=COLUMNS),
     Modality("scan", "vector", (2,), "normal"),
 )
-SPLITS = {"train": 24, "validation": 6, "test": 8}
-ONE = "at least 2 complete test rows in each half of the sources are needed, found 1"
-NONE = "there are no complete test rows in each half of the sources"
+ONE = "at least 2 test rows in each half of the sources are needed, found 1"
+NONE = "there are no test rows with two modalities in each half of the sources"
+OF_PAIRS = ("joint_coherence", "pairing_auc")
+OF_ROWS = ("frechet_distance", "coverage", "label_entropy")
 ROWS = ("real", "reconstruction", "normal", "gmm")
 
 
@@ -71,12 +72,17 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture(
-    scope="module", params=[(6, 2, 3), (5, 0, 0)], ids=["one complete row per half", "no complete test row"]
+    scope="module",
+    params=[
+        {"train": (24, 6), "validation": (6, 2), "test": (3, 3)},
+        {"train": (24, 5), "validation": (6, 0), "test": (8, 0)},
+    ],
+    ids=["one row per half", "no row with both modalities"],
 )
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A project with so many complete rows per split after every stage, and the reason why they have no scores."""
+    """A project after every stage, of splits of so many rows and complete rows, and why scores are missing."""
     root = tmp_path_factory.mktemp("few")
-    for whole, (split, rows) in zip(request.param, SPLITS.items(), strict=True):
+    for split, (rows, whole) in request.param.items():
         people(rows, whole, rows).save(root / "artefacts/data" / split)
     drawn: dict[str, tuple[bytes, bytes]] = {}
     draw = Figure.pngs
@@ -92,7 +98,7 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         patch.setattr(Figure, "pngs", once)
         patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)
-    return root, ONE if request.param[2] else NONE
+    return root, ONE if request.param["test"][1] else NONE
 
 
 def run(params: Params, root: Path) -> None:
@@ -119,15 +125,18 @@ def test_what_is_missing_says_why(project: tuple[Path, str]) -> None:
     missing = {"value": None, "why": why}
     for name in ROWS:
         row = read_json(root / f"results/metrics/{name}.json")
-        scores = ("joint_coherence", "frechet_distance", "coverage", "pairing_auc", "label_entropy")
-        assert all(row[score] == missing for score in scores)
-        assert row["modalities"]["scan"]["frechet_distance"] == missing
+        assert all(row[score] == missing for score in OF_PAIRS)
+        assert all((row[score] == missing) == (why == ONE) for score in OF_ROWS)
+        scan = row["modalities"]["scan"]["frechet_distance"]
+        assert scan == {"value": None, "why": ONE if why == ONE else "there are no test rows with scan"}
         for of in ("gap_closed", "difference_to_normal"):
-            assert row[of] == {"joint_coherence": missing, "frechet_distance": missing}
-        assert numbers(row).keys().isdisjoint(scores)
-    assert row["conditional_coherence"] == {"1": missing}
+            assert row[of]["joint_coherence"] == missing
+            assert (row[of]["frechet_distance"] == missing) == (why == ONE)
+        assert numbers(row).keys().isdisjoint(OF_PAIRS)
+        assert numbers(row).keys().isdisjoint(OF_ROWS) == (why == ONE)
     own = read_json(root / "results/metrics/autoencoder.json")
-    assert own["reconstruction_error"] == own["conditional_coherence"]["1"] == missing
+    for score in (row["conditional_coherence"]["1"], own["conditional_coherence"]["1"], own["reconstruction_error"]):
+        assert (score == missing) == (why == ONE)  # a row with one modality has the others generated from it
 
 
 def test_what_can_be_computed_is(project: tuple[Path, str]) -> None:
@@ -148,10 +157,10 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
         lines = {line["row"]: line for line in csv.DictReader(file)}
     assert set(lines) == set(ROWS)
     for line in lines.values():
-        assert line["frechet_distance"] == line["frechet_distance_low"] == ""
-        assert line["frechet_distance_why"] == why
+        assert line["joint_coherence"] == line["joint_coherence_low"] == ""
+        assert line["joint_coherence_why"] == why
     page = (root / "results/report.html").read_text()
-    assert f"<h1>The samples have no scores: {why}.</h1>" in page
+    assert (f"<h1>The samples have no scores: {why}.</h1>" in page) == (why == ONE)
     assert f'title="{why}">–</td>' in page
     assert re.search(f"Some rows have no value for Joint coherence, .* more scores. Reason: {why}.", page)
 

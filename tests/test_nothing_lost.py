@@ -54,8 +54,8 @@ IN_PLACE = {
     "utility",
     "augment",
 }
-IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init", "upgrade"}
-"""Commands that write where the project keeps what they write, and take no other place."""
+IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init", "upgrade", "plan"}
+"""Commands that write where the project keeps what they write, or nothing, and take no other place."""
 PROJECTS = ("generate", "impute", "fit", "detect", "represent")
 
 

@@ -17,6 +17,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.statistics.intervals import well_observed
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
@@ -26,7 +27,8 @@ HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
 STEPS = 3000  # training steps of the autoencoder, for any size of the data
 EVALUATOR_STEPS = 400  # training steps of the evaluators, for any size of the data
-SCORED = 8  # complete test rows that scores need: two in each half-sample of each half of them
+SCORED = 8  # test rows that scores need: two in each half-sample of each half of them
+AUGMENTED = 20  # training rows of which half suffice to fit a density
 SMALL = 1000  # with fewer training rows, flows have too little data
 
 
@@ -79,7 +81,9 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     a sample has values. Likelihood scales are learned where values are standardised. No setting needs more rows than
     there are.
     """
-    train, half = splits["train"], int(splits["test"].observed.all(1).sum()) // 2  # only complete rows are scored
+    train, observed = splits["train"], splits["test"].observed
+    each = observed.sum(0) // 2  # the rows of one half that have each modality
+    half = int(each[well_observed(each)].min())
     rows, labels = len(train), len(train.label_names or ("",))
     sizes = [math.prod(m.shape) for m in train.modalities]
     batch = 64 if rows >= SMALL else 32
@@ -101,22 +105,21 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
         "densities": ["gmm", *flows, "vamp"],
         "density.gmm.components": [n for n in (1, 2, 4, 8, 16) if n <= most_components],
         "density.vamp.pseudo_inputs": _within(labels, rows // 4, 500),
-        "generate.samples": max(1000, half),
+        "generate.samples": max(1000, len(observed) // 2),
         "evaluate.neighbours": _within(1, half // 4, 5),
-        "augment.sizes": [min(100, rows // 2)],
+        "augment.sizes": [min(100, rows // 2)] if rows >= AUGMENTED else [],
         "augment.density": "flow" if rows >= SMALL else "gmm",
         "privacy.dimensions": _within(2, rows // 10, 32),
     }
 
 
 def _too_few(test: Dataset) -> list[str]:
-    """Return a warning if there are too few complete test rows to compute scores."""
-    complete = int(test.observed.all(1).sum())
-    if complete >= SCORED:
+    """Return a warning if there are too few test rows to compute scores."""
+    if len(test) >= SCORED:
         return []
     return [
-        f"Found {complete} complete rows among {len(test)} test rows, but scores of samples need {SCORED}; some scores "
-        "will be missing, each with a reason; import more rows, or use a larger --test-share"
+        f"Found {len(test)} test rows, but scores of samples need {SCORED}; some scores will be missing or have no "
+        "interval, each with a reason; import more rows, or use a larger --test-share"
     ]
 
 

@@ -34,7 +34,7 @@ class Baselines:
     weights: Floats  # (1 + B, N), half-samples of the N synthetic rows that are scored
     real: Ints  # rows of the test split that are scored as `real`
     real_weights: Floats  # (1 + B, N), half-samples of the `real` rows
-    scores: dict[str, Scores]  # scores of complete tuples by baseline row, the keys of `WEIGHTS`
+    scores: dict[str, Scores]  # scores of all modalities together by baseline row, the keys of `WEIGHTS`
     manifest: dict[str, Any]  # manifest of the artefact
 
     @classmethod
@@ -43,11 +43,12 @@ class Baselines:
         artefact = load_artefact(folder, KIND)
         arrays, manifest = artefact.arrays, artefact.manifest
         with rebuilding(folder):
-            outputs = EvaluatorOutputs(tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"]))
+            features = tuple(arrays[f"features.reference.{name}"] for name in manifest["modalities"])
+            outputs = EvaluatorOutputs(features, mask=arrays.get("mask.reference"))
             alignment = Alignment(None, None, manifest["seed"])
             if manifest["critic"] is not None:
                 critic = Critic.from_state(artefact.tensors, manifest["critic"])
-                alignment = replace(alignment, critic=critic, directions=Directions.fit(outputs.features))
+                alignment = replace(alignment, critic=critic, directions=Directions.fit(outputs.select(outputs.paired)))
             missing = manifest.get("missing", {})
             scores = {row: _load_scores(row, arrays, missing.get(row, {})) for row in WEIGHTS}
             weights = {kind: arrays[f"weights.{kind}"] for kind in ("reference", "real", "synthetic")}
@@ -69,11 +70,13 @@ class Baselines:
         Args:
             weights: Half-samples of `reference`, `real` and `synthetic` rows.
             rows: Rows of the test split in the reference set, and rows that are scored as `real`.
-            manifest: Hashes of the inputs, the settings of `evaluate`, `modalities` and `classes`.
+            manifest: Hashes of the inputs, the settings of `evaluate`, `modalities`, `classes`, and the
+                modalities over which means are taken, `averaged`.
             alignment: Alignment of the reference set; fitted to it if None.
         """
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
-        reference = ReferenceSet.fit(outputs, weights["reference"], manifest["neighbours"], names, classes)
+        averaged = tuple(manifest.get("averaged", names))
+        reference = ReferenceSet.fit(outputs, weights["reference"], manifest["neighbours"], names, classes, averaged)
         alignment = alignment or Alignment.fit(outputs, manifest["seed"])
         reference_rows, real_rows = rows
         synthetic, real = weights["synthetic"], weights["real"]
@@ -99,7 +102,7 @@ class Baselines:
         for row_name, row_outputs in outputs.items():
             features = zip(self.manifest["modalities"], row_outputs.features, strict=True)
             arrays |= {f"features.{row_name}.{name}": array for name, array in features}
-            fields = {field: getattr(row_outputs, field) for field in ("predictions", "labels", "groups")}
+            fields = {field: getattr(row_outputs, field) for field in ("predictions", "labels", "groups", "mask")}
             arrays |= {f"{field}.{row_name}": array for field, array in fields.items() if array is not None}
         for row_name, dataset in sets.items():
             images = [m.name for m in dataset.modalities if m.kind == "image" and len(dataset)]
@@ -124,11 +127,18 @@ class Baselines:
         """Return the content of the results file of a sampler, with comparisons to `normal` and `reconstruction`."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
         add_column_tests(written, reference, synthetic)
+        if incomplete := int((~reference.observed.all(1)).sum()):
+            written["incomplete_rows"] = incomplete  # of the scored rows, which lack a modality
         return written | {"cautions": self.manifest["cautions"]}
 
     def __len__(self) -> int:
         """The number of synthetic rows that are scored."""
         return self.weights.shape[1]
+
+
+def lacking_as(samples: Dataset, reference: Dataset) -> Dataset:
+    """Return samples without the modalities that the rows of a reference set of equal size lack."""
+    return replace(samples, mask=reference.mask)
 
 
 def _load_scores(row_name: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:

@@ -39,6 +39,28 @@ def import_data(
             "boolean, tokens), if it is detected wrongly; repeatable.",
         ),
     ] = None,
+    na: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[COLUMN=]VALUE", help="A text or number that means missing, in all columns or one; repeatable."
+        ),
+    ] = None,
+    keep_na: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="A column in which NA, ? or −999 are values, not missing cells; repeatable."
+        ),
+    ] = None,
+    keep_rare: Annotated[
+        bool, typer.Option("--keep-rare", help="Let synthetic rows have values that fewer than five rows have.")
+    ] = False,
+    dates: Annotated[
+        Literal["dmy", "mdy"] | None, typer.Option(help="The order of day and month in dates such as 03/04/2020.")
+    ] = None,
+    repeated: Annotated[
+        Literal["visits", "first"] | None,
+        typer.Option(help="If rows have the same id: keep all, as visits of one subject, or the first one."),
+    ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="Treat NaN in arrays as missing values.")] = False,
     slices: Annotated[
         str | None, typer.Option(help="Cut volumes into slices of this plane: axial, coronal or sagittal.")
@@ -65,6 +87,11 @@ def import_data(
         kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
         slices=slices,
+        na=_marks(na),
+        keep_na=tuple(keep_na or ()),
+        keep_rare=keep_rare,
+        dates=dates,
+        repeated=repeated,
     )
     if like is not None:
         from postprior.pipelines.data.importing.rows import import_rows
@@ -74,6 +101,15 @@ def import_data(
         from postprior.pipelines.data.importing.run import import_data
 
         tell(*import_data(sources, folder, roles, (validation_share, test_share), seed))
+
+
+def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """Parse the values of --na to marks of missing cells by column; an empty name stands for all columns."""
+    marks: dict[str, tuple[str, ...]] = {}
+    for text in arguments or ():
+        column, _, mark = text.rpartition("=")
+        marks[column] = (*marks.get(column, ()), mark)
+    return marks
 
 
 @app.command()

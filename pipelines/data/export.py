@@ -8,6 +8,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import FORMATS, samples_of
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import write_table
+from postprior.pipelines.data.formats.text_files import stem
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.settings.names import pick
@@ -60,7 +61,7 @@ def _in_format(samples: Samples, format: str) -> Samples:
             remedy = "choose another format or leave --format out"
             raise UserError(f"--format {format}: {conversion.name} is a {found}, expected only {kinds}; {remedy}")
     if format in TABLES:
-        names = {file: Path(file).with_suffix(TABLES[format]).name for file in samples.tables}
+        names = {file: stem(file) + TABLES[format] for file in samples.tables}
         moved = [replace(c, facts={"source": "tables", "file": names[c.facts["file"]]}) for c in samples.conversions]
         tables = {names[file]: headers for file, headers in samples.tables.items()}
         return replace(samples, conversions=tuple(moved), tables=tables)

@@ -18,7 +18,16 @@ from postprior.pipelines.generation.conditional import DRAWS, PosteriorCandidate
 from postprior.pipelines.metrics.coherence.agreement import by_size, nested_subsets, share_right, subsets_by_size
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
-from postprior.pipelines.metrics.statistics.intervals import SHARE, Floats, estimate, too_few, unscored, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
+    SHARE,
+    Floats,
+    Score,
+    estimate,
+    too_few,
+    unscored,
+    weighted_mean,
+)
 from postprior.pipelines.progress import substeps
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -41,7 +50,7 @@ def conditional_scores(
     subset. The labels that the classifiers predict for them are compared with the label of the row.
 
     Args:
-        data: Complete rows with labels.
+        data: Rows with labels; from a row that lacks modalities, the subsets of those that it has are used.
         weights: Weights of the rows (1 + B, N), the full sample and the half-samples.
     """
     assert data.labels is not None
@@ -52,10 +61,22 @@ def conditional_scores(
         return {str(size): missing.written for size in sizes}
     subsets = subsets_by_size(len(model.modalities), SUBSETS, rng)
     generator = generator_from(rng)
-    labels = generated_labels(model, classifiers, data, subsets, generator)
-    correct, observed = share_right(labels, np.asarray(data.labels), subsets), subsets.sum(1)
-    shares = (correct[:, observed == size].mean(1) for size in sizes)
-    return by_size("conditional_coherence", (weighted_mean(share, weights) for share in shares))
+    # a posterior given a subset reads no other modality, and subsets that a row does not have are not scored
+    labels = generated_labels(model, classifiers, replace(data, mask=None), subsets, generator)
+    correct = share_right(labels, np.asarray(data.labels), subsets)
+    possible = ~(subsets & ~data.observed[:, None]).any(2)  # (N, S)
+    means = []
+    for size in sizes:
+        seen = possible & (subsets.sum(1) == size)
+        rows = seen.any(1)
+        share = (correct * seen)[rows].sum(1) / seen[rows].sum(1)
+        means.append(_mean_of_rows(share, weights[:, rows], size))
+    return by_size("conditional_coherence", means)
+
+
+def _mean_of_rows(shares: Floats, weights: Floats, size: int) -> Score:
+    """Return the mean (1 + B,) of the shares (N,) of rows that have `size` modalities, or why there is none."""
+    return too_few(len(shares), FEWEST, f"test rows with {size} modalities") or weighted_mean(shares, weights)
 
 
 def generated_labels(
@@ -86,12 +107,12 @@ def density_conditional_scores(
 ) -> dict[str, Any]:
     """Return the conditional coherence through a density, by number of observed modalities, and its gain.
 
-    The modalities of each row are put into a random order, and the first 1, 2, … M − 1 of them are observed. The
+    The observed modalities of each row are put into a random order, and the first 1, 2, … M − 1 of them are kept. The
     remaining modalities are generated once through the density and once from the plain posterior. Both use the same
     posterior draws and the same random numbers to choose among them, and so does every other density.
 
     Args:
-        data: Complete rows with labels.
+        data: Rows with labels; a row has no score for more modalities than it has.
         weights: Weights of the rows (1 + B, N), the full sample and the half-samples.
 
     Returns:
@@ -110,7 +131,7 @@ def density_conditional_scores(
             "posterior_draws": DRAWS,
         }
     labels = np.asarray(data.labels)
-    observed = nested_subsets(len(data), M, rng)  # (N, M−1, M)
+    observed = nested_subsets(data.observed, rng)  # (N, M−1, M)
     posterior_noise, density_noise = (generator_from(rng) for _ in range(2))
     blocks = np.array_split(np.arange(len(data)), -(-len(data) // NESTED_ROWS))
     nested = (in_parts(data.select(rows), observed[rows]) for rows in substeps(blocks, len(blocks)))
@@ -128,7 +149,17 @@ def density_conditional_scores(
     values = {"conditional_coherence": correct["density"], "conditional_gain": correct["density"] - correct["plain"]}
     if "prior" in correct:
         values["private_gain"] = correct["density"] - correct["prior"]
-    scores = {key: by_size(key, weighted_mean(shares, weights).T) for key, shares in values.items()}
+    enough = [data.observed.sum(1) >= size for size in range(1, M)]
+    scores: dict[str, Any] = {
+        key: by_size(
+            key,
+            [
+                _mean_of_rows(share[rows], weights[:, rows], size)
+                for size, (share, rows) in enumerate(zip(shares.T, enough, strict=True), 1)
+            ],
+        )
+        for key, shares in values.items()
+    }
     scores["effective_sample_share"] = estimate(weighted_mean(effective_shares, weights), SHARE)
     return {**scores, "posterior_draws": DRAWS}
 
@@ -157,7 +188,7 @@ def _labels_by_method(
 
 
 def in_parts(data: Dataset, observed: NDArray[np.bool_]) -> Dataset:
-    """Repeat each of N complete rows S times with observed modalities (N, S, M): N · S rows, grouped by row."""
+    """Repeat each of N rows S times with observed modalities (N, S, M): N · S rows, grouped by row."""
     rows = np.repeat(np.arange(len(data)), observed.shape[1])
     return replace(data.select(rows), mask=observed.reshape(-1, observed.shape[2]))
 
@@ -199,7 +230,7 @@ def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> di
     size = sum(math.prod(m.shape) for _, m in images) * M * 4  # bytes per row, real and generated
     real = real.select(np.arange(max(1, min(len(real), BYTES // size))))
     step = max(1, math.ceil(math.sqrt(size / BYTES)))
-    observed = nested_subsets(len(real), M, np.random.default_rng(seed))
+    observed = nested_subsets(real.observed, np.random.default_rng(seed))
     repeated = in_parts(real, observed)
     noise = generator_for("cpu", seed, 3)
     latents, _ = conditional_draw(model, density, repeated.batch(slice(None)), noise)

@@ -92,11 +92,15 @@ METRICS = (
     Metric(
         "coherence/agreement",
         "joint_coherence",
-        "share of rows in which all modalities have the same predicted label",
+        "share of rows in which all observed modalities have the same predicted label",
         headline=True,
         overview=True,
     ),
-    Metric("coherence/agreement", "pairwise_coherence", "share of pairs of modalities with the same predicted label"),
+    Metric(
+        "coherence/agreement",
+        "pairwise_coherence",
+        "share of pairs of observed modalities with the same predicted label",
+    ),
     Metric(
         "fidelity/frechet",
         "frechet_distance",

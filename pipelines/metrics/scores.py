@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.registry import HEADLINES, bounds_of, of_family
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
+    PAIRED,
+    SCORED,
     Floats,
-    Ints,
     Score,
     Scores,
     combined,
@@ -45,6 +47,7 @@ class ReferenceSet:
     joint: Space
     modalities: tuple[str, ...]
     classes: int | None
+    averaged: tuple[str, ...]  # the modalities over which means are taken
 
     @classmethod
     def fit(
@@ -54,10 +57,21 @@ class ReferenceSet:
         neighbours: int,
         modalities: tuple[str, ...],
         classes: int | None,
+        averaged: tuple[str, ...] | None = None,
     ) -> "ReferenceSet":
-        """Build one space per modality and the joint space from outputs of N rows with weights (1 + B, N)."""
-        spaces = tuple(Space(features, weights, neighbours) for features in outputs.features)
-        return cls(spaces, Space(outputs.joined, weights, neighbours), modalities, classes)
+        """Build one space per modality and the joint space from outputs of N rows with weights (1 + B, N).
+
+        Means are taken over the modalities `averaged`; over all if None.
+        """
+        spaces = spaces_of(outputs, weights, neighbours)
+        joint = Space(outputs.joined, weights, neighbours)
+        return cls(spaces, joint, modalities, classes, modalities if averaged is None else averaged)
+
+
+def spaces_of(outputs: EvaluatorOutputs, weights: Floats, neighbours: int) -> tuple[Space, ...]:
+    """Return the space of each modality, with the rows in which it is observed; weights (1 + B, N)."""
+    observed = zip(outputs.features, outputs.observed.T, strict=True)
+    return tuple(Space(features[rows], weights[:, rows], neighbours) for features, rows in observed)
 
 
 def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -> Scores:
@@ -65,17 +79,23 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
 
     Labels in the outputs are compared with the predicted labels; without predictions there are no scores of labels.
     Scores without a modality's name: distances in `JOINT` are means over modalities; all other fidelity scores are
-    computed in the joint space, in which the features of all modalities are concatenated.
+    computed in the joint space, in which the features of all modalities are concatenated. Features of an unobserved
+    modality are 0 there: rows are compared like with like if they lack the same modalities as those of the reference
+    set. Scores of a modality are those of the rows that have it.
     """
-    spaces, features = [*reference.spaces, reference.joint], [*outputs.features, outputs.joined]
-    pairs = substeps(zip(spaces, features, strict=True), len(spaces))
-    *separate, joint = [fidelity(space, Space(values, weights, space.neighbours)) for space, values in pairs]
+    neighbours = reference.joint.neighbours
+    real = [*reference.spaces, reference.joint]
+    fake = [*spaces_of(outputs, weights, neighbours), Space(outputs.joined, weights, neighbours)]
+    nouns = [*(_rows_with(name, outputs) for name in reference.modalities), SCORED]
+    sides = substeps(zip(real, fake, nouns, strict=True), len(real))
+    *separate, joint = [fidelity(*side) for side in sides]
     by_modality = {name: [scores[name] for scores in separate] for name in joint}
     scores: Scores = {}
     if outputs.predictions is not None and reference.classes is not None:
-        scores |= _coherence(outputs.predictions, weights)
-        by_modality |= _labels(outputs.predictions, outputs.labels, reference.classes, weights)
-    scores |= {name: mean_of(values) for name, values in by_modality.items()}
+        scores |= _coherence(outputs, weights)
+        by_modality |= _labels(outputs, reference, weights)
+    averaged = [name in reference.averaged for name in reference.modalities]
+    scores |= {name: mean_of([*compress(values, averaged)]) for name, values in by_modality.items()}
     scores |= {f"joint_{name}" if name in JOINT else name: value for name, value in joint.items()}
     return scores | {
         f"{name}/{modality}": value
@@ -84,22 +104,42 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
     }
 
 
-def _coherence(predictions: Ints, weights: Floats) -> Scores:
-    """Return how often the predicted labels (N, M) of all modalities of a row agree."""
+def _coherence(outputs: EvaluatorOutputs, weights: Floats) -> Scores:
+    """Return how often the predicted labels of all observed modalities agree, over rows with at least two of them."""
+    assert outputs.predictions is not None
     agreements = {"joint_coherence": joint_agreement, "pairwise_coherence": pairwise_agreement}
-    missing = too_few(predictions.shape[1], 2, "modalities") or unscored(len(predictions))
-    return {name: missing or weighted_mean(agreement(predictions), weights) for name, agreement in agreements.items()}
+    rows = outputs.paired
+    if (
+        missing := too_few(len(outputs.features), 2, "modalities")
+        or unscored(len(outputs))
+        or too_few(len(rows), FEWEST, PAIRED)
+    ):
+        return dict.fromkeys(agreements, missing)
+    predictions = outputs.predictions[rows]
+    return {name: weighted_mean(agreement(predictions), weights[:, rows]) for name, agreement in agreements.items()}
 
 
-def _labels(predictions: Ints, labels: Ints | None, classes: int, weights: Floats) -> dict[str, list[Score]]:
+def _rows_with(modality: str, outputs: EvaluatorOutputs) -> str:
+    """Describe the rows that have a modality, for messages; all rows if there are too few of them."""
+    return f"test rows with {modality}" if len(outputs) >= FEWEST else SCORED
+
+
+def _labels(outputs: EvaluatorOutputs, reference: ReferenceSet, weights: Floats) -> dict[str, list[Score]]:
     """Return per modality the entropy of the predicted labels, and their agreement with the rows' labels if given."""
-    missing = unscored(len(predictions))
-    entropy = missing or too_few(classes, 2, "labels") or label_entropy(predictions, classes, weights)
-    scores: Scores = {"label_entropy": entropy}
-    if labels is not None:
-        scores["label_agreement"] = missing or weighted_mean(predictions == labels[:, None], weights)
-    modalities = predictions.shape[1]
-    return {name: [x] * modalities if isinstance(x, Missing) else list(x.T) for name, x in scores.items()}
+    assert outputs.predictions is not None
+    assert reference.classes is not None
+    scores: dict[str, list[Score]] = {"label_entropy": []}
+    if outputs.labels is not None:
+        scores["label_agreement"] = []
+    for m, name in enumerate(reference.modalities):
+        rows = outputs.having(m)
+        predictions, seen = outputs.predictions[rows, m], weights[:, rows]
+        missing = too_few(len(rows), FEWEST, _rows_with(name, outputs))
+        one_label = too_few(reference.classes, 2, "labels")
+        scores["label_entropy"].append(missing or one_label or label_entropy(predictions, reference.classes, seen))
+        if outputs.labels is not None:
+            scores["label_agreement"].append(missing or weighted_mean(predictions == outputs.labels[rows], seen))
+    return scores
 
 
 def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any]:
@@ -128,9 +168,9 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
     return written
 
 
-def fidelity(real: Space, fake: Space) -> Scores:
-    """Return all scores of fake rows against real rows in one space, by name."""
-    if missing := unscored(min(len(real), len(fake))):
+def fidelity(real: Space, fake: Space, rows: str) -> Scores:
+    """Return all scores of fake rows against real rows in one space, by name; `rows` describes them in messages."""
+    if missing := too_few(min(len(real), len(fake)), FEWEST, rows):
         return dict.fromkeys(FILES, missing)
     computed: Scores = {}
     files = dict.fromkeys(FILES.values())
@@ -140,16 +180,14 @@ def fidelity(real: Space, fake: Space) -> Scores:
     return computed
 
 
-def cautions(spaces: dict[str, int], rows: int) -> list[str]:
-    """Return one sentence for each space with too many features for this number of rows.
+def cautions(spaces: dict[str, tuple[int, int]]) -> list[str]:
+    """Return one sentence for each space with too many features for its number of rows.
 
-    `spaces` maps names to numbers of features. If there are too few rows to score, there are no cautions.
+    `spaces` maps names to numbers of features and of rows. A space with too few rows to score has no caution.
     """
     sentences: list[str] = []
-    if rows < FEWEST:
-        return sentences
-    for name, width in spaces.items():
-        if rows <= 2 * width:
+    for name, (width, rows) in spaces.items():
+        if FEWEST <= rows <= 2 * width:
             singular = "the rows" if rows <= width else "the half-samples behind the intervals"
             sentences.append(
                 f"{name}: there are {rows} rows and {width} features. Covariances of {singular} are singular, and "

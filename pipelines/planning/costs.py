@@ -18,7 +18,7 @@ from postprior.pipelines.planning.workload import Workload
 from postprior.pipelines.settings.checks import read_entry
 from postprior.pipelines.settings.params import ALL, Params
 
-START = 2.2  # to start the process of a stage and to import the libraries
+START = 2.0  # to start the process of a stage and to import the libraries
 TRACKING = 1.0  # more, if MLflow starts in another process at the same time
 SCORED = 5000  # largest number of rows that are scored
 IMPUTED = 1000  # largest number of test rows that are imputed
@@ -29,11 +29,11 @@ Cost = Callable[[Workload, str], float]
 
 
 def code(work: Workload, item: str) -> float:
-    return -0.8 * work.speeds.pace  # it imports fewer libraries
+    return -1.1 * work.speeds.pace  # it imports no torch
 
 
 def prepare(work: Workload, item: str) -> float:
-    return 1e-7 * work.speeds.pace * work.values * sum(work.rows.values())
+    return work.speeds.pace * (8e-8 * work.values * sum(work.rows.values()) - 1.5)  # it imports no torch
 
 
 def train_evaluators(work: Workload, item: str) -> float:
@@ -45,7 +45,9 @@ def train_evaluators(work: Workload, item: str) -> float:
 def train(work: Workload, item: str) -> float:
     settings = work.params.train
     batches, held_out = (math.ceil(work.rows[split] / settings.batch_size) for split in ("train", "validation"))
-    return work.speeds.pace + settings.epochs * work.speeds.step * (batches + held_out / 3)  # no gradients if held out
+    return 0.5 * work.speeds.pace + settings.epochs * work.speeds.step * (
+        batches + held_out / 3
+    )  # no gradients if held out
 
 
 def encode(work: Workload, item: str) -> float:
@@ -53,7 +55,7 @@ def encode(work: Workload, item: str) -> float:
 
 
 def diagnose(work: Workload, item: str) -> float:
-    return work.speeds.pace * (2.4 + 7e-6 * work.dimensions * (work.rows["train"] + work.rows["test"]))
+    return work.speeds.pace * (2.2 + 1.3e-5 * work.dimensions * (work.rows["train"] + work.rows["test"]))
 
 
 def score_baselines(work: Workload, item: str) -> float:
@@ -75,7 +77,7 @@ def generate(work: Workload, item: str) -> float:
 def evaluate(work: Workload, item: str) -> float:
     conditioned = min(scored(work), 200) * (work.modalities - 1)
     generated = conditioned * (64 * work.speeds.encode + 2 * (work.speeds.decode + work.speeds.classify))
-    return work.speeds.pace + scoring(work) + generated + code_scores(work, item, 16 * conditioned)
+    return 0.9 * work.speeds.pace + scoring(work) + generated + code_scores(work, item, 16 * conditioned)
 
 
 def utility_real(work: Workload, item: str) -> float:
@@ -98,17 +100,19 @@ def augment(work: Workload, item: str) -> float:
     fitting = fit(few, settings.density)
     drawing = COPIES * rows * work.speeds.decode + len(ARMS) * work.rows["test"] * work.speeds.classify
     trained = steps * work.speeds.augment_step + fitting + drawing + classifiers
-    return work.speeds.pace + len(settings.seeds) * trained
+    return 0.5 * work.speeds.pace + len(settings.seeds) * trained
 
 
 def privacy(work: Workload, item: str) -> float:
     drawn = work.params.privacy.draws * work.rows["train"]
-    pairs = drawn * min(work.rows["test"], SCORED)
-    return drawn * work.speeds.decode + work.speeds.pace * (0.1 + 1e-7 * pairs)
+    attacked = drawn * min(work.rows["test"], SCORED)
+    compared = min(work.params.generate.samples, SCORED) + min(work.rows["test"], SCORED)
+    distances = work.rows["train"] * compared * work.values
+    return drawn * work.speeds.decode + work.speeds.pace * (0.1 + 5.7e-8 * attacked + 6e-11 * distances)
 
 
 def evaluate_imputation_baselines(work: Workload, item: str) -> float:
-    return work.speeds.pace * (2.0 + 2.3e-6 * work.rows["train"] * work.values)
+    return work.speeds.pace * (2.0 + 4.2e-7 * work.rows["train"] * work.values)
 
 
 def evaluate_imputation(work: Workload, item: str) -> float:
@@ -116,12 +120,12 @@ def evaluate_imputation(work: Workload, item: str) -> float:
     decoding = rows * work.params.imputation.draws * work.speeds.decode / work.modalities
     candidates = code_scores(work, item, 64 * rows)
     return (
-        decoding + candidates + work.speeds.pace * (0.3 + 1e-9 * rows * work.params.imputation.draws**2 * work.values)
+        decoding + candidates + work.speeds.pace * (0.3 + 1.6e-9 * rows * work.params.imputation.draws**2 * work.values)
     )
 
 
 def compare(work: Workload, item: str) -> float:
-    return work.speeds.pace * (8.0 + 2.0 * len(work.params.densities))
+    return work.speeds.pace * (12.2 + 0.35 * len(work.params.densities))
 
 
 def scored(work: Workload) -> int:
@@ -133,13 +137,13 @@ def scoring(work: Workload) -> float:
     """Return the seconds to score a set of rows: covariances of half-samples, and distances of all pairs of rows."""
     settings, spaces = work.params.evaluate, work.modalities + 1
     features = work.modalities * min(work.params.evaluators.features, work.values)
-    return work.speeds.pace * (1.0 + 5e-10 * settings.resamples * features**3 + 1e-7 * spaces * scored(work) ** 2)
+    return work.speeds.pace * (0.55 + 5e-10 * settings.resamples * features**3 + 1e-7 * spaces * scored(work) ** 2)
 
 
 def code_scores(work: Workload, item: str, codes: int) -> float:
     """Return the seconds to score codes by a density: only a kernel density needs long, since it visits every row."""
     kernels = work.rows["train"] if read_entry(item, work.params.density[item])[0].kind == "kde" else 0
-    return 1.2e-8 * work.speeds.pace * codes * kernels * work.dimensions
+    return 1.5e-9 * work.speeds.pace * codes * kernels * work.dimensions
 
 
 def once(params: Params) -> Iterable[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.baselines import Baselines
+from postprior.pipelines.artefacts.baselines import Baselines, lacking_as
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project, check_origin
@@ -51,7 +51,8 @@ def evaluate(name: str, params: Params, root: Path) -> None:
         )
     with track("evaluate", params, root, density=name) as run, progress(f"evaluate {name}", 4) as step:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
-        samples, half = scored_rows(synthetic, len(baselines)), test.select(baselines.rows)
+        half = test.select(baselines.rows)
+        samples = lacking_as(scored_rows(synthetic, len(baselines)), half)
         outputs = evaluators.outputs(samples)
         step("features")
         scores = baselines.score(outputs, half, samples)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postprior.pipelines.artefacts.codes import complete_rows, load_codes
+from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
@@ -89,7 +89,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
 def splits(project: Project, seed: int) -> RealSplits:
     """Return the rows and the codes of every split."""
     codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return RealSplits.fit(project.splits(), codes, complete_rows(codes["test"]).numpy(), seed)
+    return RealSplits.fit(project.splits(), codes, seed)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:

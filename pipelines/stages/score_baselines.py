@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
-from postprior.pipelines.artefacts.baselines import WEIGHTS, Baselines
+from postprior.pipelines.artefacts.baselines import WEIGHTS, Baselines, lacking_as
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.artefacts.evaluators import load_evaluators
@@ -26,7 +27,16 @@ from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, reconstruction_scores
 from postprior.pipelines.metrics.latent.health import dead_dimensions
 from postprior.pipelines.metrics.scores import cautions
-from postprior.pipelines.metrics.statistics.intervals import FEWEST, SCORED, Floats, Ints, half_samples, halves, too_few
+from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
+    SCORED,
+    Floats,
+    Ints,
+    half_samples,
+    halves,
+    too_few,
+    well_observed,
+)
 from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
@@ -36,6 +46,10 @@ from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
+INCOMPLETE = (
+    "{} of the {} real rows lack a modality. The samples that are compared with them lack the same modalities, and "
+    "coherence is that of the modalities that a row has."
+)
 MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
 CONDITIONED = 500  # number of rows whose modalities are generated from one another
 
@@ -51,7 +65,7 @@ def score_baselines(params: Params, root: Path) -> None:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split_test_rows(test, rng)
         half, prior_generator = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
-        sets = rows_to_score(prior_generator, codes, test.select(second), second, settings.seed)
+        sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed)
         scored = {"reference": half, **sets}
         outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}
         step("features")
@@ -62,7 +76,8 @@ def score_baselines(params: Params, root: Path) -> None:
             "data": test.hash,
             "modalities": [m.name for m in test.modalities],
             "classes": evaluators.classes,
-            "cautions": cautions_of(outputs["reference"], test, len(second)),
+            "averaged": averaged(outputs, test),
+            "cautions": cautions_of(outputs, test),
         }
         baselines = Baselines.fit(outputs["reference"], weights, (first, second), manifest)
         step("reference set")
@@ -83,29 +98,39 @@ def score_baselines(params: Params, root: Path) -> None:
 
 
 def split_test_rows(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Return the rows of the reference set and of the scored half: complete rows only, and no source in both."""
-    complete = np.flatnonzero(test.observed.all(1))
-    if len(complete) < len(test):
-        left_out = f"{len(test) - len(complete)} of {len(test)} test rows lack a modality"
-        tell(f"score-baselines: {left_out}; only the complete rows are scored", err=True)
-    strata = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
-    first, second = (half[:MOST] for half in halves(test.sources[complete], strata[complete], rng))
+    """Return the rows of the reference set and of the scored half, complete rows first; no source is in both.
+
+    Halves have equal shares of every label and, within labels, of every pattern of observed modalities.
+    """
+    if incomplete := int((~test.observed.all(1)).sum()):
+        lacking = f"{incomplete} of {len(test)} test rows lack a modality"
+        tell(f"score-baselines: {lacking}; samples are compared with them without the same modalities", err=True)
+    labels = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
+    strata = np.unique(np.column_stack([labels, test.observed]), axis=0, return_inverse=True)[1]
+    first, second = (half[:MOST] for half in halves(test.sources, strata, rng))
     if few := too_few(len(first), FEWEST, SCORED):
-        tell(f"score-baselines: there are no scores of complete rows: {few.why}", err=True)
-    return complete[first], complete[second]
+        tell(f"score-baselines: there are no scores of rows: {few.why}", err=True)
+    complete: NDArray[np.bool_] = test.observed.min(1)
+    first, second = (half[np.argsort(~complete[half], kind="stable")] for half in (first, second))
+    return first, second
 
 
-def rows_to_score(prior_generator: Generator, codes: Codes, real: Dataset, rows: Ints, seed: int) -> dict[str, Dataset]:
-    """Return the datasets of the baselines; `reconstruction` has decoder means of one posterior draw per row."""
+def rows_to_score(
+    prior_generator: Generator, codes: Codes, reference: Dataset, real: Dataset, rows: Ints, seed: int
+) -> dict[str, Dataset]:
+    """Return the datasets of the baselines; `reconstruction` has decoder means of one posterior draw per row.
+
+    Draws lack the modalities that the rows of the reference set lack.
+    """
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
-        z = codes.draw(generator, torch.from_numpy(rows))
+        z = codes.draw(generator, torch.from_numpy(rows)).nan_to_num()  # private codes of modalities that rows lack
         blocks = [prior_generator.decode(block, "mean", generator) for block in z.split(ROWS)]
     data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
     return {
         "real": real,
         "reconstruction": replace(real, data=data),
-        "normal": prior_generator.sample(max(len(rows), 1), seed).select(np.arange(len(rows))),
+        "normal": lacking_as(prior_generator.sample(max(len(rows), 1), seed).select(np.arange(len(rows))), reference),
     }
 
 
@@ -119,10 +144,26 @@ def draw_weights(outputs: dict[str, EvaluatorOutputs], resamples: int, rng: np.r
     }
 
 
-def cautions_of(outputs: EvaluatorOutputs, test: Dataset, rows: int) -> list[str]:
-    """Return cautions about scores of `rows` rows, given the number of features of each modality."""
-    widths = {m.name: features.shape[1] for m, features in zip(test.modalities, outputs.features, strict=True)}
-    return cautions(widths | {"whole tuples": sum(widths.values())}, rows)
+def rows_by_modality(outputs: dict[str, EvaluatorOutputs]) -> Ints:
+    """Return the number of rows (M,) with each modality, in the half that has fewer."""
+    return np.minimum(*(outputs[name].observed.sum(0) for name in ("reference", "real")))
+
+
+def averaged(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
+    """Return the modalities over which means are taken: the same for all rows of the leaderboard."""
+    return [
+        m.name for m, enough in zip(test.modalities, well_observed(rows_by_modality(outputs)), strict=True) if enough
+    ]
+
+
+def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
+    """Return cautions about rows that lack modalities, and about spaces with few rows for their number of features."""
+    widths = [features.shape[1] for features in outputs["reference"].features]
+    sizes = zip(widths, rows_by_modality(outputs).tolist(), strict=True)
+    spaces = dict(zip((m.name for m in test.modalities), sizes, strict=True))
+    incomplete = int((~outputs["reference"].observed.all(1)).sum())
+    lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
+    return lacking + cautions(spaces | {"whole tuples": (sum(widths), len(outputs["real"]))})
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.learning import train_label_classifiers
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 

@@ -175,5 +175,5 @@ def of_standard(baselines: Baselines, outputs: EvaluatorOutputs) -> dict[str, An
         "scores": {
             of: {key: numbers(values[:3]) for key, values in scores.items()} for of, scores in baselines.scores.items()
         },
-        "critic": numbers(baselines.alignment.critic.embed(outputs.features)[:2].flatten(1)),
+        "critic": numbers(baselines.alignment.critic.embed(outputs)[:2].flatten(1)),
     }

@@ -6,11 +6,14 @@ They are stored as the entry `conversion` of a dataset's manifest:
                     "scan": {"source": "images", "folder": "scan", "axes": "HW", "dtype": "uint8", …}},
      "tables": {"clinical.csv": ["patient", "age", "sex", "diagnosis"]},      headers, in the order of the file
      "types": {"clinical.parquet": {"sex": "large_string", …}},               Arrow types that import simplified
-     "dialects": {"labs.csv": {"delimiter": ";", "decimal": ","}},            of text files with an unusual dialect
+     "dialects": {"labs.csv": {"delimiter": ";", "decimal": ",", …}},         of text files with an unusual dialect
      "ids": {"name": "patient", "type": "string"}, "labels": …, "groups": …  each null if the data have none
      "targets": [{"name": "weight", …}, …]}                                   in the form of the columns of a table
 
-Each modality has its own conversion. If the entry has the key `columns`, it is a table, otherwise one array.
+Each modality has its own conversion. If the entry has the key `columns`, it is a table, otherwise one array. The key
+`unmodelled` of a table lists columns that no model sees: constants, whose value is written into every exported row,
+and free text. `labels` has the key `others` if rare classes were merged, and `ids` the key `headers` if files have
+different headers of ids.
 
 Values that a conversion cannot reproduce are stored next to the numbers (`lost`; see `data.source_values`). On export,
 a stored value is written if it still corresponds to the current number; a number that was filled in or changed is

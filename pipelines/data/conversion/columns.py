@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion.categories import Categories, common_values
+from postprior.pipelines.data.conversion.forms import PLAIN, Form
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual_range
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
@@ -25,10 +27,8 @@ LIKELIHOODS = {
 """Kinds of columns and the likelihood of each kind."""
 SCALED = ("numeric", "log")
 """Kinds that are standardised."""
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-"""A regular expression for a text that is a number."""
-MOST = 100
-"""Greatest number of categories of a column, which is also limited to half its rows: more are names or free text."""
+UNMODELLED = "unmodelled"
+"""The kind of a column that no model sees; it is written back on export."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class ColumnConversion:
     """Conversion of a column of values v into numbers x.
 
     A numeric column gives x = (v − offset) / scale, a log column x = (log(1 + v) − offset) / scale, and a categorical
-    one the index of v in `values`. Columns of the kinds `count`, `boolean` and `target` are not changed.
+    one the index of v in `values`. Columns of the kinds `count`, `boolean` and `target` are not changed. A column of
+    the kind `unmodelled` has no x: its cells are null or have the only one of its `values`.
 
     Args:
         name: the header of the column.
@@ -47,6 +48,8 @@ class ColumnConversion:
         values: the K categories.
         fill: the x of a missing cell.
         bound: the greatest |x| of numeric and log columns; far outliers beyond it are clipped.
+        others: whether the last one of the `values` stands for all values that are not listed.
+        form: how the file writes the cells.
     """
 
     name: str
@@ -57,6 +60,8 @@ class ColumnConversion:
     values: tuple[str | int | float | bool, ...] = ()
     fill: float = 0.0
     bound: float = BOUND
+    others: bool = False
+    form: Form = PLAIN
 
     @property
     def column(self) -> Column:
@@ -64,18 +69,26 @@ class ColumnConversion:
         return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None)
 
     @classmethod
-    def fit(cls, name: str, kind: str, column: pa.ChunkedArray) -> Self:
-        """Learn the conversion from the training rows; nulls are missing cells, and the column has to vary."""
+    def fit(
+        cls,
+        name: str,
+        kind: str,
+        column: pa.ChunkedArray,
+        categories: Categories | None = None,
+        form: Form = PLAIN,
+    ) -> Self:
+        """Learn the conversion from the training rows, with nulls; by default all values are categories."""
         observed, type_name = column.drop_null(), str(column.type)
         if kind == "categorical":
-            check_categories(f"column {name}", name, observed)
-            values = tuple(sorted(observed.unique().to_pylist()))
-            counts = pc.value_counts(observed).to_pylist()
-            mode = max(counts, key=lambda entry: (entry["counts"], -values.index(entry["values"])))["values"]
-            return cls(name, kind, type_name, values=values, fill=float(values.index(mode)))
+            known = categories or Categories(tuple(sorted(observed.unique().to_pylist())), False)
+            learned = cls(name, kind, type_name, values=known.values, others=known.others, form=form)
+            places = learned.encode(observed)[0].astype(np.int64)
+            return replace(learned, fill=float(np.bincount(places).argmax()) if len(places) else 0.0)
+        if not len(observed):
+            return cls(name, kind, type_name, form=form)
         numbers = to_numpy(observed)
         if kind in ("count", "boolean"):
-            return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))))
+            return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))), form=form)
         numbers = np.log1p(numbers) if kind == "log" else numbers
         low, high, far = usual_range(numbers)
         numbers = numbers[(numbers >= low) & (numbers <= high)]
@@ -88,21 +101,23 @@ class ColumnConversion:
             raise UserError(f"column {name}: {found}, {expected}; {remedy}")
         offset = float(numbers.mean())
         bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
-        return cls(name, kind, type_name, offset, scale, bound=bound)
+        return cls(name, kind, type_name, offset, scale, bound=bound, form=form)
 
     @classmethod
-    def of_target(cls, name: str, column: pa.ChunkedArray) -> Self:
+    def of_target(cls, name: str, column: pa.ChunkedArray, form: Form = PLAIN, keep_rare: bool = False) -> Self:
         """Return the conversion of a target: numbers are not changed, texts become indices of categories."""
         if pa.types.is_string(column.type):
-            return cls.fit(name, "categorical", column)
-        return cls(name, "target", str(column.type))
+            return cls.fit(name, "categorical", column, common_values(column, keep_rare), form)
+        return cls(name, "target", str(column.type), form=form)
 
     def encode(self, column: pa.ChunkedArray) -> tuple[Values, Values]:
-        """Return numbers (n,) and which cells are observed; a category unknown from training counts as missing."""
+        """Return numbers (n,) and which cells are observed; a category that is not listed counts as missing."""
         if self.kind == "categorical":
-            column = pc.index_in(column, value_set=pa.array(self.values, column.type))
+            places = pc.index_in(column, value_set=pa.array(self.values, column.type))
+            last = pa.scalar(len(self.values) - 1, pa.int32())
+            column = pc.if_else(pc.and_(column.is_valid(), places.is_null()), last, places) if self.others else places
         seen = column.is_valid().to_numpy()
-        numbers = to_numpy(column.fill_null(False if pa.types.is_boolean(column.type) else 0))
+        numbers = to_numpy(column)
         if self.kind in SCALED:
             numbers = np.clip(self.standardised(numbers), -self.bound, self.bound)
         return np.where(seen, numbers, self.fill), seen
@@ -115,6 +130,9 @@ class ColumnConversion:
     def decode(self, numbers: Values, seen: Values) -> pa.Array:
         """Return the column (n,) in its original type, null where a cell was not `seen`."""
         arrow = pa.type_for_alias(self.type)
+        if self.kind == UNMODELLED:
+            value = pa.scalar(self.values[0] if self.values else None, arrow)
+            return pa.repeat(value, len(seen)).take(pa.array(np.arange(len(seen)), mask=~seen))
         if self.kind == "categorical":
             places = np.clip(np.rint(numbers), 0, len(self.values) - 1).astype(np.int64)
             return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
@@ -126,31 +144,41 @@ class ColumnConversion:
             raw = np.maximum(np.expm1(raw), 0)
         if self.kind in ("count", "boolean"):
             raw = np.rint(np.clip(raw, 0, 1) if self.kind == "boolean" else raw)
+        if pa.types.is_temporal(arrow):
+            whole = pa.int64() if arrow.bit_width == 64 else pa.int32()
+            return pa.array(as_dtype(raw, np.dtype(whole.to_pandas_dtype())), mask=~seen).cast(arrow)
         return pa.array(as_dtype(raw, np.dtype(arrow.to_pandas_dtype())), arrow, mask=~seen)
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description: the keyword arguments of the constructor."""
-        fields = {**asdict(self), "values": list(self.values)}
-        return {key: value for key, value in fields.items() if (key, value) != ("bound", BOUND)}
+        fields = {**asdict(self), "values": list(self.values), "form": self.form.describe()}
+        usual = {"bound": BOUND, "others": False, "form": {}}
+        return {key: value for key, value in fields.items() if key not in usual or value != usual[key]}
 
     @classmethod
     def from_description(cls, entry: dict[str, Any]) -> Self:
         """Return the conversion that `describe` described."""
-        return cls(**{**entry, "values": tuple(entry["values"])})
+        fields = dict(entry.get("form", {}))
+        form = Form(**{**fields, "missing": tuple(fields.get("missing", ()))})
+        return cls(**{**entry, "values": tuple(entry["values"]), "form": form})
 
 
 def named_type(name: str) -> pa.DataType:
     """Return the Arrow type of this name; ValueError if there is none."""
     if match := re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)", name):
         return {"128": pa.decimal128, "256": pa.decimal256}[match[1]](int(match[2]), int(match[3]))
+    if match := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", name):
+        return pa.timestamp(match[1], match[2])
     if match := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>", name):
         return pa.dictionary(pa.type_for_alias(match[2]), pa.type_for_alias(match[1]), match[3] == "1")
     return pa.type_for_alias(name)
 
 
 def simplify_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column to integers, floats, booleans or plain strings if possible, and NaN to null."""
+    """Convert a column to integers, floats, booleans, plain strings or dates if possible, and NaN to null."""
     kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return column.cast(pa.timestamp(kind.unit))
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         column = column.cast(kind)
@@ -167,23 +195,10 @@ def simplify_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def to_numpy(column: pa.ChunkedArray) -> Values:
-    """Return a numeric column without nulls as an array (n,) float64."""
+    """Return a column of numbers or dates as an array (n,) float64, NaN where null; dates count days or their unit."""
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32())
     return column.cast(pa.float64(), safe=False).to_numpy()
-
-
-def check_categories(place: str, name: str, observed: pa.ChunkedArray) -> None:
-    """Refuse a categorical column with too many different values, which are names, free text or mistyped numbers."""
-    values = observed.unique().cast(pa.string())
-    if len(values) <= (most := min(MOST, max(2, len(observed) // 2))):
-        return
-    texts = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
-    if len(values) > 2 * len(texts) > 0:
-        found = f"the text {texts[0].as_py()!r} found among numbers, expected only numbers and empty cells"
-        raise UserError(f"{place}: {found}; correct it or leave the column out (--skip {shell_quoted(name)})")
-    raise UserError(
-        f"{place}: {len(values)} different values such as {values[0].as_py()!r} found, expected at most {most} "
-        f"categories; leave the column out (--skip {shell_quoted(name)}) or give it a role (--id, --group, --target)"
-    )
 
 
 def _rounded(values: Values, unit: Values) -> Values:
@@ -208,12 +223,3 @@ def as_dtype(values: Values, dtype: np.dtype[Any]) -> Values:
 def close(numbers: Values, expected: Values) -> Values:
     """Whether numbers are equal except for the last bits, which may differ between processors."""
     return np.asarray(np.abs(numbers - expected) <= 1e-6 * np.maximum(1, np.abs(expected)))
-
-
-def varies(column: pa.ChunkedArray) -> bool:
-    """Whether a column has at least two different values that are not null."""
-    observed = column.drop_null()
-    if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
-        return pc.count_distinct(observed).as_py() > 1
-    limits = pc.min_max(observed).as_py()
-    return bool(limits["min"] != limits["max"])

@@ -1,6 +1,6 @@
 """Convert a table of typed columns into rows of numbers for a model, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -8,20 +8,25 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion.columns import ColumnConversion, varies
-from postprior.pipelines.data.conversion.texts import CELL, as_cells, formatted, is_restored, matches_numbers, restored
+from postprior.pipelines.data.conversion.categories import common_values, constant_value
+from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion
+from postprior.pipelines.data.conversion.forms import CELL, PLAIN, Form
+from postprior.pipelines.data.conversion.texts import as_cells, is_restored, matches_numbers, restored
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
 
 @dataclass(frozen=True)
 class TableConversion:
-    """Conversions of the J columns of a table, in the order of the values; `facts` name its `source` and `file`."""
+    """Conversions of the J columns of a table, in the order of the values; `facts` name its `source` and `file`.
+
+    `unmodelled` are columns that are no values of the model; they are written back where rows have original values.
+    """
 
     name: str
     columns: tuple[ColumnConversion, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+    unmodelled: tuple[ColumnConversion, ...] = ()
 
     @property
     def modality(self) -> Modality:
@@ -30,19 +35,34 @@ class TableConversion:
         return Modality(self.name, "table", (len(columns),), "columns", columns=columns)
 
     @classmethod
-    def fit(cls, name: str, kinds: Mapping[str, str], table: pa.Table, facts: dict[str, Any]) -> Self:
-        """Learn the conversions of the columns from the training rows; a UserError names columns that do not vary."""
-        if constant := [column for column in kinds if not varies(table[column])]:
-            skips = " ".join(f"--skip {shell_quoted(column)}" for column in constant)
-            raise UserError(
-                f"{facts['file']}: column{'s' * (len(constant) > 1)} {', '.join(constant)}: constant or all missing "
-                f"in the training rows, expected two or more different values; leave out with {skips}"
-            )
-        try:
-            columns = tuple(ColumnConversion.fit(column, kind, table[column]) for column, kind in kinds.items())
-        except UserError as error:
-            raise UserError(f"{facts['file']}: {error}") from None
-        return cls(name, columns, facts)
+    def fit(
+        cls,
+        name: str,
+        kinds: Mapping[str, str],
+        table: pa.Table,
+        rows: Values,
+        facts: dict[str, Any],
+        forms: Mapping[str, Form] | None = None,
+        keep_rare: bool = False,
+    ) -> Self:
+        """Learn the conversions of the columns that have a kind; the others are not modelled, but written back.
+
+        Scales are learned from the training `rows` of the table; categories and constants from all rows, so that they
+        do not depend on the split.
+        """
+        forms, train, columns, unmodelled = forms or {}, table.take(pa.array(rows)), [], []
+        for header, column in zip(table.column_names, table.columns, strict=True):
+            form = forms.get(header, PLAIN)
+            if header not in kinds:
+                value = () if pa.types.is_temporal(column.type) else constant_value(column, keep_rare) or ()
+                unmodelled.append(ColumnConversion(header, UNMODELLED, str(column.type), values=value, form=form))
+                continue
+            categories = common_values(column, keep_rare) if kinds[header] == "categorical" else None
+            try:
+                columns.append(ColumnConversion.fit(header, kinds[header], train[header], categories, form))
+            except UserError as error:
+                raise UserError(f"{facts['file']}: {error}") from None
+        return cls(name, tuple(columns), facts, tuple(unmodelled))
 
     def encode(self, table: pa.Table, places: Values) -> tuple[Values, Values]:
         """Encode the rows of a table at `places` (n,), where −1 means no row.
@@ -67,8 +87,8 @@ class TableConversion:
         """
         present = np.flatnonzero(places >= 0)
         originals = {}
-        for j, column in enumerate(self.columns):
-            decoded = pa.chunked_array([column.decode(values[present, j], seen[present, j])])
+        for column, x, observed in self._parts(values[present], seen[present]):
+            decoded = pa.chunked_array([column.decode(x, observed)])
             if not is_restored(decoded, table[column.name].take(pa.array(places[present])), mark):
                 originals[column.name] = table[column.name]
         if not seen[present].any(1).all() and not any(column.type == CELL for column in originals.values()):
@@ -84,23 +104,35 @@ class TableConversion:
         given, all columns are texts, as in a CSV.
         """
         arrays = []
-        for j, column in enumerate(self.columns):
-            decoded = column.decode(values[:, j], seen[:, j])
-            if source is not None and column.name in source.column_names:
-                original = source[column.name]
-                matches = matches_numbers(column, original, values[:, j], seen[:, j])
-                decoded = restored(decoded, original, matches, mark)
-            elif mark is not None:
-                decoded = formatted(decoded, mark)
+        for column, x, observed in self._parts(values, seen):
+            original = None if source is None or column.name not in source.column_names else source[column.name]
+            if original is not None:
+                decoded = column.decode(x, observed if column.kind != UNMODELLED else np.zeros_like(observed))
+                matches = matches_numbers(column, original, x, observed)
+                decoded = restored(decoded, original, matches, mark, column.form)
+            else:
+                decoded = column.decode(x, observed)
+                decoded = decoded if mark is None else column.form.written(decoded, mark)
             arrays.append(decoded)
-        return pa.table(arrays, names=[column.name for column in self.columns])
+        return pa.table(arrays, names=[column.name for column in (*self.columns, *self.unmodelled)])
+
+    def _parts(self, values: Values, seen: Values) -> Iterator[tuple[ColumnConversion, Values, Values]]:
+        """Yield each column with its values (n,) and which cells are observed (n,)."""
+        for j, column in enumerate(self.columns):
+            yield column, values[:, j], seen[:, j]
+        for column in self.unmodelled:
+            yield column, np.zeros(len(values)), np.ones(len(values), bool)
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
-        return {**self.facts, "columns": [column.describe() for column in self.columns]}
+        others = {"unmodelled": [column.describe() for column in self.unmodelled]} if self.unmodelled else {}
+        return {**self.facts, "columns": [column.describe() for column in self.columns], **others}
 
     @classmethod
     def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
         """Return the conversion that `describe` described."""
-        columns = tuple(ColumnConversion.from_description(column) for column in entry["columns"])
-        return cls(name, columns, {key: value for key, value in entry.items() if key != "columns"})
+        columns, unmodelled = (
+            tuple(map(ColumnConversion.from_description, entry.get(key, ()))) for key in ("columns", "unmodelled")
+        )
+        facts = {key: value for key, value in entry.items() if key not in ("columns", "unmodelled")}
+        return cls(name, columns, facts, unmodelled)

@@ -14,7 +14,8 @@ from pyarrow import types
 
 from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
-from postprior.pipelines.data.conversion.columns import LIKELIHOODS, check_categories, simplify_type
+from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
+from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import shell_quoted
@@ -45,6 +46,13 @@ class Roles:
         kinds: kinds of columns and modalities that would be detected wrongly.
         nan_is_missing: whether NaN in an array means a missing value.
         slices: the plane in which volumes are cut into slices; None if they are not cut.
+        na: texts and numbers that mean a missing cell, by column; under an empty name those of all columns.
+        keep_na: columns in which marks of missing cells such as NA are values.
+        keep_rare: whether values that few rows have are kept, so that synthetic rows may have them.
+        dates: the order of ambiguous dates, dmy or mdy; None means day first.
+        patterns: how dates and numbers are written, by column, if this is known from the training data (see `Form`).
+        repeated: what to do with ids that several rows have: `first` keeps the first row, `visits` keeps all rows and
+            makes the ids subjects; None refuses them.
         only: the columns that `modalities` may contain, if these are known from the training data: other columns are
             left out, and some of these may be absent.
     """
@@ -59,18 +67,29 @@ class Roles:
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
     slices: str | None = None
+    na: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keep_na: tuple[str, ...] = ()
+    keep_rare: bool = False
+    dates: str | None = None
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    repeated: str | None = None
     only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
 class TableView:
-    """A modality that is a table: its columns (n rows) and their kinds; `originals` as in `SourceContents`."""
+    """A modality that is a table: its columns (n rows), and the kinds of those that are modelled.
+
+    `originals` and `forms` as in `SourceContents`.
+    """
 
     name: str
     content: pa.Table
     kinds: Mapping[str, str]
     facts: dict[str, Any]
     originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
+    keep_rare: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -79,15 +98,12 @@ class TableView:
 
     @cached_property
     def present(self) -> Values:
-        """(n,) bool: rows with at least one cell that is not null."""
-        return np.asarray(np.any([column.is_valid().to_numpy() for column in self.content.columns], 0))
+        """(n,) bool: rows with at least one modelled cell that is not null."""
+        return np.asarray(np.any([self.content[name].is_valid().to_numpy() for name in self.kinds], 0))
 
     def learn(self, rows: Values) -> Conversion:
         """Learn the conversion from the rows at these indices."""
-        for name, kind in self.kinds.items():
-            if kind == "categorical":  # check all rows, because the fault may be in a row outside training
-                check_categories(f"{self.facts['file']}: column {name}", name, self.content[name].drop_null())
-        return TableConversion.fit(self.name, self.kinds, self.content.take(pa.array(rows)), self.facts)
+        return TableConversion.fit(self.name, self.kinds, self.content, rows, self.facts, self.forms, self.keep_rare)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """Return the original columns that encoded values do not decode to exactly; None if there are none."""
@@ -152,6 +168,8 @@ class SourceContents:
         types: names of the Arrow types of columns that import simplified and export restores.
         names: names of columns or arrays outside of tables that may have a role.
         skipped: names of columns, arrays or folders that the user left out.
+        forms: how the file writes the cells of columns, where this is unusual.
+        notes: lines that tell the user how the source was read.
     """
 
     place: str
@@ -168,6 +186,8 @@ class SourceContents:
     types: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    forms: Mapping[str, Form] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def simplify_column(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -191,10 +211,17 @@ def simplify_table(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, pa.
 def column_kind(place: str, name: str, column: pa.ChunkedArray, requested: Mapping[str, str]) -> str:
     """Return the kind of a column: the requested one, after a check that it fits, or a detected one.
 
-    Texts are categorical, zeros and ones boolean, two other whole numbers categorical, whole numbers that start at 0
-    counts, and all other numbers numeric.
+    Dates are numeric, texts are categorical, zeros and ones boolean, two other whole numbers categorical, whole numbers
+    that start at 0 counts, and all other numbers numeric.
     """
     check_type(place, name, column)
+    if requested.get(name) == UNMODELLED:
+        return UNMODELLED
+    if types.is_temporal(column.type):
+        if requested.get(name, "numeric") != "numeric":
+            expected = f"expected --kind {name}=numeric"
+            raise UserError(f"{place}: column {name}: dates found, {expected}; correct the kind")
+        return "numeric"
     text, boolean = types.is_string(column.type), types.is_boolean(column.type)
     low, high = (float(limit or 0) for limit in ((0, 0) if text else pc.min_max(column).as_py().values()))
     rounded = pc.equal(column, pc.round(column)) if types.is_floating(column.type) else None
@@ -229,10 +256,13 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
-    """Refuse a column of dates, lists and other types that are not supported."""
-    supported = types.is_string, types.is_boolean, types.is_integer, types.is_floating
+    """Refuse a column of lists and other types that are not supported."""
+    dates = types.is_date, types.is_timestamp, types.is_time
+    supported = types.is_string, types.is_boolean, types.is_integer, types.is_floating, *dates
     if not any(is_type(column.type) for is_type in supported):
-        expected = f"expected numbers, texts or booleans; convert it or leave it out (--skip {shell_quoted(name)})"
+        expected = (
+            f"expected numbers, texts, dates or booleans; convert it or leave it out (--skip {shell_quoted(name)})"
+        )
         raise UserError(f"{place}: column {name}: type {column.type} found, {expected}")
 
 

@@ -1,6 +1,6 @@
 """Samples of a dataset in the units, types and names of their source files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,14 +12,20 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, expand_like
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
+from postprior.pipelines.data.conversion.categories import OTHER
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
-from postprior.pipelines.data.conversion.texts import CELL, formatted, matches_values, restored
+from postprior.pipelines.data.conversion.forms import CELL, PLAIN
+from postprior.pipelines.data.conversion.texts import matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
-DIALECTS = [{"delimiter": mark, "decimal": point} for mark in ",;\t" for point in ".,"]
-"""Column delimiters and decimal marks that text files may have."""
+DIALECTS: dict[str, Sequence[str]] = {
+    "delimiter": (",", ";", "\t", "|"),
+    "decimal": (".", ","),
+    "encoding": ("utf-8", "utf-16", "cp1252", "latin-1"),
+}
+"""Column delimiters, decimal marks and encodings that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 
 
@@ -51,7 +57,7 @@ class Samples:
         try:
             tables |= {file: list(headers) for file, headers in description.get("tables", {}).items()}
             for file, dialect in description.get("dialects", {}).items():
-                if dialect not in DIALECTS:
+                if not dialect or any(value not in DIALECTS.get(key, ()) for key, value in dialect.items()):
                     raise ValueError(f"{dialect} of {file}")
             samples = cls(dataset, conversions, tables)
             samples.roles()  # raises damaged roles before anything is written
@@ -133,6 +139,11 @@ class Samples:
         return _typed(pa.array(ids), self._source_role("ids").get("type"))
 
     @property
+    def id_headers(self) -> dict[str, str]:
+        """The headers of ids, by file, where they are not those of the first file."""
+        return dict(self._source_role("ids").get("headers", {}))
+
+    @property
     def groups(self) -> pa.Array:
         """Subjects in their original type; null if the samples have none."""
         column = pa.nulls(len(self)) if self.dataset.groups is None else pa.array(self.dataset.groups)
@@ -151,8 +162,15 @@ class Samples:
         labels = names.take(pa.array(self.dataset.labels))
         if (source := self.dataset.source_values.get("labels")) is not None:
             column = source.column(0)
-            return restored(labels, column, matches_values(column, labels), mark)
-        return labels if mark is None else formatted(labels, mark)
+            return restored(labels, column, matches_values(column, labels) | self._is_rare(column, labels), mark)
+        return labels if mark is None else PLAIN.written(labels, mark)
+
+    def _is_rare(self, source: pa.ChunkedArray, labels: pa.Array) -> Values:
+        """(N,) bool: rows whose class was merged with other rare ones."""
+        if not self._source_role("labels").get("others"):
+            return np.zeros(len(self), bool)
+        listed = pc.is_in(source.cast(pa.string()), value_set=pa.array(self.dataset.label_names))
+        return np.asarray(pc.and_(pc.equal(labels, OTHER), pc.invert(listed)).to_numpy())
 
     def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
         """Return targets by name, as texts if a decimal `mark` is given; null if the samples have none."""
@@ -175,7 +193,7 @@ class Samples:
         if name := self._source_role("groups").get("name"):
             columns[name] = self.groups
         if mark is not None:
-            columns = {name: formatted(column, mark) for name, column in columns.items()}
+            columns = {name: PLAIN.written(column, mark) for name, column in columns.items()}
         if (column := self.labels(mark)) is not None:
             columns[self.label_name or ""] = column
         return columns | self.targets(mark)

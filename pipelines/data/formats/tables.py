@@ -1,8 +1,10 @@
 """Tables: a CSV, TSV or Parquet file, or a folder of such files."""
 
+import codecs
 import csv
+import gzip
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import TableConversion
-from postprior.pipelines.data.conversion.columns import NUMBER, named_type
-from postprior.pipelines.data.conversion.texts import CELL, is_restored, typed, usual_dialect, without_missing
+from postprior.pipelines.data.conversion.categories import check_numbers, common_values, constant_value, is_free_text
+from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
+from postprior.pipelines.data.conversion.forms import NUMBER, PLAIN, Form, usual_dialect
+from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.formats.contents import (
     Roles,
     SourceContents,
@@ -25,18 +29,33 @@ from postprior.pipelines.data.formats.contents import (
     simplify_table,
 )
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
+from postprior.pipelines.data.formats.identities import (
+    IDS,
+    INDICES,
+    first_rows,
+    id_column,
+    id_rank,
+    unless_padded,
+    visits,
+)
+from postprior.pipelines.data.formats.interpretation import DASHES, Notes, interpret, stored
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.text_files import INDEX, cells, check_headers, layout, stem
+from postprior.pipelines.data.formats.text_files import texts as as_texts
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
-ABOUT = "a .csv, .tsv or .parquet table or a folder of them"
+ABOUT = "a .csv, .tsv, .parquet or .feather table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
-TEXT = (".csv", ".tsv")
-SUFFIXES = (*TEXT, ".parquet")
+TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+BINARY = (".parquet", ".feather")
+SUFFIXES = (*TEXT, *BINARY)
 ROWS = 1 << 14  # rows of a CSV per write
 FORMULA = r"^[=+\-@\t\r]"
-IDS = ("id", "Id", "ID")  # headers of columns that are used as ids if the user names none
-BLOCK = 1 << 26  # bytes of a text file per read, which is the greatest length of a row
+CONSTANT = "constant or nearly, not modelled but written back: {}; --keep-rare models those that vary in a few rows"
+FREE_TEXT = "free text or names, not modelled but written back: {}; --kind COLUMN=categorical models the common values"
+OTHERS = "rare values, modelled together as 'other': {}; --keep-rare keeps those of few rows"
+RARE_NUMBERS = "rare values, which the model treats as missing: {}; --keep-rare keeps those of few rows"
 
 
 def recognises(path: Path) -> bool:
@@ -47,98 +66,88 @@ def recognises(path: Path) -> bool:
 def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Read each table; columns without a role form modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
-    return [_read_text(file, roles) if ends_in(file, TEXT) else _read_parquet(file, roles) for file in files]
+    return [_read_text(file, roles) if ends_in(file, TEXT) else _read_binary(file, roles) for file in files]
 
 
 def _readable(path: Path) -> AbstractContextManager[None]:
     """Turn an error of reading a broken file into a UserError."""
-    broken = pa.ArrowException, OSError, UnicodeDecodeError, csv.Error
-    problem = "this is not a table in UTF-8 with one header per column"
-    return as_user_error(broken, f"{path}: {problem}", "save the file again in this form")
+    broken = pa.ArrowException, OSError, EOFError, UnicodeDecodeError, csv.Error
+    return as_user_error(broken, f"{path}: this is not a table with one header per column", "save the file again")
 
 
-def _read_parquet(path: Path, roles: Roles) -> SourceContents:
-    """Read the columns of one Parquet file."""
+def _read_binary(path: Path, roles: Roles) -> SourceContents:
+    """Read the columns of one Parquet or Feather file."""
+    import pyarrow.feather as feather
     import pyarrow.parquet as parquet
 
     with _readable(path):
-        _check_headers(path, parquet.read_schema(path).names)
-        table = parquet.read_table(path)
+        if ends_in(path, (".parquet",)):
+            check_headers(path, parquet.read_schema(path).names)
+            table = parquet.read_table(path)
+        else:
+            table = feather.read_table(path)
+            check_headers(path, table.column_names)
     _check_rows(path, table)
     columns, originals = simplify_table(path, table)
     changed = [field for field in table.schema if field.type != columns.schema.field(field.name).type]
-    contents = table_contents(columns, path.name, roles, originals=originals)
+    notes, forms = Notes(), {}
+    for place, (name, column) in enumerate(zip(columns.column_names, columns.columns, strict=True)):
+        values, forms[name] = stored(name, column, roles, notes)
+        if values is not column:
+            originals.setdefault(name, table[name])
+            columns = columns.set_column(place, name, values)
+    contents = table_contents(columns, path.name, roles, None, originals, forms, notes)
     return replace(contents, types={field.name: str(field.type) for field in changed})
 
 
 def _read_text(path: Path, roles: Roles) -> SourceContents:
-    """Read the columns of a CSV or TSV; numbers may have decimal commas if the column delimiter is no comma.
+    """Read the columns of a CSV or TSV.
 
     Whole numbers with leading zeros are texts (postal or disease codes) unless the user requests a numeric kind. Ids
     and subjects are numbers only if they are written exactly as integers are formatted.
     """
-    delimiter = _delimiter(path)
     with _readable(path):
-        cells = _cells(path, delimiter)
-        _check_headers(path, cells.column_names)
-    _check_rows(path, cells)
-    texts = {name: _texts(path, name, cells[name]) for name in cells.column_names}
-    commas = delimiter != "," and any(_decimal_commas(text) for text in texts.values())
-    mark, identities = "," if commas else ".", {name for name in (roles.id, roles.group, *IDS) if name}
-    columns, originals = {}, {}
+        found = layout(path)
+        original = cells(path, found)
+    _check_rows(path, original)
+    texts = {name: as_texts(path, name, original[name]) for name in original.column_names}
+    mark = "," if any(_decimal_commas(text, found.delimiter) for text in texts.values()) else "."
+    identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if id_rank(name)}
+    columns, originals, forms, notes = {}, {}, {}, Notes()
     for name, text in texts.items():
-        column = _unless_padded(text) if name in identities else _typed(text, mark, name, roles)
-        if not is_restored(column, cells[name], mark):
-            originals[name] = cells[name]
+        if name in identities or name == INDEX:
+            column, forms[name] = unless_padded(text), PLAIN
+        else:
+            column, forms[name] = interpret(name, text, mark, roles, notes)
+            if _padded(text, column, roles.kinds.get(name)):
+                column = forms[name].observed(text)
+        if not is_restored(column, original[name], mark):
+            originals[name] = original[name]
         columns[name] = simplify_column(path, name, column)
-    dialect = {"delimiter": delimiter, "decimal": mark}
-    contents = table_contents(pa.table(columns), path.name, roles, originals=originals)
+    dialect = {"delimiter": found.delimiter, "decimal": mark, "encoding": found.encoding}
+    if found.encoding != "utf-8":
+        notes.add("read in the encoding {}, which export writes too", [found.encoding])
+    contents = table_contents(pa.table(columns), path.name, roles, None, originals, forms, notes)
     return contents if dialect == usual_dialect(path.name) else replace(contents, dialect=dialect)
 
 
-def _cells(path: Path, delimiter: str) -> pa.Table:
-    """Read the texts of all cells of a file, with the type `CELL`."""
-    import pyarrow.csv as arrow
-
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        headers = next(csv.reader(file, delimiter=delimiter), [])
-    return arrow.read_csv(
-        path,
-        arrow.ReadOptions(block_size=BLOCK),
-        arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        arrow.ConvertOptions(column_types=dict.fromkeys(headers, CELL), strings_can_be_null=False),
-    )
+def _padded(text: pa.ChunkedArray, column: pa.ChunkedArray, requested: str | None) -> bool:
+    """Whether whole numbers are written with leading zeros, and the user requests no numeric kind."""
+    codes = pa.types.is_integer(column.type) and requested in (None, "categorical")
+    return bool(codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py())
 
 
-def _texts(path: Path, name: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    try:
-        return cells.cast(pa.string())
-    except pa.ArrowInvalid:
-        expected = "expected text in UTF-8; save the file in UTF-8"
-        raise UserError(f"{path}: column {name}: bytes that are not UTF-8 found, {expected}") from None
+def _decimal_commas(texts: pa.ChunkedArray, delimiter: str) -> bool:
+    """Whether all texts of a column are numbers, and some of them have a decimal comma.
 
-
-def _typed(text: pa.ChunkedArray, mark: str, name: str, roles: Roles) -> pa.ChunkedArray:
-    """Convert the texts of a column to values."""
-    column = typed(text, mark)
-    codes = pa.types.is_integer(column.type) and roles.kinds.get(name, "categorical") == "categorical"
-    padded = codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py()
-    return without_missing(text) if padded else column
-
-
-def _decimal_commas(texts: pa.ChunkedArray) -> bool:
-    """Whether all texts of a column are numbers, and some of them have a decimal comma."""
+    In a file that is delimited by commas, commas before three digits separate thousands.
+    """
     if not pc.any(pc.match_substring(texts, ",")).as_py():
         return False
-    observed = without_missing(texts)
+    observed = Form(missing=DASHES).observed(texts)
+    if delimiter == "," and pc.all(pc.match_substring_regex(observed, r"^[+-]?\d{1,3}(,\d{3})*$")).as_py():
+        return False
     return bool(pc.all(pc.match_substring_regex(observed, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py())
-
-
-def _check_headers(path: Path, names: Sequence[str]) -> None:
-    if empty := [place for place, name in enumerate(names) if not name.strip()]:
-        raise UserError(f"{path}: column {empty[0] + 1} has an empty header, expected a name; name the column")
-    if (name := first_duplicate(names)) is not None:
-        raise UserError(f"{path}: header {name!r} found twice, expected a different name per column; rename one")
 
 
 def _check_rows(path: Path, table: pa.Table) -> None:
@@ -147,46 +156,88 @@ def _check_rows(path: Path, table: pa.Table) -> None:
         raise UserError(f"{path}: no rows found below the headers, {expected}")
 
 
-def _unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert texts to whole numbers if these, formatted again, give the same texts."""
-    observed = without_missing(texts)
-    try:
-        numbers = observed.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return observed
-    return numbers if numbers.cast(pa.string()).equals(observed) else observed
-
-
 def table_contents(
     table: pa.Table,
     place: str,
     roles: Roles,
     facts: dict[str, Any] | None = None,
     originals: Mapping[str, pa.ChunkedArray] | None = None,
+    forms: Mapping[str, Form] | None = None,
+    notes: Notes | None = None,
 ) -> SourceContents:
     """Sort the columns of a table by role; `facts` say how to write them back, `originals` as in `SourceContents`."""
-    originals = originals or {}
+    originals, notes = originals or {}, notes or Notes()
+    forms = {name: form for name, form in (forms or {}).items() if form != PLAIN}
     names = table.column_names
-    identity = roles.id or next((name for name in names if name in IDS), None)
-    roles_of = {"ids": identity, "label": roles.label, "group": roles.group, "split": roles.split}
+    identity = id_column(table, roles)
+    group = (roles.group, table[roles.group]) if roles.group in names else None
+    ids = (identity, table[identity]) if identity in names else None
+    if ids is not None and identity not in (roles.id, IDS[0]):
+        notes.add("rows are identified by {}; --id COLUMN chooses another column", [str(identity)])
+    if ids is not None and roles.repeated == "first":
+        rows = first_rows(ids[1])
+        notes.add(
+            "rows with the id of an earlier row, left out: {}", [str(len(table) - len(rows))][len(rows) == len(table) :]
+        )
+        table, originals = table.take(rows), {name: column.take(rows) for name, column in originals.items()}
+        ids, group = (identity, table[identity]), (roles.group, table[roles.group]) if group else None
+    if ids is not None and roles.repeated == "visits":
+        group, ids = ids, (None, visits(ids[1]))
+    roles_of = {"label": roles.label, "split": roles.split}
     known: dict[str, Any] = {role: (name, table[name]) if name in names else None for role, name in roles_of.items()}
     targets = {name: table[name] for name in roles.targets if name in names}
-    taken = {*roles_of.values(), *roles.targets, *roles.skip}
+    taken = {identity, roles.group, *roles_of.values(), *roles.targets, *roles.skip}
     known["skipped"] = tuple(name for name in names if name in roles.skip)
     grouped = _groups if roles.only is None else _known_groups
-    views = [
-        TableView(
-            name,
-            table.select(columns),
-            {column: column_kind(place, column, table[column], roles.kinds) for column in columns},
-            facts or {"source": "tables", "file": place},
-            {column: originals[column] for column in columns if column in originals},
-        )
-        for name, columns in grouped(place, [name for name in names if name not in taken], roles).items()
-    ]
+    views = []
+    for name, columns in grouped(place, [name for name in names if name not in taken], roles).items():
+        kinds = {column: _kind(place, column, table[column], roles, notes) for column in columns}
+        kinds = {column: kind for column, kind in kinds.items() if kind != UNMODELLED}
+        if kinds:
+            own = {column: originals[column] for column in columns if column in originals}
+            own_facts, content = facts or {"source": "tables", "file": place}, table.select(columns)
+            views.append(TableView(name, content, kinds, own_facts, own, forms, roles.keep_rare))
     headers = tuple(name for name in names if name not in roles.skip)
     others = {name: column for name, column in originals.items() if name in taken}
-    return SourceContents(place, len(table), tuple(views), targets=targets, headers=headers, originals=others, **known)
+    return SourceContents(
+        place,
+        len(table),
+        tuple(views),
+        ids,
+        group=group,
+        targets=targets,
+        headers=headers,
+        originals=others,
+        forms=forms,
+        notes=notes.lines(place),
+        **known,
+    )
+
+
+def _kind(place: str, name: str, column: pa.ChunkedArray, roles: Roles, notes: Notes) -> str:
+    """Return the kind of a column; constants, free text and an index are not modelled unless the user gives a kind."""
+    kind = column_kind(place, name, column, roles.kinds)
+    if roles.only is not None:
+        return kind
+    constant = constant_value(column, roles.keep_rare or name in roles.kinds)
+    if constant is not None:
+        notes.add(CONSTANT, [name])
+        return UNMODELLED
+    if name in roles.kinds:
+        return kind
+    if name in INDICES:
+        notes.add("index, not modelled but written back: {}", [name])
+        return UNMODELLED
+    if kind != "categorical":
+        return kind
+    if pa.types.is_string(column.type) and is_free_text(column, roles.keep_rare):
+        check_numbers(place, name, column)
+        notes.add(FREE_TEXT, [name])
+        return UNMODELLED
+    common = common_values(column, roles.keep_rare)
+    if rare := pc.count_distinct(column).as_py() - len(common.values) + common.others:
+        notes.add(OTHERS if common.others else RARE_NUMBERS, [f"{name} ({rare} values)"])
+    return kind
 
 
 def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
@@ -204,7 +255,7 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
         expected = "expected it in only one; remove it from the others"
         raise UserError(f"--modality: column {column!r} found in two modalities, {expected}")
     if rest := [name for name in names if name not in grouped]:
-        groups[safe_name(Path(place).stem)] = rest
+        groups[safe_name(stem(place))] = rest
     return groups
 
 
@@ -213,7 +264,7 @@ def _known_groups(place: str, names: list[str], roles: Roles) -> dict[str, list[
 
     Known columns may be absent, and unknown columns are left out.
     """
-    own, free, groups = safe_name(Path(place).stem), dict.fromkeys(names), {}
+    own, free, groups = safe_name(stem(place)), dict.fromkeys(names), {}
     for modality in sorted(roles.modalities, key=lambda name: name != own):
         if columns := [column for column in roles.modalities[modality] if column in free]:
             groups[modality] = columns
@@ -221,23 +272,17 @@ def _known_groups(place: str, names: list[str], roles: Roles) -> dict[str, list[
     return groups
 
 
-def _delimiter(path: Path) -> str:
-    """Return the most frequent delimiter in the header: a comma, a semicolon or a tab."""
-    with open(path, "rb") as file:
-        header = file.readline(1 << 20)
-    counts: Any = np.array([header.count(mark) for mark in (b",", b";", b"\t")])
-    return ",;\t"[int(counts.argmax())]
-
-
 def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) -> None:
     """Write every table of the samples; rows without any of its modalities are left out, unless the source had them."""
     description = samples.dataset.conversion or {}
     for file, headers in samples.tables.items():
-        text = not ends_in(Path(file), (".parquet",))
+        text = not ends_in(Path(file), BINARY)
         dialect = usual_dialect(file) | description.get("dialects", {}).get(file, {})
         mark = dialect["decimal"] if text else None
         within = [conversion for conversion in conversions if conversion.facts["file"] == file]
         columns = samples.roles(mark)
+        if (header := samples.id_headers.get(file)) is not None:
+            columns[header] = columns.pop(next(iter(columns)))
         for conversion in within:
             decoded = samples.table(conversion, mark)
             columns |= dict(zip(decoded.column_names, decoded.columns, strict=True))
@@ -250,24 +295,37 @@ def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) 
             observed = samples.observed({conversion.name for conversion in within})
             table = table.filter(pa.array(np.any([observed, *map(samples.in_file, within)], 0)))
         types = {} if text else description.get("types", {}).get(file, {})
-        write_table(_with_types(table, types), path / file, dialect["delimiter"])
+        write_table(_with_types(table, types), path / file, dialect["delimiter"], dialect["encoding"])
 
 
-def write_table(table: pa.Table, path: Path, delimiter: str | None = None) -> None:
-    """Write one table in the format of its suffix; texts of a CSV or TSV are quoted only where necessary."""
-    import pyarrow.parquet as parquet
+def write_table(table: pa.Table, path: Path, delimiter: str | None = None, encoding: str = "utf-8") -> None:
+    """Write one table in the format of its suffix; texts of a CSV or TSV are quoted only where necessary.
 
+    A text that the encoding cannot represent makes the file one in UTF-8.
+    """
     if ends_in(path, (".parquet",)):
+        import pyarrow.parquet as parquet
+
         parquet.write_table(table, path)
+        return
+    if ends_in(path, (".feather",)):
+        import pyarrow.feather as feather
+
+        feather.write_feather(table, path)
         return
     delimiter = delimiter or usual_dialect(path.name)["delimiter"]
     alone = table.num_columns == 1  # an empty line would not be read as a row
-    with open(path, "wb") as file:
-        blocks = (table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS))
-        for block in chain([pa.table([[name] for name in table.column_names], table.column_names)], blocks):
-            cells = [_quoted(column.cast(pa.string()).fill_null(""), delimiter, alone) for column in block.columns]
-            lines = cells[0] if alone else pc.binary_join_element_wise(*cells, delimiter)
-            file.write(("\n".join(lines.to_pylist()) + "\n").encode())
+    encoder = codecs.getincrementalencoder(encoding)()
+    with open(path, "wb") as plain:
+        packed = gzip.GzipFile("", "wb", fileobj=plain, mtime=0) if ends_in(path, (".gz",)) else nullcontext(plain)
+        with suppress(UnicodeEncodeError), packed as file:
+            blocks = (table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS))
+            for block in chain([pa.table([[name] for name in table.column_names], table.column_names)], blocks):
+                texts = [_quoted(column.cast(pa.string()).fill_null(""), delimiter, alone) for column in block.columns]
+                lines = texts[0] if alone else pc.binary_join_element_wise(*texts, delimiter)
+                file.write(encoder.encode("\n".join(lines.to_pylist()) + "\n"))
+            return
+    write_table(table, path, delimiter)
 
 
 def _quoted(texts: pa.ChunkedArray, delimiter: str, alone: bool) -> pa.ChunkedArray:

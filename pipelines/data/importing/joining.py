@@ -3,19 +3,22 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, TableView, View, check_type
 from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed
-from postprior.pipelines.texts import shortened
+from postprior.pipelines.texts import shell_quoted, shortened
 
+SUFFIX = r"(?i)\.(png|jpe?g|tiff?|bmp|webp|npy|nii|nii\.gz|csv|txt|dcm)$"
+"""Suffixes of files that one source has in its ids and another has not."""
 LONGEST = 1000
 """Maximal number of characters of an id, a subject, a label, a split or a target."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -39,6 +42,9 @@ class Joined:
         dialects: unusual dialects of text files, by file.
         originals: label and targets with their original values, by name, if these have been simplified.
         dropped: the number of samples that have no modality and were left out.
+        forms: how files write the cells of targets, by name, where this is unusual.
+        id_headers: headers of ids, by file, where they are not the name in `ids`.
+        notes: lines that tell the user how the sources were read.
     """
 
     views: tuple[View, ...]
@@ -54,6 +60,9 @@ class Joined:
     dialects: Mapping[str, Mapping[str, str]]
     originals: Mapping[str, pa.ChunkedArray]
     dropped: int
+    forms: Mapping[str, Form] = field(default_factory=dict)
+    id_headers: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -73,7 +82,7 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
     _check_roles(sources, roles)
     views = [(view, number) for number, source in enumerate(sources) for view in source.views]
     _check_names(sources, [view.name for view, _ in views])
-    ids, rows = _match(sources)
+    ids, rows, notes = _match(sources)
     places = np.stack([np.where((rows[n] >= 0) & view.present[rows[n]], rows[n], -1) for view, n in views], 1)
     tables = np.array([isinstance(view, TableView) for view, _ in views])
     kept = np.flatnonzero((places >= 0).any(1))
@@ -116,6 +125,9 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
         {source.place: source.dialect for source in sources if source.dialect},
         originals,
         len(places) - len(kept),
+        {name: source.forms[name] for source in sources for name in source.targets if name in source.forms},
+        {s.place: s.ids[0] for s in sources if s.headers and s.ids and s.ids[0] not in (None, ids[0])},
+        tuple(note for source in sources for note in source.notes) + notes,
     )
 
 
@@ -174,14 +186,19 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
         if name not in views:
             expected = f"expected some of {listed(headers)}; correct the names"
             raise UserError(f"--modality {name}: none of its columns found, {expected}")
+    for option, columns in (("na", [name for name in roles.na if name]), ("keep-na", roles.keep_na)):
+        for name in columns:
+            if name not in headers:
+                expected = f"expected one of {listed(headers)}; correct the name"
+                raise UserError(f"--{option} {name}: no such column found{hint(name, headers)}, {expected}")
     for name in roles.kinds:
         if name not in names:
             expected = f"expected one of {listed(names)}; correct the name"
             raise UserError(f"--kind {name}: no such column or modality found{hint(name, names)}, {expected}")
 
 
-def _match(sources: Sequence[SourceContents]) -> tuple[Named, list[Values]]:
-    """Return the ids of all N samples in order of first appearance, and their row in each source, or −1."""
+def _match(sources: Sequence[SourceContents]) -> tuple[Named, list[Values], tuple[str, ...]]:
+    """Return the ids of all N samples in order of first appearance, their row in each source or −1, and notes."""
     with_ids = [source for source in sources if source.ids is not None]
     if not with_ids:
         first = sources[0]
@@ -189,12 +206,12 @@ def _match(sources: Sequence[SourceContents]) -> tuple[Named, list[Values]]:
             if source.rows != first.rows:
                 expected = f"expected {first.rows} as in {first.place}; match rows by a column with --id"
                 raise UserError(f"{source.place}: {source.rows} rows found, {expected}")
-        return (None, pa.chunked_array([np.arange(first.rows)])), [np.arange(first.rows)] * len(sources)
+        return (None, pa.chunked_array([np.arange(first.rows)])), [np.arange(first.rows)] * len(sources), ()
     if len(with_ids) < len(sources):
         without = next(source.place for source in sources if source.ids is None)
         expected = f"expected ids as in {with_ids[0].place}; name the column of ids with --id"
         raise UserError(f"{without}: no ids found, {expected}")
-    named = [_checked_ids(source) for source in with_ids]
+    named, notes = _alike([_checked_ids(source) for source in with_ids], [source.place for source in with_ids])
     same = len({str(ids.type) for _, ids in named}) == 1
     columns = [ids if same else ids.cast(pa.string()) for _, ids in named]
     all_ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
@@ -208,7 +225,32 @@ def _match(sources: Sequence[SourceContents]) -> tuple[Named, list[Values]]:
             expected = "expected the same ids; correct them or name another column with --id"
             raise UserError(f"{source.place}: {found}, {expected}")
     name = next((name for name, _ in named if name), None)
-    return (name, all_ids.take(pc.index_in(distinct, value_set=texts))), rows
+    return (name, all_ids.take(pc.index_in(distinct, value_set=texts))), rows, notes
+
+
+def _alike(named: list[Named], places: Sequence[str]) -> tuple[list[Named], tuple[str, ...]]:
+    """Replace ids by those of the first source where they differ only in blanks, `.0` or the suffix of a file."""
+    notes: tuple[str, ...] = ()
+    first, loose = named[0][1].cast(pa.string()), _loose(named[0][1])
+    for number, (name, ids) in enumerate(named[1:], 1):
+        texts, keys = ids.cast(pa.string()), _loose(ids)
+        if any(pc.count_distinct(column).as_py() < len(column) for column in (loose, keys)):
+            continue
+        known, found = pc.is_in(texts, value_set=first), pc.index_in(keys, value_set=loose)
+        if len(places_of := pc.indices_nonzero(pc.and_(pc.invert(known), found.is_valid()))):
+            row = places_of[0].as_py()
+            shown = f"'{texts[row]}' as '{first[found[row].as_py()]}'"
+            notes += (f"{places[number]}: {len(places_of)} ids matched in another form: {shown}",)
+            same = pc.if_else(known, texts, first.take(found))
+            named[number] = name, pc.coalesce(same, texts)
+    return named, notes
+
+
+def _loose(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ids as texts without surrounding blanks, `.0` of whole numbers and suffixes of files."""
+    texts = pc.utf8_trim_whitespace(ids.cast(pa.string()))
+    texts = pc.replace_substring_regex(texts, r"^(\d+)\.0+$", r"\1")
+    return pc.replace_substring_regex(texts, SUFFIX, "")
 
 
 def _checked_ids(source: SourceContents) -> Named:
@@ -222,7 +264,8 @@ def _checked_ids(source: SourceContents) -> Named:
     values, counts = np.unique(ids.cast(pa.string()).to_pylist(), return_counts=True)
     if counts.max() > 1:
         found = f"{name or 'name'} '{values[counts > 1][0]}' found {counts.max()} times, expected each id once"
-        raise UserError(f"{source.place}: {found}; merge such rows or name another column with --id")
+        remedy = "keep all rows with --repeated visits, or the first with --repeated first, or name another --id"
+        raise UserError(f"{source.place}: {found}; {remedy}")
     return name, ids
 
 
@@ -240,5 +283,6 @@ def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.Chun
     if values.null_count:
         first = ids[pc.index(values.is_null(), True).as_py()].as_py()
         found = f"{values.null_count} of {len(values)} samples have no value, the first of them is {first!r}"
-        expected = "expected one value per sample; fill in the values or leave the column out"
+        expected = "expected one value per sample; fill in the values, leave the column out"
+        expected += f", or add --keep-na {shell_quoted(name)} if a text such as NA is a value"
         raise UserError(f"{place}: {name}: {found}, {expected}")

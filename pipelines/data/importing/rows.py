@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.columns import named_type
+from postprior.pipelines.data.conversion.categories import Categories, grouped
+from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
@@ -77,6 +78,7 @@ def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict
         lines.append(f"not in the training data, left out: {shortened(unknown)}")
     for view, conversion in zip(chosen.views, learned, strict=True):
         lines += outliers(view, conversion)
+    lines += joined.notes
     return [*lines, *([f"left out: {joined.dropped} rows without any modality"] if joined.dropped else [])]
 
 
@@ -85,16 +87,21 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
     names = {role: (description.get(role) or {}).get("name") for role in ("ids", "labels", "groups")}
     tables = [conversion for conversion in conversions.values() if isinstance(conversion, TableConversion)]
     kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
-    kinds |= {column.name: column.kind for table in tables for column in table.columns}
+    columns = [column for table in tables for column in (*table.columns, *table.unmodelled)]
+    kinds |= {column.name: column.kind for column in columns}
+    na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
         roles,
         id=roles.id or names["ids"],
         label=roles.label or names["labels"],
         group=roles.group or names["groups"],
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
-        modalities={table.name: tuple(column.name for column in table.columns) for table in tables},
+        modalities={table.name: tuple(c.name for c in (*table.columns, *table.unmodelled)) for table in tables},
         kinds=kinds,
-        only=frozenset(column.name for table in tables for column in table.columns),
+        na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
+        keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
+        patterns={column.name: column.form.pattern for column in columns if column.form.pattern},
+        only=frozenset(column.name for column in columns),
     )
 
 
@@ -116,6 +123,8 @@ def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceConte
         targets=tuple(name for name in wanted.targets if name in names),
         modalities={n: columns for n, columns in wanted.modalities.items() if n in {view.name for view in views}},
         kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
+        na={name: marks for name, marks in wanted.na.items() if name in names},
+        keep_na=tuple(name for name in wanted.keep_na if name in names),
     )
 
 
@@ -148,7 +157,8 @@ def _with_affines(description: dict[str, Any], views: Sequence[View]) -> dict[st
 def _view_as_trained(view: View, conversion: Conversion) -> View:
     """Return a view with the types of the training data; another kind, shape, orientation or features are refused."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in conversion.columns}
+        known = (*conversion.columns, *conversion.unmodelled)
+        columns = {c.name: _column_as_trained(view.facts["file"], view.content, c) for c in known}
         return replace(view, content=pa.table(columns))
     if not isinstance(view, ArrayView) or not isinstance(conversion, ArrayConversion):
         kinds = ("a table", "an array") if isinstance(view, TableView) else ("an array", "a table")
@@ -169,17 +179,21 @@ def _view_as_trained(view: View, conversion: Conversion) -> View:
 def _column_as_trained(place: str, table: pa.Table, column: ColumnConversion) -> pa.ChunkedArray:
     """Return a column in the type of the training data, null if the table lacks it; new categories are refused."""
     kind = named_type(column.type)
-    if column.name not in table.column_names:
+    values = table[column.name] if column.name in table.column_names else pa.nulls(len(table))
+    if values.null_count == len(values):
         return pa.chunked_array([pa.nulls(len(table), kind)])
-    values = table[column.name]
-    if column.kind != "categorical":
+    dates = pa.types.is_temporal(kind), pa.types.is_temporal(values.type)
+    if column.kind == UNMODELLED or (column.kind != "categorical" and not any(dates)):
         return values
     try:
+        if dates[0] != dates[1]:
+            raise pa.ArrowInvalid("dates and other values")
         values = values.cast(kind)
     except pa.ArrowInvalid:
         expected = f"expected type {kind} as in the training data; convert the column"
         raise UserError(f"{place}: column {column.name}: type {values.type} found, {expected}") from None
-    _check_known(f"{place}: column {column.name}", values, column.values)
+    if column.kind == "categorical" and not column.others:
+        _check_known(f"{place}: column {column.name}", values, column.values)
     return values
 
 
@@ -197,6 +211,8 @@ def _labels(named: Named | None, trained: Dataset) -> Values | None:
     if named is None or trained.label_names is None:
         return None
     name, column = named
+    if ((trained.conversion or {}).get("labels") or {}).get("others"):
+        column = grouped(column, Categories(trained.label_names, True))
     values = [str(value) for value in column.unique().to_pylist()]
     _check_known(f"label {name}", pa.chunked_array([values]), trained.label_names)
     places = np.array([trained.label_names.index(value) for value in values])

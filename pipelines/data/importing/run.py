@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
+from postprior.pipelines.data.conversion.categories import OTHER, common_values, grouped
+from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
@@ -25,7 +27,8 @@ from postprior.pipelines.texts import shell_quoted, shortened
 
 MOST_LABELS = 1000
 LONGEST_ID = 1000  # characters
-FEWEST = {"train": 10, "validation": 4, "test": 4}  # least number of rows per split
+FEWEST = {"train": 10, "validation": 2, "test": 3}  # least number of rows per split
+WANTED = {"validation": 4, "test": 8}  # subjects that the shares take at least, if enough are left for training
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -41,6 +44,7 @@ def import_data(
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
     joined = join([contents for source in sources for contents in read_source(source, roles)], roles)
+    every_class, joined = joined.label, _with_common_labels(joined, roles.keep_rare)
     labels, names = _labels(joined.label)
     groups = None if joined.group is None else as_numpy(joined.group[1])
     if joined.split is not None:
@@ -49,8 +53,13 @@ def import_data(
         splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
     learned = _learn(joined, splits["train"])
-    targets = [ColumnConversion.of_target(name, column) for name, column in joined.targets.items()]
+    targets = [
+        ColumnConversion.of_target(name, column, joined.forms.get(name, PLAIN), roles.keep_rare)
+        for name, column in joined.targets.items()
+    ]
     conversion = _describe(joined, learned, targets)
+    if joined.label is not every_class:
+        conversion["labels"] |= {"others": True}
     source_names = [source.name for source in sources]
     provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
     with publish(folder, previous_splits, sources) as temporary:
@@ -69,6 +78,19 @@ def previous_splits(folder: Path) -> set[Path]:
         if manifest_in(folder / split).get("provenance", {}).get("source") == "import"
         for file in files_of(folder / split, "real")
     }
+
+
+def _with_common_labels(joined: Joined, keep_rare: bool) -> Joined:
+    """Merge labels that few rows have into one, which is not the name of any of them."""
+    if joined.label is None or not pa.types.is_string(joined.label[1].type):
+        return joined
+    name, column = joined.label
+    if not (categories := common_values(column, keep_rare, MOST_LABELS)).others or len(categories.values) == 1:
+        return joined
+    rare = pc.count_distinct(column).as_py() - len(categories.values) + 1
+    notes = (*joined.notes, f"label {name}: {rare} rare classes merged into '{OTHER}'; --keep-rare keeps them")
+    originals = {str(name): column, **joined.originals}
+    return replace(joined, label=(name, grouped(column, categories)), originals=originals, notes=notes)
 
 
 def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
@@ -111,7 +133,8 @@ def split_rows(
     Subjects are sorted by their most frequent label and by size, in random order if these are equal. Validation and
     test each take subjects from this order at equal steps, so that each gets its share of all subjects and of each
     label, plus or minus one. `labels` and `groups` are (N,); without groups each row is a subject. `shares` are those
-    of validation and test.
+    of validation and test; for few subjects they are raised, see `adapted`. A label that would have no training row
+    gets one.
     """
     validation, test = shares
     if not (validation > 0 and test > 0 and validation + test < 1):
@@ -119,13 +142,36 @@ def split_rows(
         raise UserError(f"shares: {found}, expected both above 0 and their sum below 1; correct the shares")
     subjects = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     label, size = _strata(labels, subjects)
+    validation, test = adapted(shares, len(size))
     order = np.lexsort((rng.random(len(size)), size, label))
     side = np.zeros(len(size), np.int64)  # 0 train, 1 validation, 2 test
     taken = _evenly_spaced(len(order), test, rng)
     side[order[taken]] = 2
     rest = order[~taken]
     side[rest[_evenly_spaced(len(rest), validation / (1 - test), rng)]] = 1
+    names, first = np.unique(label, return_index=True)
+    side[first[~np.isin(names, label[side == 0])]] = 0
     return {split: np.flatnonzero(side[subjects] == number) for number, split in enumerate(SPLITS)}
+
+
+def adapted(shares: tuple[float, float], subjects: int) -> tuple[float, float]:
+    """Return the shares of validation and test, raised for few subjects so that their rows can be scored.
+
+    Each split takes at least as many subjects as `WANTED` says. If fewer than the least number of training rows would
+    be left, all others are divided between validation and test. The given shares stay if even these are too few.
+
+    >>> [round(share * 20) for share in adapted((0.1, 0.2), 20)]
+    [4, 6]
+    """
+    taken = [max(share * subjects, least) for share, least in zip(shares, WANTED.values(), strict=True)]
+    if taken == [share * subjects for share in shares]:
+        return shares
+    spare = subjects - FEWEST["train"]
+    if sum(taken) > spare:
+        taken = [spare - 2 * spare // 3, 2 * spare // 3]
+    if any(count < FEWEST[split] for count, split in zip(taken, WANTED, strict=True)):
+        return shares
+    return taken[0] / subjects, taken[1] / subjects
 
 
 def named_split(values: pa.ChunkedArray, name: str) -> dict[str, Ints]:
@@ -246,7 +292,7 @@ def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[C
         },
         "types": {file: dict(types) for file, types in joined.types.items()},
         **({"dialects": {file: dict(d) for file, d in joined.dialects.items()}} if joined.dialects else {}),
-        "ids": describe_role(joined.ids),
+        "ids": (describe_role(joined.ids) or {}) | ({"headers": dict(joined.id_headers)} if joined.id_headers else {}),
         "labels": describe_role(joined.label),
         "groups": describe_role(joined.group),
         "targets": [target.describe() for target in targets],

@@ -32,7 +32,7 @@ def summary(
     lines = overview(learned, observed)
     for view, conversion in zip(joined.views, learned, strict=True):
         lines += ["", f"{view.name}:", *("  " + line for line in details(view, conversion))]
-    lines += ["", *patterns(observed, [view.name for view in joined.views])]
+    lines += ["", *patterns(observed, [view.name for view in joined.views]), *joined.notes]
     if labels is not None and names is not None:
         counts = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
         lines.append(f"labels: {shortened([f'{name} ({count})' for name, count in counts])}")
@@ -59,8 +59,6 @@ def details(view: View, conversion: Conversion) -> list[str]:
     """Describe the columns of a table by kind, or the values of an array, with their ranges."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
         lines = [f"{kind}: {shortened(columns)}" for kind, columns in _by_kind(view.content, conversion).items()]
-        if new := _unseen(view.content, conversion):
-            lines.append(f"categories without a training row, treated as missing: {shortened(new)}")
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
@@ -81,7 +79,7 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
             if column.kind in SCALED and column.name in view.content.column_names
         }
         parts = [f"{name} ({_counted(values)})" for name, values in far.items() if len(values)]
-        remedy = "leave these cells empty"
+        remedy = "add --na VALUE"
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
@@ -112,16 +110,6 @@ def _constant(array: Values, rows: Values) -> int:
     return int((low == high).sum())
 
 
-def _unseen(table: pa.Table, conversion: TableConversion) -> list[str]:
-    """Return the categories that no training row has, with their columns."""
-    unseen = {
-        column.name: set(table[column.name].unique().to_pylist()) - {None, *column.values}
-        for column in conversion.columns
-        if column.kind == "categorical"
-    }
-    return [f"{name} ({shortened(sorted(map(str, new)), 4)})" for name, new in unseen.items() if new]
-
-
 def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str]]:
     """Return by kind the columns with their ranges or categories, as text."""
     columns: dict[str, list[str]] = {}
@@ -129,6 +117,8 @@ def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str
         values, notes = table[column.name], []
         if column.kind == "categorical":
             notes.append(shortened([str(value) for value in column.values], 4))
+        elif pa.types.is_temporal(values.type):
+            notes.append(" to ".join(str(end) for end in pc.min_max(values).as_py().values()))
         elif column.kind != "boolean":
             ends = pc.min_max(values).as_py()
             notes.append(f"{ends['min']:g} to {ends['max']:g}")

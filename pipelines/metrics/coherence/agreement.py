@@ -15,37 +15,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.registry import bounds_of
-from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, estimate, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Score, estimate, weighted_mean
 from postprior.pipelines.metrics.statistics.missing import Written
 
 BOUNDS = bounds_of("coherence")
 
 
 def joint_agreement(predictions: Ints) -> NDArray[np.bool_]:
-    """Return whether all modalities of a row have the same label (N,). Shapes: predictions (N, M), M ≥ 2.
+    """Return whether all observed modalities of a row have the same label (N,).
 
-    >>> joint_agreement(np.array([[7, 7], [7, 1]])).tolist()
+    Shapes: predictions (N, M), −1 if unobserved; every row has at least two observed modalities.
+
+    >>> joint_agreement(np.array([[7, 7, -1], [7, 1, 7]])).tolist()
     [True, False]
     """
     _check(predictions)
-    return (predictions == predictions[:, :1]).all(1)
+    highest = predictions.max(1, keepdims=True)
+    return ((predictions == highest) | (predictions < 0)).all(1)
 
 
 def pairwise_agreement(predictions: Ints) -> Floats:
-    """Return the share (N,) of a row's pairs of modalities with the same label. Shapes: predictions (N, M), M ≥ 2."""
+    """Return the share (N,) of a row's pairs of observed modalities with the same label. Shapes: predictions (N, M)."""
     _check(predictions)
     left, right = np.triu_indices(predictions.shape[1], 1)
-    return (predictions[:, left] == predictions[:, right]).mean(1)
+    observed = (predictions[:, left] >= 0) & (predictions[:, right] >= 0)
+    return ((predictions[:, left] == predictions[:, right]) & observed).sum(1) / observed.sum(1)
 
 
 def label_entropy(predictions: Ints, classes: int, weights: Floats) -> Floats:
-    """Return the entropy (B, M) of each modality's labels over log C: 1 for equally frequent classes, 0 for one class.
+    """Return the entropy (B,) of labels over log C: 1 for equally frequent classes, 0 for one class.
 
-    Shapes: predictions (N, M) in 0 … C − 1, weights (B, N).
+    Shapes: predictions (N,) in 0 … C − 1, weights (B, N); NaN if no row has weight.
     """
     if classes < 2:
         raise ValueError(f"the entropy of labels needs at least two classes, found {classes}")
-    share = weighted_mean(np.eye(classes)[predictions], weights)  # (B, M, C)
+    share = weighted_mean(np.eye(classes)[predictions], weights)  # (B, C)
     logarithm = np.log(share, where=share > 0, out=np.zeros_like(share))
     return -(share * logarithm).sum(-1) / np.log(classes)
 
@@ -67,10 +71,14 @@ def subsets_by_size(modalities: int, limit: int, rng: np.random.Generator) -> ND
     return np.array([[m in subset for m in range(modalities)] for subset in members])
 
 
-def nested_subsets(rows: int, modalities: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return nested subsets (N, M − 1, M): the first 1, 2, … M − 1 modalities in a random order, one order per row."""
-    ranks = rng.random((rows, modalities)).argsort(1).argsort(1)
-    return ranks[:, None] < np.arange(1, modalities)[:, None]
+def nested_subsets(observed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return nested subsets (N, M − 1, M) of the observed modalities (N, M) of each row.
+
+    They are the first 1, 2, … M − 1 observed modalities in a random order, one order per row; a row with fewer observed
+    modalities repeats all of them.
+    """
+    ranks = (rng.random(observed.shape) + ~observed).argsort(1).argsort(1)
+    return (ranks[:, None] < np.arange(1, observed.shape[1])[:, None]) & observed[:, None]
 
 
 def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) -> Floats:
@@ -83,13 +91,13 @@ def share_right(predictions: Ints, labels: Ints, observed: NDArray[np.bool_]) ->
     return np.where(observed, 0, correct).sum(-1) / (~observed).sum(-1)
 
 
-def by_size(key: str, means: Iterable[Floats]) -> dict[str, Written]:
-    """Return estimates of a metric's means (1 + B,), keyed by the number 1, 2, … of observed modalities."""
+def by_size(key: str, means: Iterable[Score]) -> dict[str, Written]:
+    """Return estimates of a metric's means, keyed by the number 1, 2, … of observed modalities."""
     return {str(size): estimate(mean, BOUNDS[key]) for size, mean in enumerate(means, 1)}
 
 
 def _check(predictions: Ints) -> None:
     if predictions.shape[1] < 2:
         raise ValueError(f"coherence compares at least two modalities, found {predictions.shape[1]}")
-    if (predictions < 0).any():
-        raise ValueError("coherence compares complete rows, found a row with an unobserved modality")
+    if ((predictions >= 0).sum(1) < 2).any():
+        raise ValueError("coherence compares at least two modalities, found a row with fewer observed ones")

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +34,7 @@ from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
-    SCORED,
+    PAIRED,
     Floats,
     Ints,
     Scores,
@@ -41,6 +42,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     correlation,
     estimate,
     too_few,
+    unscored,
     weighted_auc,
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -48,6 +50,8 @@ from postprior.stage1_vae.randomness import seeded
 
 NAMES = ("pairing_auc", "canonical_correlation", "incoherence", "canonical_preservation")
 DIRECTIONS = 5  # maximum number per pair of modalities, the strongest first
+UNFITTED = Missing("the reference set has too few rows with two modalities")
+NO_PAIR = Missing("no two modalities are observed together in two rows of the reference set")
 UNCORRELATED = Missing("the correlation between modalities of real rows is not distinguishable from 0")
 HIDDEN, SHARED = 64, 16  # width of a tower, dimension of the shared space
 STEPS, BATCH = 300, 256
@@ -75,24 +79,25 @@ class Critic(nn.Module):
         self.register_buffer("mean", torch.zeros(sum(widths)))
         self.register_buffer("deviation", torch.ones(sum(widths)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map standardised features (N, Σ F_m) to the shared space, (N, M, SHARED)."""
+    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Map standardised features (N, Σ F_m) to the shared space, (N, M, SHARED); 0 unless observed (N, M)."""
         parts = x.split(self.widths, -1)
-        return torch.stack([tower(part) for tower, part in zip(self.towers, parts, strict=True)], 1)
+        shared = torch.stack([tower(part) for tower, part in zip(self.towers, parts, strict=True)], 1)
+        return shared.masked_fill(~observed[:, :, None], 0)
 
     def score(self, shared: Tensor) -> Tensor:
         """Return s (N,) of shared vectors f (N, M, SHARED); the sum over pairs is (‖Σ f‖² − Σ ‖f‖²) / 2."""
         together = shared.sum(1).square().sum(-1)
-        return (together - shared.square().sum((1, 2))) / 2 + self.offset
+        return (together - shared.square().sum((1, 2))) / 2 + self.offset  # unobserved modalities add nothing
 
     def standardise(self, features: tuple[Floats, ...]) -> Tensor:
         """Concatenate features M × (N, F_m) to (N, Σ F_m), standardised by the moments of the training features."""
         return (_side_by_side(features) - self.get_buffer("mean")) / self.get_buffer("deviation")
 
     @torch.no_grad()
-    def embed(self, features: tuple[Floats, ...]) -> Tensor:
-        """Map features M × (N, F_m) to the shared space, (N, M, SHARED)."""
-        return self(self.standardise(features))
+    def embed(self, outputs: EvaluatorOutputs) -> Tensor:
+        """Map the features of N rows to the shared space, (N, M, SHARED)."""
+        return self(self.standardise(outputs.features), torch.from_numpy(outputs.observed))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return named tensors and a plain description, the arguments of `from_state`."""
@@ -106,51 +111,64 @@ class Critic(nn.Module):
         return critic.eval()
 
 
-def fit_critic(features: tuple[Floats, ...], seed: int) -> Critic:
-    """Train a critic on features M × (N, F_m) of real rows; every step shuffles its batch anew."""
+def fit_critic(outputs: EvaluatorOutputs, seed: int) -> Critic:
+    """Train a critic on real rows with at least two modalities; every step shuffles its batch anew."""
+    features, observed = outputs.features, torch.from_numpy(outputs.observed)
     critic = Critic(tuple(array.shape[1] for array in features), seed)
     raw = _side_by_side(features)
-    critic.get_buffer("mean").copy_(raw.mean(0))
-    critic.get_buffer("deviation").copy_(raw.std(0).clamp_min(1e-6))
+    seen = observed.repeat_interleave(torch.tensor(critic.widths), 1)
+    count = seen.sum(0)
+    mean = raw.sum(0) / count.clamp_min(1)  # features of unobserved modalities are 0
+    variance = (raw - mean).square().masked_fill(~seen, 0).sum(0) / (count - 1).clamp_min(1)
+    critic.get_buffer("mean").copy_(mean)
+    critic.get_buffer("deviation").copy_(variance.sqrt().clamp_min(1e-6))
     x, rng = critic.standardise(features), np.random.default_rng(seed)
     noise = torch.Generator().manual_seed(seed)
     descent = Descent(critic, LEARNING_RATE, STEPS, WEIGHT_DECAY)
     for _ in range(STEPS):
         rows = torch.from_numpy(rng.choice(len(x), min(BATCH, len(x)), replace=False))
         batch = x[rows]
-        shared = critic(batch + NOISE * torch.randn(batch.shape, generator=noise))
-        mismatched = shuffled(shared, shuffle(len(shared), len(features), rng))
+        shared = critic(batch + NOISE * torch.randn(batch.shape, generator=noise), observed[rows])
+        mismatched = shuffled(shared, shuffle(outputs.observed[rows.numpy()], rng))
         loss = F.softplus(-critic.score(shared)).mean() + F.softplus(critic.score(mismatched)).mean()
         descent.step(loss)
     return critic.eval()
 
 
-def pairing_auc(critic: Critic, features: tuple[Floats, ...], weights: Floats, rng: np.random.Generator) -> Floats:
-    """Return the AUC (1 + B,) of the rows of a set against their own shuffles; weights (1 + B, N).
+def pairing_auc(critic: Critic, outputs: EvaluatorOutputs, weights: Floats, rng: np.random.Generator) -> Floats:
+    """Return the AUC (1 + B,) of rows with at least two modalities against their own shuffles; weights (1 + B, N).
 
-    A shuffled row combines M rows and has weight 1 + Σ_m (w_m − 1), the first-order part of Π_m w_m: the product would
-    keep only 2^−M of the shuffles in a half-sample. The AUC is NaN for a half-sample with few sources of such unequal
-    sizes that the total weight is not positive.
+    A shuffled row combines M rows and has weight 1 + Σ_m (w_m − 1) over its observed modalities, the first-order part
+    of Π_m w_m: the product would keep only 2^−M of the shuffles in a half-sample. The AUC is NaN for a half-sample with
+    few sources of such unequal sizes that the total weight is not positive.
     """
-    shared = critic.embed(features)
-    orders = [shuffle(len(shared), len(features), rng) for _ in range(SHUFFLES)]
+    shared, observed = critic.embed(outputs), outputs.observed
+    modality = np.arange(observed.shape[1])
+    orders = [shuffle(observed, rng) for _ in range(SHUFFLES)]
     with torch.no_grad():
         true = critic.score(shared).double().numpy()
         false = np.concatenate([critic.score(shuffled(shared, order)).double().numpy() for order in orders])
-    false_weights = np.concatenate([1 + (weights[:, order] - 1).sum(-1) for order in orders], axis=1)
-    return weighted_auc(true, false, weights, false_weights)
+    false_weights = [1 + ((weights[:, order] - 1) * observed[order, modality]).sum(-1) for order in orders]
+    return weighted_auc(true, false, weights, np.concatenate(false_weights, axis=1))
 
 
-def shuffle(rows: int, modalities: int, rng: np.random.Generator) -> Ints:
+def shuffle(observed: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
     """Return the source row (N, M) of each modality of each shuffled row; every column is a permutation.
 
-    No two modalities of a shuffled row come from the same row: the columns are cyclic shifts of one random order.
+    A shuffled row has the observed modalities (N, M) of a real one: each modality moves among the rows that have it.
+    The columns are cyclic shifts of one random order of these rows, so that no two modalities of a shuffled row come
+    from the same row if all rows have all modalities.
     """
+    rows, modalities = observed.shape
     if rows < modalities:
         raise ValueError(f"shuffles of {modalities} modalities need at least {modalities} rows, found {rows}")
     order = rng.permutation(rows)
-    steps = rng.choice(rows, modalities, replace=False)
-    return order[(np.arange(rows)[:, None] + steps) % rows]
+    steps = np.asarray(rng.choice(rows, modalities, replace=False)).tolist()
+    sources = np.repeat(order[:, None], modalities, axis=1)
+    for m, step in enumerate(steps):
+        present = observed[order, m]
+        sources[present, m] = np.roll(order[present], -step)
+    return sources
 
 
 def shuffled(shared: Tensor, order: Ints) -> Tensor:
@@ -162,38 +180,46 @@ def shuffled(shared: Tensor, order: Ints) -> Tensor:
 class Directions:
     """Canonical directions of every pair of modalities, ordered by decreasing correlation."""
 
-    pairs: tuple[tuple[int, int], ...]  # the P pairs (m, n) of modalities, m < n
+    pairs: tuple[tuple[int, int], ...]  # the P pairs (m, n) of modalities, m < n, that at least two rows have
     left: tuple[Floats, ...]  # P × (F_m, K), directions of the first modality of each pair
     right: tuple[Floats, ...]  # P × (F_n, K), directions of the second
 
     @classmethod
-    def fit(cls, features: tuple[Floats, ...]) -> Self:
-        """Fit the directions to features M × (N, F_m) of real rows, M ≥ 2."""
+    def fit(cls, outputs: EvaluatorOutputs) -> Self:
+        """Fit the directions to real rows of M ≥ 2 modalities."""
+        features = outputs.features
         if len(features) < 2:
             raise ValueError(f"canonical correlations need at least two modalities, found {len(features)}")
-        whitened = [_whiten(array) for array in features]
-        pairs = tuple(combinations(range(len(features)), 2))
+        whitened = [_whiten(array, present) for array, present in zip(features, outputs.observed.T, strict=True)]
+        pairs = tuple(pair for pair in combinations(range(len(features)), 2) if len(outputs.having(*pair)) >= FEWEST)
         left, right = [], []
         for m, n in pairs:
             (x, x_root), (y, y_root) = whitened[m], whitened[n]
-            u, _, v = np.linalg.svd(x.T @ y / len(x), full_matrices=False)
+            u, _, v = np.linalg.svd(x.T @ y / len(outputs.having(m, n)), full_matrices=False)
             left.append(x_root @ u[:, :DIRECTIONS])
             right.append(y_root @ v[:DIRECTIONS].T)
         return cls(pairs, tuple(left), tuple(right))
 
-    def correlations(self, features: tuple[Floats, ...], weights: Floats) -> list[Floats]:
-        """Return correlations P × (1 + B, K) of features M × (N, F_m) along the directions; weights (1 + B, N).
+    def correlations(self, outputs: EvaluatorOutputs, weights: Floats) -> list[Floats]:
+        """Return correlations P × (1 + B, K) of N rows along the directions; weights (1 + B, N).
 
-        A direction along which the set does not vary has correlation 0.
+        A direction along which the set does not vary has correlation 0. Correlations of a pair are NaN in a half-sample
+        that keeps no row with both modalities.
         """
-        return [
-            correlation(_centred(features[m]) @ a, _centred(features[n]) @ b, weights)
-            for (m, n), a, b in zip(self.pairs, self.left, self.right, strict=True)
-        ]
+        found = []
+        for (m, n), a, b in zip(self.pairs, self.left, self.right, strict=True):
+            rows = outputs.having(m, n)
+            x, y = (_centred(outputs.features[k][rows]) @ axes for k, axes in ((m, a), (n, b)))
+            kept = weights[:, rows].sum(1, keepdims=True) > 0
+            found.append(np.where(kept, correlation(x, y, weights[:, rows]), np.nan))
+        return found
 
-    def mean(self, features: tuple[Floats, ...], weights: Floats) -> Floats:
-        """Return the mean correlation (1 + B,) over directions and pairs."""
-        return np.mean([pair.mean(1) for pair in self.correlations(features, weights)], axis=0)
+    def mean(self, outputs: EvaluatorOutputs, weights: Floats) -> Floats:
+        """Return the mean correlation (1 + B,) over directions and pairs; NaN where all pairs are."""
+        means = np.stack([pair.mean(1) for pair in self.correlations(outputs, weights)])
+        known = np.isfinite(means)
+        count = known.sum(0)
+        return np.divide(np.where(known, means, 0).sum(0), count, where=count > 0, out=np.full(count.shape, np.nan))
 
 
 @dataclass(frozen=True)
@@ -209,7 +235,8 @@ class Alignment:
         """Fit the critic and the directions to the reference set."""
         if unpaired(outputs):
             return cls(None, None, seed)
-        return cls(fit_critic(outputs.features, seed), Directions.fit(outputs.features), seed)
+        paired = outputs.select(outputs.paired)
+        return cls(fit_critic(paired, seed), Directions.fit(paired), seed)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         """Return the critic's named tensors and description; empty without a critic."""
@@ -225,10 +252,11 @@ class Alignment:
         """
         if missing := unpaired(outputs):
             return dict.fromkeys(NAMES, missing)
-        assert self.critic is not None
-        assert self.directions is not None
-        auc = pairing_auc(self.critic, outputs.features, weights, np.random.default_rng(self.seed))
-        correlation = self.directions.mean(outputs.features, weights)
+        if self.critic is None or self.directions is None:
+            return dict.fromkeys(NAMES, UNFITTED)
+        rows, paired_weights = outputs.select(outputs.paired), weights[:, outputs.paired]
+        auc = pairing_auc(self.critic, rows, paired_weights, np.random.default_rng(self.seed))
+        correlation = self.directions.mean(rows, paired_weights) if self.directions.pairs else NO_PAIR
         scores: Scores = {"pairing_auc": auc, "canonical_correlation": correlation}
         baseline = scores if real is None else real
         real_correlation = baseline["canonical_correlation"]
@@ -242,7 +270,8 @@ class Alignment:
 def unpaired(outputs: EvaluatorOutputs) -> Missing | None:
     """Return the reason if there are too few modalities or rows to measure coherence."""
     modalities = len(outputs.features)
-    return too_few(modalities, 2, "modalities") or too_few(len(outputs), max(FEWEST, modalities), SCORED)
+    missing = too_few(modalities, 2, "modalities") or unscored(len(outputs))
+    return missing or too_few(len(outputs.paired), max(FEWEST, modalities), PAIRED)
 
 
 def shrunk_covariance(x: Floats) -> Floats:
@@ -250,19 +279,23 @@ def shrunk_covariance(x: Floats) -> Floats:
 
     The shrinkage s is the squared error of S, estimated as Σ_n ‖x_n x_nᵀ − S‖² / N², over ‖S − μ I‖²; at most 1.
     """
-    rows, features = x.shape
+    rows, features = max(1, len(x)), x.shape[1]
     covariance = x.T @ x / rows
     identity = np.eye(features) * covariance.trace() / features
     distance = np.square(covariance - identity).sum()
-    error = (np.square(np.square(x).sum(1)).mean() - np.square(covariance).sum()) / rows
+    error = (np.square(np.square(x).sum(1)).sum() / rows - np.square(covariance).sum()) / rows
     shrinkage = min(error, distance) / distance if distance > 0 else 0
     return (1 - shrinkage) * covariance + shrinkage * identity
 
 
-def _whiten(features: Floats) -> tuple[Floats, Floats]:
-    """Return features (N, F) whitened by their shrunk covariance, and the whitening matrix (F, F)."""
-    x = _centred(features)
-    values, vectors = np.linalg.eigh(shrunk_covariance(x))
+def _whiten(features: Floats, observed: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return features (N, F) whitened by their shrunk covariance, and the whitening matrix (F, F).
+
+    Rows in which the modality is not observed (N,) are 0.
+    """
+    x = np.zeros(features.shape)
+    x[observed] = _centred(features[observed])
+    values, vectors = np.linalg.eigh(shrunk_covariance(x[observed]))
     scale = np.divide(1, np.sqrt(values.clip(0)), where=values > 1e-12 * values.max(), out=np.zeros_like(values))
     root = vectors * scale @ vectors.T
     return x @ root, root
@@ -270,7 +303,7 @@ def _whiten(features: Floats) -> tuple[Floats, Floats]:
 
 def _centred(features: Floats) -> Floats:
     x = np.asarray(features, np.float64)
-    return x - x.mean(0)
+    return x - x.mean(0) if len(x) else x
 
 
 def _side_by_side(features: tuple[Floats, ...]) -> Tensor:

@@ -13,7 +13,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     Score,
     estimate,
     half_samples,
-    mean_of,
+    mean_of_present,
     weighted_mean,
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -29,6 +29,7 @@ class EvaluatorOutputs:
     predictions: NDArray[np.int64] | None = None  # (N, M), −1 if unobserved; None without label classifiers
     labels: NDArray[np.int64] | None = None  # (N,), given by the data or drawn by a density
     groups: NDArray[np.int64] | None = None  # (N,), the source of each row; None: every row is its own source
+    mask: NDArray[np.bool_] | None = None  # (N, M), the observed modalities; None: all are
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -43,9 +44,24 @@ class EvaluatorOutputs:
         """The source of each row (N,)."""
         return np.arange(len(self)) if self.groups is None else self.groups
 
+    @property
+    def observed(self) -> NDArray[np.bool_]:
+        """The observed modalities of each row (N, M)."""
+        return np.ones((len(self), len(self.features)), bool) if self.mask is None else self.mask
+
+    def having(self, *modalities: int) -> Ints:
+        """Return the rows in which all these modalities are observed."""
+        return np.flatnonzero(self.observed[:, modalities].all(1))
+
+    @property
+    def paired(self) -> Ints:
+        """The rows with at least two observed modalities, which can be coherent."""
+        return np.flatnonzero(self.observed.sum(1) >= 2)
+
     def select(self, rows: Ints) -> "EvaluatorOutputs":
         """Return the outputs of these rows."""
-        optional = {"predictions": self.predictions, "labels": self.labels, "groups": self.groups}
+        names = ("predictions", "labels", "groups", "mask")
+        optional = {name: getattr(self, name) for name in names}
         chosen = {name: None if array is None else array[rows] for name, array in optional.items()}
         return replace(self, features=tuple(features[rows] for features in self.features), **chosen)
 
@@ -59,7 +75,7 @@ class EvaluatorOutputs:
 def accuracy(outputs: EvaluatorOutputs, modalities: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
     """Return the accuracy of predicted labels per modality, over rows in which it is observed, and their mean.
 
-    Half-samples for the intervals draw sources.
+    The mean leaves out modalities that no row has. Half-samples for the intervals draw sources.
     """
     assert outputs.labels is not None
     assert outputs.predictions is not None
@@ -70,4 +86,4 @@ def accuracy(outputs: EvaluatorOutputs, modalities: Sequence[str], rng: np.rando
         for name, hits, rows in zip(modalities, correct.T, observed.T, strict=True)
     ]
     by_modality = {name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)}
-    return {"accuracy": estimate(mean_of(shares), SHARE), "modalities": by_modality}
+    return {"accuracy": estimate(mean_of_present(shares), SHARE), "modalities": by_modality}

@@ -86,7 +86,7 @@ class Evaluators:
             features[m][~present] = 0
         if predictions is not None:
             predictions[~observed] = -1
-        return EvaluatorOutputs(tuple(features), predictions, dataset.labels, dataset.groups)
+        return EvaluatorOutputs(tuple(features), predictions, dataset.labels, dataset.groups, dataset.mask)
 
     def label(self, data: dict[str, np.ndarray]) -> np.ndarray | None:
         """Return the label (n,) predicted for most modalities of each row; None without label classifiers.

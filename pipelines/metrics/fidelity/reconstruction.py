@@ -8,6 +8,7 @@ the length of the value range.
 """
 
 from functools import cache
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,17 @@ from torch.nn import functional as F
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.registry import bounds_of
-from postprior.pipelines.metrics.statistics.intervals import Floats, estimate, unscored, weighted_mean
+from postprior.pipelines.metrics.statistics.intervals import (
+    FEWEST,
+    Floats,
+    Scores,
+    estimate,
+    mean_of,
+    too_few,
+    unscored,
+    weighted_mean,
+    well_observed,
+)
 from postprior.pipelines.metrics.statistics.missing import Written
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -54,20 +65,28 @@ def reconstruction_scores(
 ) -> dict[str, Any]:
     """Return the mean squared error of reconstructions, similarity of images and volumes, and accuracy of labels.
 
-    Each is a mean over the modalities that have it; the accuracy needs labels and predictions. Outputs and weights
-    (1 + B, N) are those of the reconstructed rows.
+    Each is a mean over the modalities that have it and enough rows; the accuracy needs labels and predictions. Outputs
+    and weights (1 + B, N) are those of the reconstructed rows.
     """
     if missing := unscored(len(data)):
         return {"reconstruction_error": missing.written, "modalities": {}}
-    rows = {m.name: row_errors(m, data.data[m.name], reconstruction.data[m.name]) for m in data.modalities}
-    if outputs.predictions is not None and outputs.labels is not None:
-        for errors, predicted in zip(rows.values(), outputs.predictions.T, strict=True):
-            errors["accuracy"] = predicted == outputs.labels
-    means = {name: {key: weighted_mean(x, weights) for key, x in errors.items()} for name, errors in rows.items()}
-    keys = dict.fromkeys(key for errors in rows.values() for key in errors)
-    by_key = {key: [scores[key] for scores in means.values() if key in scores] for key in keys}
+    means: dict[str, Scores] = {}
+    averaged = well_observed(data.observed.sum(0))
+    for index, m in enumerate(data.modalities):
+        rows = outputs.having(index)
+        missing = too_few(len(rows), FEWEST, f"test rows with {m.name}")
+        if missing:
+            means[m.name] = {"reconstruction_error": missing}
+            continue
+        errors = row_errors(m, data.data[m.name][rows], reconstruction.data[m.name][rows])
+        if outputs.predictions is not None and outputs.labels is not None:
+            errors["accuracy"] = outputs.predictions[rows, index] == outputs.labels[rows]
+        means[m.name] = {key: weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
+    keys = dict.fromkeys(key for scores in means.values() for key in scores)
+    in_mean = [*compress(means.values(), averaged)]
+    by_key = {key: [scores[key] for scores in in_mean if key in scores] for key in keys}
     modalities = {name: {key: estimate(x, BOUNDS[key]) for key, x in scores.items()} for name, scores in means.items()}
-    joint = {key: estimate(np.mean(values, 0), BOUNDS[key]) for key, values in by_key.items()}
+    joint = {key: estimate(mean_of(values), BOUNDS[key]) for key, values in by_key.items() if values}
     return joint | {"modalities": modalities}
 
 

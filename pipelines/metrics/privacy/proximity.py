@@ -126,7 +126,7 @@ def proximities(samples: Points, fresh: Points, records: Points) -> dict[str, Pr
 
 def unmeasured(fresh: int, records: int, space: str) -> Missing | None:
     """Return the reason if there are too few fresh rows or records for the first three tests in a space."""
-    missing = too_few(fresh, FEWEST, rows_in(JOINT, "test"))
+    missing = too_few(fresh, FEWEST, rows_in(CODES, "test"))
     return missing or too_few(records, FEWEST, rows_in(space, "train"))
 
 

@@ -66,13 +66,13 @@ class RealSplits:
     """The real rows of all splits, with the scales of distances, which are fitted to training rows and codes."""
 
     splits: dict[str, Split]
-    fresh: Ints  # (m,), complete rows of `test` that samples are compared with
+    fresh: Ints  # (m,), rows of `test` with complete codes, that samples are compared with after decoding
     scales: tuple[Scale, ...]
     whiten: Callable[[Tensor], Tensor]
 
     @classmethod
-    def fit(cls, data: Mapping[str, Dataset], codes: Mapping[str, Codes], complete: Ints, seed: int) -> Self:
-        """Prepare rows and codes of every split; `complete` are the complete rows of `test`."""
+    def fit(cls, data: Mapping[str, Dataset], codes: Mapping[str, Codes], seed: int) -> Self:
+        """Prepare rows and codes of every split."""
         scales = tuple(Scale.fit(data["train"], m) for m in data["train"].modalities)
         whiten, generator = Whitening.fit(codes["train"]).forward, generator_for("cpu", seed)
         splits = {}
@@ -80,7 +80,8 @@ class RealSplits:
             rows = table.complete.nonzero().squeeze(-1)
             z, points = table.draw(generator, rows), points_of(data[split], scales)
             splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), rows.numpy())
-        return cls(splits, complete[evenly_spaced(len(complete), MOST)], scales, whiten)
+        coded = splits["test"].code_rows
+        return cls(splits, coded[evenly_spaced(len(coded), MOST)], scales, whiten)
 
     @property
     def fresh_codes(self) -> Tensor:

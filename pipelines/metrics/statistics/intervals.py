@@ -25,7 +25,9 @@ LEVEL = 0.95  # of the intervals
 SHARE = (0.0, 1.0)  # bounds of an estimate that is a share
 SPARED = 0.05  # largest share of half-samples without a value for which an interval is still given
 FEWEST = 2  # rows that a score needs
-SCORED = "complete test rows in each half of the sources"  # the rows that are scored, for messages
+SCORED = "test rows in each half of the sources"  # the rows that are scored, for messages
+PAIRED = "test rows with two modalities in each half of the sources"  # the rows that can be coherent
+ENOUGH = 8  # rows of which nearly all half-samples keep two
 
 
 Score = Floats | Missing  # (1 + B,): the full sample, then B half-samples
@@ -46,6 +48,11 @@ def mean_of(scores: Sequence[Score]) -> Score:
     return combined(lambda *values: np.asarray(np.mean(values, axis=0)), *scores)
 
 
+def mean_of_present(scores: Sequence[Score]) -> Score:
+    """Return the mean of the scores that are not missing; missing if all are."""
+    return mean_of([score for score in scores if not isinstance(score, Missing)] or scores)
+
+
 def too_few(rows: int, needed: int, noun: str) -> Missing | None:
     """Return `Missing` if there are fewer rows than needed; `noun` describes the rows in the message.
 
@@ -58,8 +65,19 @@ def too_few(rows: int, needed: int, noun: str) -> Missing | None:
 
 
 def unscored(rows: int) -> Missing | None:
-    """Return `Missing` if there are too few complete test rows to score."""
+    """Return `Missing` if there are too few test rows to score."""
     return too_few(rows, FEWEST, SCORED)
+
+
+def well_observed(rows: Ints) -> NDArray[np.bool_]:
+    """Return which modalities (M,) a mean over modalities contains, given the number of rows (M,) that have each.
+
+    They are those with enough rows for an interval; if there are none, those with enough rows for a value; else all.
+
+    >>> well_observed(np.array([30, 9, 3])).tolist()
+    [True, True, False]
+    """
+    return next((rows >= least for least in (ENOUGH, FEWEST) if (rows >= least).any()), rows >= 0)
 
 
 def half_samples(

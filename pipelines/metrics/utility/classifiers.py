@@ -20,7 +20,7 @@ from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.learning import Learner, Rows, Step
 from postprior.pipelines.metrics.features.threads import exhaust
-from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of
+from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of_present
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.params import Params
@@ -180,7 +180,7 @@ def classifier_estimates(
 ) -> dict[str, Any]:
     """Return estimates for the joint classifier, the mean over modalities and each modality; values (1 + B, 1 + M).
 
-    A modality that no row has is missing, and so is the mean.
+    A modality that no row has is missing, and the mean leaves it out.
     """
     return by_classifier(values, modalities, lambda score: estimate(score, bounds))
 
@@ -195,7 +195,11 @@ def by_classifier(
         for name, column in zip(modalities, columns, strict=True)
     }
     by_modality = {name: function(score) for name, score in scores.items()}
-    return {"joint": function(joint), "mean": function(mean_of(list(scores.values()))), "modalities": by_modality}
+    return {
+        "joint": function(joint),
+        "mean": function(mean_of_present(list(scores.values()))),
+        "modalities": by_modality,
+    }
 
 
 def recipe(params: Params) -> Recipe:

@@ -61,8 +61,11 @@ def _by_distance(results: Results, best: Row, distance: Estimate) -> str:
 
 def _agreement(row: Row, coherence: Estimate, samples: str) -> str:
     """State the joint coherence of samples as a clause."""
-    modalities = len(row.scores.get("modalities", {}))
-    return f"in {percent(coherence.value)} of {samples}, all {modalities} modalities show the same label"
+    scores = row.scores
+    modalities = f"all {len(scores.get('modalities', {}))} modalities"
+    if scores.get("incomplete_rows"):
+        modalities = "all modalities that the compared real row has"
+    return f"in {percent(coherence.value)} of {samples}, {modalities} show the same label"
 
 
 def _close_second(results: Results, metric: str) -> str:

@@ -143,16 +143,12 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
 
 
 def test_data_that_cannot_be_scored_are_reported_before_training(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     data = imported(tmp_path / "data")
     assert not any("scores will be missing" in line for line in init(tmp_path / "a", data))
     test = Dataset.load(data / "test")
-    mask = np.ones((len(test), len(test.modalities)), bool)
-    mask[7:, 0] = False  # eight rows are needed
-    replace(test, mask=mask).save(data / "test")
+    test.select(np.arange(7)).save(data / "test")  # eight rows are needed
     (line,) = [line for line in init(tmp_path / "b", data) if "scores will be missing" in line]
-    assert line.startswith(f"Found 7 complete rows among {len(test)} test rows, but scores")
+    assert line.startswith("Found 7 test rows, but scores")
 
 
 def test_a_project_is_never_overwritten_and_needs_data(tmp_path: Path) -> None:

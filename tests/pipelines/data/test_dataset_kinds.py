@@ -17,7 +17,8 @@ from postprior.pipelines.data.pictures import sheet_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.conditional_scores import decoded
 from postprior.pipelines.metrics.features.evaluators import Evaluators
-from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers, train_label_classifiers
+from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.learning import train_label_classifiers
 from postprior.stage1_vae.models import MODELS
 
 

@@ -48,8 +48,8 @@ def test_a_file_of_fidelity_computes_its_entries_and_no_others(file: str) -> Non
 
 
 def test_fidelity_is_all_files_together() -> None:
-    assert list(fidelity(space(0), space(1))) == list(FILES)
-    assert list(fidelity(space(0, 1), space(1, 1))) == list(FILES)
+    assert list(fidelity(space(0), space(1), "rows")) == list(FILES)
+    assert list(fidelity(space(0, 1), space(1, 1), "rows")) == list(FILES)
 
 
 @pytest.mark.parametrize("heading", DOCUMENTED)

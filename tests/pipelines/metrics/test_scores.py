@@ -1,6 +1,7 @@
 """The function that scores every row: real data, collapse, noise, and differences paired by half-sample."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.scores import LABELS_FROM_CLASSIFIERS, ReferenceSet, cautions, fidelity, row, score
-from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.metrics.statistics.intervals import half_samples, well_observed
 from postprior.pipelines.metrics.statistics.missing import Missing
 
 NAMES, CLASSES, WIDTH, ROWS = ("m0", "m1", "m2"), 4, 5, 120
@@ -109,17 +110,19 @@ def test_distances_are_means_over_modalities_and_shares_are_joint(scored, refere
     scores = scored["density"]
     for name in ("frechet_distance", "kernel_distance"):
         assert scores[name] == pytest.approx(np.mean([scores[f"{name}/{m}"] for m in NAMES], axis=0))
-    whole = fidelity(reference.joint, Space(outputs(3, 0.7).joined, weights[1], 3))
+    whole = fidelity(reference.joint, Space(outputs(3, 0.7).joined, weights[1], 3), "rows")
     for name in (*SHARES, "mmd"):
         assert (scores[name] == whole[name]).all()
 
 
 def test_cautions_name_each_space_with_too_few_rows_for_its_features():
-    spaces = {"m0": 5, "whole tuples": 15}
-    assert cautions(spaces, 31) == []
-    (half,) = cautions(spaces, 30)
+    def spaces(rows):
+        return {"m0": (5, rows), "whole tuples": (15, rows)}
+
+    assert cautions(spaces(31)) == []
+    (half,) = cautions(spaces(30))
     assert half.startswith("whole tuples: there are 30 rows and 15 features. Covariances of the half-samples")
-    first, second = cautions(spaces, 5)
+    first, second = cautions(spaces(5))
     assert first.startswith("m0: there are 5 rows and 5 features. Covariances of the rows are singular")
     assert second.startswith("whole tuples: there are 5 rows")
 
@@ -142,7 +145,7 @@ def few(rows):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("rows", "reason"), [(0, "there are no"), (1, "at least 2 complete test rows in")])
+@pytest.mark.parametrize(("rows", "reason"), [(0, "there are no"), (1, "at least 2 test rows")])
 def test_one_row_has_no_score_but_a_reason(rows, reason):
     scores = few(rows)
     assert set(scores) == set(few(20))
@@ -189,3 +192,32 @@ def test_one_label_has_no_entropy_and_one_modality_no_coherence():
     assert scores["label_entropy"] == Missing("at least 2 labels are needed, found 1")
     assert scores["joint_coherence"] == Missing("at least 2 modalities are needed, found 1")
     assert np.isfinite(scores["frechet_distance"]).all()
+
+
+def test_scores_of_a_modality_are_those_of_the_rows_that_have_it(weights, reference):
+    """Hidden features change only the joint space and the coherence, and the mean leaves out a modality of few rows."""
+    mask = np.ones((ROWS, 3), bool)
+    mask[5:, 2] = False
+
+    def hidden(some):
+        features = tuple(x * seen[:, None] for x, seen in zip(some.features, mask.T, strict=True))
+        return replace(some, features=features, predictions=np.where(mask, some.predictions, -1), mask=mask)
+
+    averaged = tuple(np.array(NAMES)[well_observed(mask.sum(0))])
+    assert averaged == ("m0", "m1")
+    few = ReferenceSet.fit(hidden(outputs(0)), weights[0], 3, NAMES, CLASSES, averaged)
+    found, whole = score(hidden(outputs(1)), weights[1], few), score(outputs(1), weights[1], reference)
+    rows = np.arange(5)
+    alone = score(
+        outputs(1).select(rows),
+        weights[1][:1, :5],
+        ReferenceSet.fit(outputs(0).select(rows), weights[0][:1, :5], 3, NAMES, CLASSES),
+    )
+    for name in ("frechet_distance", "kernel_distance", "coverage", "label_entropy", "label_agreement"):
+        assert (found[f"{name}/m0"] == whole[f"{name}/m0"]).all()
+        assert found[f"{name}/m2"][0] == pytest.approx(alone[f"{name}/m2"][0])
+    mean = np.mean([found["frechet_distance/m0"], found["frechet_distance/m1"]], axis=0)
+    assert (found["frechet_distance"] == mean).all()
+    pairs = outputs(1).predictions
+    agree = np.where(mask[:, 2], (pairs == pairs[:, :1]).all(1), pairs[:, 0] == pairs[:, 1])
+    assert found["joint_coherence"][0] == pytest.approx(agree.mean())

@@ -116,7 +116,7 @@ def test_an_import_reports_outliers_and_a_model_sees_the_other_values(tmp_path: 
     text = "\n".join(import_data([tmp_path / "a.csv"], tmp_path / "data", Roles()))
     assert (
         "far outliers: temperature (9.97e+36, 2 values); they are clipped in the input of models. If such a "
-        "value means missing, leave these cells empty and import again" in text
+        "value means missing, add --na VALUE and import again" in text
     )
     assert text.count("far outliers") == 1
     back = []

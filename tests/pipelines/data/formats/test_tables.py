@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.feather as feather
 import pyarrow.parquet as parquet
 import pytest
 from support.importing import ROLES, N, clinic, write
@@ -261,19 +262,6 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert load(tmp_path / "a")["train"].hash != load(tmp_path / "b")["train"].hash
 
 
-def test_a_category_without_training_rows_is_a_missing_cell(tmp_path: Path) -> None:
-    sites = ["Chur" if row == 3 else "Bern" if row % 2 else "Zug" for row in range(N)]
-    parts = ["test" if row % 4 == 3 else "validation" if row % 4 == 2 else "train" for row in range(N)]
-    table = clinic().set_column(3, "site", pa.array(sites)).append_column("part", pa.array(parts))
-    roles = Roles(id="patient", split="part")
-    text = "\n".join(import_data([write(table, tmp_path / "clinic.csv")], tmp_path / "data", roles))
-    assert "categories without a training row, treated as missing: site (Chur)" in text
-    test = Dataset.load(tmp_path / "data/test")
-    assert test.ids is not None
-    place = [column.name for column in test.modalities[0].columns].index("site")
-    assert not test.cells["clinic"][list(test.ids).index("p003"), place]
-
-
 def test_ids_beyond_signed_numbers(tmp_path: Path) -> None:
     ids = pa.array([2**63 + row for row in range(N)], pa.uint64())
     path = write(clinic().set_column(0, "patient", ids), tmp_path / "clinic.parquet")
@@ -323,3 +311,17 @@ def test_folders_with_other_files_are_not_overwritten(tmp_path: Path) -> None:
     import_data([path], tmp_path / "data", ROLES)
     with pytest.raises(UserError, match="in it, which this command did not write"):
         export(tmp_path / "data/test", tmp_path / "data/train")
+
+
+def test_feather_and_times_with_a_zone(tmp_path: Path) -> None:
+    start = np.datetime64("2020-01-01T08:00:00", "us") + np.arange(N) * np.timedelta64(3601, "s")
+    table = clinic().append_column("seen", pa.array(start).cast(pa.timestamp("us", "UTC")))
+    feather.write_feather(table, tmp_path / "clinic.feather")
+    import_data([tmp_path / "clinic.feather"], tmp_path / "data", ROLES)
+    parts = []
+    for split in SPLITS:
+        export(tmp_path / "data" / split, tmp_path / "back" / split)
+        parts.append(feather.read_table(tmp_path / "back" / split / "clinic.feather"))
+    back = pa.concat_tables(parts).sort_by("patient")
+    assert back.schema.equals(table.schema)
+    assert back.to_pylist() == table.to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import pickle
 import subprocess
 import sys
@@ -102,18 +103,6 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
         ("scans", "data"),
         "scans/T1/07.nii.gz: orientation LAS found, expected RAS as in 00.nii.gz; register or resample the volume",
     ),
-    "a column all missing": (
-        tables(body=rows("id,weight,crp", lambda row: f"{row},{row % 9 + 0.5},")),
-        ("body.csv", "data"),
-        "body.csv: column crp: constant or all missing in the training rows, expected two or more different values; "
-        "leave out with --skip crp",
-    ),
-    "a constant column": (
-        tables(body=rows("id,weight,crp", lambda row: f"{row},{row % 9 + 0.5},3")),
-        ("body.csv", "data"),
-        "body.csv: column crp: constant or all missing in the training rows, expected two or more different values; "
-        "leave out with --skip crp",
-    ),
     "a constant array": (
         archive(x=X, y=np.ones((N, 2))),
         ("views.npz", "data"),
@@ -173,7 +162,7 @@ def test_the_process_ends_with_one_sentence(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("postprior")), "import", "body.csv", "data"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr.startswith("postprior: error: body.csv: this is not a table in UTF-8 with one header")
+    assert answer.stderr.startswith("postprior: error: body.csv: this is not a table with one header")
     assert answer.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["body.csv"]
 
@@ -240,3 +229,17 @@ def test_formulas_are_guarded_on_request_and_only_in_generated_cells(
         assert guarded == {**plain, "=note": safe(expected) if holes[row, 1] else expected}
     for plain, guarded in zip(rows_of("drawn-plain"), rows_of("drawn-safe"), strict=True):
         assert guarded == {**plain, "=note": safe(plain["=note"]), "kind": safe(plain["kind"])}
+
+
+def test_marks_of_missing_cells_are_given_for_all_columns_or_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("body.csv").write_text(rows("id,a,b", lambda row: f"{row},{row}.5,{row % 7 + 1}"))
+    answer = CliRunner().invoke(app, ["import", "body.csv", "data", "--na", "3.5", "--na", "b=2"])
+    assert answer.exit_code == 0, answer.output
+    train = json.loads(Path("data/train/manifest.json").read_text())["conversion"]["modalities"]["body"]["columns"]
+    assert [column["form"]["missing"] for column in train] == [["3.5"], ["3.5", "2"]]
+    Path("body.csv").write_text(rows("id,a,b", lambda row: f"{row},{row}.5,2", 8))
+    assert CliRunner().invoke(app, ["import", "body.csv", "new", "--like", "data"]).exit_code == 0
+    assert not np.load("new/body.observed.npy")[:, 1].any()

@@ -234,3 +234,27 @@ def test_data_without_a_conversion_are_refused(tmp_path: Path) -> None:
         UserError, match="no conversion found in its manifest, expected a folder that postprior import wrote"
     ):
         import_rows([path], tmp_path / "new", ROLES, tmp_path / "data")
+
+
+def test_rows_are_read_in_the_form_of_the_training_data(tmp_path: Path) -> None:
+    """Month and day come in the order that the training data show; rare texts are one category, whatever they are."""
+    seen = [f"{row % 12 + 1}/{row % 28 + 1}/2020" for row in range(60)]
+    rows = [f"{row},{seen[row]},{'queen' if row < 6 else 'Bern' if row % 2 else 'Zug'},k" for row in range(60)]
+    rare = [row.replace("queen", f"queen {place % 2}") for place, row in enumerate(rows)]
+    head = "id,seen,job,same"
+    (tmp_path / "a.csv").write_text("\n".join([head, *rare]))
+    import_data([tmp_path / "a.csv"], tmp_path / "data", Roles())
+    (tmp_path / "a.csv").write_text("\n".join([head, "7,2/3/2020,king,k", "9,3/2/2020,Zug,"]))
+    import_rows([tmp_path / "a.csv"], tmp_path / "new", Roles(), tmp_path / "data")
+    new = Dataset.load(tmp_path / "new")
+    assert new.conversion is not None
+    date, job = new.conversion["modalities"]["a"]["columns"]
+    days = date["offset"] + date["scale"] * new.data["a"][:, 0]
+    expected = [np.datetime64(day).astype(int) for day in ("2020-02-03", "2020-03-02")]
+    np.testing.assert_allclose(days, expected, atol=1e-2)
+    assert [job["values"][int(place)] for place in new.data["a"][:, 1]] == ["other", "Zug"]
+    export(tmp_path / "new", tmp_path / "back")
+    assert (tmp_path / "back/a.csv").read_text().splitlines() == [head, "7,2/3/2020,king,k", "9,3/2/2020,Zug,"]
+    (tmp_path / "a.csv").write_text("\n".join([head, "7,20,king,k"]))
+    with pytest.raises(UserError, match="column seen: type int64 found, expected type date32"):
+        import_rows([tmp_path / "a.csv"], tmp_path / "newer", Roles(), tmp_path / "data")

@@ -50,6 +50,24 @@ def test_the_seed_determines_the_split() -> None:
     assert abs(counts / 300 - 0.2).max() < 0.1  # all rows are equally likely: four standard deviations of 0.023
 
 
+@pytest.mark.parametrize("rows", range(15, 60))
+def test_few_rows_are_enough_in_every_split(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    labels = rng.integers(0, 2, rows)
+    labels[rows // 2] = 2  # a label of one row, which only training can have
+    sizes = {split: len(chosen) for split, chosen in split_rows(labels, None, rows, SHARES, rng).items()}
+    assert sizes["train"] >= 10
+    assert sizes["validation"] >= 2 - (rows < 18)
+    assert sizes["test"] >= min(7, (rows - 10) // 2)
+
+
+def test_a_rare_label_is_in_training() -> None:
+    for seed in range(20):
+        labels = np.repeat([0, 1, 2], [40, 1, 2])
+        splits = split_rows(labels, None, 43, SHARES, np.random.default_rng(seed))
+        assert set(labels[splits["train"]]) == {0, 1, 2}
+
+
 @pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (-0.1, 0.2)])
 def test_shares_that_leave_a_split_empty_are_refused(shares: tuple[float, float]) -> None:
     with pytest.raises(UserError, match=r"shares: .* expected both above 0 and their sum below 1"):

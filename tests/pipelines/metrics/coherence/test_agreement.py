@@ -33,13 +33,13 @@ def test_independent_modalities_agree_by_chance(modalities):
 def test_collapse_is_coherent_and_has_no_entropy():
     predictions = np.full((50, 5), 7)
     assert joint_agreement(predictions).all()
-    assert label_entropy(predictions, 10, ones(50)).tolist() == [[0] * 5]
+    assert all(label_entropy(column, 10, ones(50)).tolist() == [0] for column in predictions.T)
 
 
 def test_entropy_is_one_for_equal_classes_and_follows_the_weights():
     predictions = np.array([[0, 0], [1, 0], [2, 0], [3, 1]])
     weights = np.array([[1.0, 1, 1, 1], [2, 2, 0, 0]])
-    entropy = label_entropy(predictions, 4, weights)
+    entropy = np.stack([label_entropy(column, 4, weights) for column in predictions.T], 1)
     assert entropy[:, 0] == pytest.approx([1, 0.5])
     assert entropy[:, 1] == pytest.approx([-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) / np.log(4), 0])
 
@@ -48,8 +48,8 @@ def test_entropy_is_one_for_equal_classes_and_follows_the_weights():
     ("call", "message"),
     [
         (lambda: joint_agreement(np.zeros((3, 1), int)), "at least two modalities"),
-        (lambda: pairwise_agreement(np.array([[0, -1]])), "unobserved"),
-        (lambda: label_entropy(np.zeros((3, 2), int), 1, ones(3)), "at least two classes"),
+        (lambda: pairwise_agreement(np.array([[0, 0], [0, -1]])), "fewer observed"),
+        (lambda: label_entropy(np.zeros(3, int), 1, ones(3)), "at least two classes"),
     ],
 )
 def test_undefined_scores_are_refused(call, message):
@@ -80,7 +80,22 @@ def test_conditional_coherence_counts_unobserved_modalities_only():
 
 
 def test_subsets_of_a_row_are_nested_and_differ_between_rows():
-    subsets = nested_subsets(50, 4, np.random.default_rng(0))
+    subsets = nested_subsets(np.ones((50, 4), bool), np.random.default_rng(0))
     assert subsets.sum(2).tolist() == [[1, 2, 3]] * 50
     assert (subsets[:, 1:] >= subsets[:, :-1]).all()
     assert len(np.unique(subsets[:, 0], axis=0)) == 4
+
+
+def test_subsets_of_an_incomplete_row_hold_what_it_has():
+    observed = np.array([[True, False, True, False]] * 30)
+    subsets = nested_subsets(observed, np.random.default_rng(0))
+    assert not (subsets & ~observed[:, None]).any()
+    assert subsets.sum(2).tolist() == [[1, 2, 2]] * 30
+
+
+def test_agreement_of_an_incomplete_row_is_that_of_what_it_has():
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 3, (200, 3))
+    predictions = np.insert(whole, 1, -1, axis=1)
+    assert (joint_agreement(predictions) == joint_agreement(whole)).all()
+    assert (pairwise_agreement(predictions) == pairwise_agreement(whole)).all()

@@ -19,11 +19,11 @@ def pairs(seed, rows=4000, known=KNOWN):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, 5))
     y = known * x[:, :3] + np.sqrt(1 - known**2) * rng.normal(size=(rows, 3))
-    return (x @ a + 7).astype(np.float32), (y @ b).astype(np.float32)
+    return EvaluatorOutputs(((x @ a + 7).astype(np.float32), (y @ b).astype(np.float32)))
 
 
-def ones(features):
-    return np.ones((1, len(features[0])))
+def ones(outputs):
+    return np.ones((1, len(outputs)))
 
 
 @pytest.mark.parametrize("rows", [7, 300])
@@ -46,28 +46,41 @@ def test_known_canonical_correlations_are_found_in_new_data(directions):
     assert directions.mean(new, ones(new)) == pytest.approx(KNOWN.mean(), abs=0.03)
 
 
+def test_rows_that_lack_a_modality_do_not_count(directions):
+    """Rows without the second modality, whose features are 0 there, change no correlation."""
+    new, alone = pairs(1), pairs(2, rows=500)
+    x, y = (np.concatenate(both) for both in zip(new.features, (alone.features[0], alone.features[1] * 0), strict=True))
+    mask = np.stack([np.ones(4500, bool), np.arange(4500) < 4000], 1)
+    more = EvaluatorOutputs((x, y), mask=mask)
+    np.testing.assert_allclose(directions.mean(more, ones(more)), directions.mean(new, ones(new)), rtol=1e-9)
+    known = Directions.fit(more).mean(new, ones(new))
+    assert known == pytest.approx(KNOWN.mean(), abs=0.03)
+    nothing = np.concatenate([np.zeros((1, 4000)), np.ones((1, 500))], 1)
+    assert np.isnan(directions.mean(more, nothing)).all()
+
+
 def test_modalities_that_determine_one_another_correlate_fully():
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(500, 4))
     views = [rng.normal(size=(4, 4)) for _ in range(3)]
-    directions = Directions.fit(tuple(codes @ view for view in views))
+    directions = Directions.fit(EvaluatorOutputs(tuple(codes @ view for view in views)))
     assert len(directions.pairs) == 3
     new = rng.normal(size=(200, 4))
-    features = tuple(new @ view for view in views)
-    assert directions.mean(features, ones(features)) == pytest.approx(1, abs=0.02)
+    new = EvaluatorOutputs(tuple(new @ view for view in views))
+    assert directions.mean(new, ones(new)) == pytest.approx(1, abs=0.02)
 
 
 def test_independent_modalities_do_not_correlate_and_collapse_is_no_correlation(directions):
-    x, y = pairs(1)
-    far = (x, np.roll(y, 1, axis=0))
+    x, y = pairs(1).features
+    far = EvaluatorOutputs((x, np.roll(y, 1, axis=0)))
     assert directions.mean(far, ones(far)) == pytest.approx(0, abs=0.03)
-    one = tuple(np.repeat(array[:1], 50, axis=0) for array in (x, y))
+    one = pairs(1).select(np.zeros(50, int))
     assert directions.mean(one, ones(one)).tolist() == [0]
 
 
 def test_a_constant_feature_has_no_effect():
-    x, y = pairs(0)
-    wide = (np.concatenate([x, np.full((len(x), 1), 3, np.float32)], 1), y)
+    x, y = pairs(0).features
+    wide = EvaluatorOutputs((np.concatenate([x, np.full((len(x), 1), 3, np.float32)], 1), y))
     (found,) = Directions.fit(wide).correlations(wide, ones(wide))
     assert found[0] == pytest.approx(KNOWN, abs=0.05)
 
@@ -84,12 +97,12 @@ def test_weights_are_repetitions():
 
 def test_preservation_is_the_share_of_rows_with_matching_modalities():
     """With a share q of matching pairs among independent ones, the correlation is q times as large."""
-    real, weights = EvaluatorOutputs(pairs(1)), half_samples(np.arange(4000), 20, np.random.default_rng(0))
-    alignment = Alignment.fit(EvaluatorOutputs(pairs(0)), seed=0)
+    real, weights = pairs(1), half_samples(np.arange(4000), 20, np.random.default_rng(0))
+    alignment = Alignment.fit(pairs(0), seed=0)
     own = alignment.score(real, weights)
     assert (own["incoherence"] == 0).all()
     assert (own["canonical_preservation"] == 1).all()
-    x, y = pairs(2)
+    x, y = pairs(2).features
     half = EvaluatorOutputs((x, np.concatenate([y[:2000], np.roll(y[2000:], 1, axis=0)])))
     found = alignment.score(half, weights, own)
     assert found["canonical_preservation"][0] == pytest.approx(0.5, abs=0.05)
@@ -98,21 +111,21 @@ def test_preservation_is_the_share_of_rows_with_matching_modalities():
 
 def test_nothing_is_preserved_where_real_modalities_are_independent(monkeypatch):
     monkeypatch.setattr("postprior.pipelines.metrics.coherence.alignment.STEPS", 5)
-    x, y = pairs(0, rows=300)
+    x, y = pairs(0, rows=300).features
     alignment = Alignment.fit(EvaluatorOutputs((x, np.roll(y, 1, axis=0))), seed=0)
-    new = EvaluatorOutputs((pairs(1, rows=300)[0], pairs(2, rows=300)[1]))
+    new = EvaluatorOutputs((pairs(1, rows=300).features[0], pairs(2, rows=300).features[1]))
     weights = half_samples(np.arange(300), 40, np.random.default_rng(0))
     assert alignment.score(new, weights)["canonical_preservation"] is UNCORRELATED
 
 
 def test_one_modality_has_no_canonical_correlation():
     with pytest.raises(ValueError, match="two modalities"):
-        Directions.fit(pairs(0)[:1])
+        Directions.fit(EvaluatorOutputs(pairs(0).features[:1]))
 
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_too_few_rows_have_no_scores(rows):
-    some = EvaluatorOutputs(tuple(array[:rows].astype(np.float32) for array in pairs(0)))
+    some = pairs(0).select(np.arange(rows))
     found = Alignment.fit(some, seed=0).score(some, np.ones((1, rows)))
     assert set(found) == {"pairing_auc", "incoherence", "canonical_correlation", "canonical_preservation"}
     assert all(isinstance(values, Missing) for values in found.values())

@@ -1,28 +1,32 @@
 """Pairing AUC: shuffles, the critic, and known values of its AUC."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
 from postprior.pipelines.metrics.coherence.alignment import Critic, fit_critic, pairing_auc, shuffle, shuffled
+from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.statistics.intervals import half_samples, weighted_auc
 
 ONES = np.ones((1, 800))
 
 
 def tuples(seed, noise, rows=800):
-    """Return three views of a code by fixed maps, with independent noise."""
+    """Return outputs of three views of a code by fixed maps, with independent noise."""
     maps = np.random.default_rng(5).normal(size=(3, 4, 6))
     rng = np.random.default_rng(seed)
     code = rng.normal(size=(rows, 4))
-    return tuple((code @ a + noise * rng.normal(size=(rows, 6))).astype(np.float32) for a in maps)
+    views = ((code @ a + noise * rng.normal(size=(rows, 6))).astype(np.float32) for a in maps)
+    return EvaluatorOutputs(tuple(views))
 
 
-def apart(features, seed=9):
+def apart(outputs, seed=9):
     """Return the same modalities, made independent by shuffling."""
     rng = np.random.default_rng(seed)
-    return tuple(array[rng.permutation(len(array))] for array in features)
+    return EvaluatorOutputs(tuple(array[rng.permutation(len(array))] for array in outputs.features))
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def critic():
     return fit_critic(tuples(0, 0.3), 0)
 
 
-def auc(critic, features, weights=ONES, seed=0):
-    return pairing_auc(critic, features, weights, np.random.default_rng(seed))
+def auc(critic, outputs, weights=ONES, seed=0):
+    return pairing_auc(critic, outputs, weights, np.random.default_rng(seed))
 
 
 def test_the_auc_counts_pairs_and_halves_ties_under_weights():
@@ -50,13 +54,38 @@ def test_the_auc_counts_pairs_and_halves_ties_under_weights():
 def test_a_shuffled_tuple_takes_every_modality_from_another_row_and_every_row_once(rows):
     rng = np.random.default_rng(0)
     for _ in range(20):
-        order = shuffle(rows, 3, rng)
+        order = shuffle(np.ones((rows, 3), bool), rng)
         assert all(np.sort(column).tolist() == list(range(rows)) for column in order.T)
         assert all(len(set(line)) == 3 for line in order.tolist())
     codes = torch.arange(rows)[:, None, None].expand(rows, 3, 2)
     assert (shuffled(codes, order)[..., 0].numpy() == order).all()
     with pytest.raises(ValueError, match="at least 3 rows, found 2"):
-        shuffle(2, 3, rng)
+        shuffle(np.ones((2, 3), bool), rng)
+
+
+def test_a_shuffled_row_has_the_modalities_of_a_real_one():
+    rng = np.random.default_rng(0)
+    observed = rng.random((60, 3)) < 0.6
+    order = shuffle(observed, rng)
+    patterns = observed[order, np.arange(3)]
+    assert sorted(patterns.tolist()) == sorted(observed.tolist())
+    assert all(np.sort(column).tolist() == list(range(60)) for column in order.T)
+    both = patterns.sum(1) > 1
+    moved = [len(set(line[seen])) > 1 for line, seen in zip(order[both], patterns[both], strict=True)]
+    assert np.mean(moved) > 0.9
+
+
+def test_the_auc_of_incomplete_rows_recognises_their_pairings(critic):
+    def thinned(outputs, seed=3):
+        """Hide one modality of every row; its features are 0."""
+        mask = np.arange(3) != np.random.default_rng(seed).integers(0, 3, len(outputs))[:, None]
+        hidden = zip(outputs.features, mask.T, strict=True)
+        return replace(outputs, features=tuple(x * seen[:, None] for x, seen in hidden), mask=mask)
+
+    learned = fit_critic(thinned(tuples(0, 0.3)), 0)
+    for of in (critic, learned):
+        assert auc(of, thinned(tuples(1, 0.3))) > 0.8
+        assert auc(of, thinned(apart(tuples(1, 0.3)))) == pytest.approx(0.5, abs=0.04)
 
 
 def test_the_score_is_the_sum_of_the_products_of_all_pairs(critic):
@@ -73,15 +102,15 @@ def test_true_pairings_are_recognised_and_independent_ones_are_not(critic):
 
 
 def test_collapse_is_not_coherence(critic):
-    one = tuple(np.repeat(array[:1], 800, axis=0) for array in tuples(1, 0.0))
+    one = tuples(1, 0.0).select(np.zeros(800, int))
     assert auc(critic, one).tolist() == [0.5]
 
 
 def test_other_marginals_hardly_change_the_auc(critic):
     """A density that draws only half of the codes, with matching modalities, is coherent."""
     every = tuples(1, 0.3, rows=3000)
-    half = np.flatnonzero(every[0][:, 0] > 0)[:800]
-    assert auc(critic, tuple(array[half] for array in every)) == pytest.approx(auc(critic, tuples(2, 0.3)), abs=0.03)
+    half = np.flatnonzero(every.features[0][:, 0] > 0)[:800]
+    assert auc(critic, every.select(half)) == pytest.approx(auc(critic, tuples(2, 0.3)), abs=0.03)
 
 
 def test_the_critic_comes_near_the_likelihood_ratio():
@@ -91,16 +120,17 @@ def test_the_critic_comes_near_the_likelihood_ratio():
     def pairs(rows):
         x = rng.normal(size=(rows, 1))
         y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=(rows, 1))
-        return x.astype(np.float32), y.astype(np.float32)
+        return EvaluatorOutputs((x.astype(np.float32), y.astype(np.float32)))
 
     def best(x, y):
         return (rho * x * y - rho**2 * (x**2 + y**2) / 2)[:, 0]
 
-    x, y = pairs(4000)
+    new = pairs(4000)
+    x, y = new.features
     far = np.roll(y, 1, axis=0)
     ones = np.ones((1, 4000))
     oracle = weighted_auc(best(x, y), best(x, far), ones, ones)[0]
-    learned = auc(fit_critic(pairs(4000), 0), (x, y), ones)[0]
+    learned = auc(fit_critic(pairs(4000), 0), new, ones)[0]
     assert oracle - 0.03 < learned < oracle + 0.01
 
 

@@ -186,5 +186,5 @@ def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
     weights = Replicates.draw(1, np.arange(2), 4, np.random.default_rng(0))
     found = classifier_estimates(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
     missing = {"value": None, "why": "no test row has picture"}
-    assert found["joint"]["value"] == found["modalities"]["table"]["value"] == 0.5
-    assert found["modalities"]["picture"] == found["mean"] == missing
+    assert found["joint"]["value"] == found["modalities"]["table"]["value"] == found["mean"]["value"] == 0.5
+    assert found["modalities"]["picture"] == missing
