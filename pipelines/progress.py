@@ -141,7 +141,7 @@ def duration(seconds: float) -> str:
     """Return a time in words.
 
     >>> duration(0.4), duration(75), duration(3700)
-    ('0 s', '1 min 15 s', '1 h 2 min')
+    ('0 s', '1 min 15 s', '1 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:

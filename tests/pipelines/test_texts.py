@@ -189,10 +189,11 @@ def test_a_shell_reads_what_was_quoted() -> None:
     assert [os.fsdecode(text) for text in answer.stdout.split(b"\0")[:-1]] == texts
 
 
-def table(path: Path, header: str = "id,a,b,lab", constant: bool = False) -> Path:
-    """Write a table with a label that contains escape sequences; its second column may be constant."""
+def table(path: Path, header: str = "id,a,b,lab", huge: bool = False) -> Path:
+    """Write a table with a label that contains escape sequences; its second column may be too large."""
     lines = [
-        f"{row},{7 if constant else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}" for row in range(60)
+        f"{row},{f'{row % 7}.5e200' if huge else row % 7 + 0.5},{row % 3 + 0.5},{(STEERING, 'well')[row % 2]}"
+        for row in range(60)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([header, *lines]))
@@ -214,10 +215,10 @@ def test_the_commands_that_are_suggested_run(tmp_path: Path, monkeypatch: pytest
 
 def test_a_column_to_leave_out_is_quoted(tmp_path: Path) -> None:
     for name, expected in (("-still one;", "'-still one;'"), ("a\x1b[31m", r"$'a\x1b[31m'")):
-        source = table(tmp_path / "t.csv", f"id,{name},b,lab", constant=True)
+        source = table(tmp_path / "t.csv", f"id,{name},b,lab", huge=True)
         with pytest.raises(UserError) as error:
             import_data([source], tmp_path / "data", Roles(id="id", label="lab"))
-        assert str(error.value).endswith(f"leave out with --skip {expected}")
+        assert str(error.value).endswith(f"leave it out (--skip {expected})")
 
 
 def test_the_output_of_import_does_not_control_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -435,8 +435,9 @@ def test_unfitted_density_says_so(name: str) -> None:
 
 def test_codes_that_do_not_match_are_refused(name: str) -> None:
     density = DENSITIES[name](**QUICK.get(name, {}))
-    with pytest.raises(ValueError, match=r"1 rows of codes have .*observed.*, expected at least 10"):
-        density.fit(TRAIN.select(torch.tensor([0])), encoder=ENCODER)
+    if density.fewest_rows > 1:  # `normal` learns nothing
+        with pytest.raises(ValueError, match=r"1 rows of codes have .*observed.*, expected at least 10"):
+            density.fit(TRAIN.select(torch.tensor([0])), encoder=ENCODER)
     with pytest.raises(ValueError, match="validation codes have the blocks"):
         density.fit(TRAIN, PLANE, encoder=ENCODER)
     if density.labelled:

@@ -29,6 +29,8 @@ class Recorded:
             return value if isinstance(value, Recorded) else _recorded(value, self._read, self._prefix + name)
         if name == "__pydantic_extra__":
             return Entries(self._section.__pydantic_extra__ or {}, self._read, self._prefix)
+        if name in kind.__private_attributes__:
+            return getattr(self._section, name)
         member = inspect.getattr_static(kind, name)
         if isinstance(member, property):
             return member.fget(self)

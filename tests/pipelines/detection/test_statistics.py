@@ -200,10 +200,10 @@ def test_missing_cells_are_neither_read_nor_counted() -> None:
         Modality("v", "vector", (2,), "laplace"),
     )
     model = MODELS["mvtcae"](modalities, latent=2, width=2)
-    rows = {"t": RNG.normal(size=(6, 3)), "v": RNG.normal(size=(6, 2))}
+    rows = {"t": RNG.normal(size=(12, 3)), "v": RNG.normal(size=(12, 2))}
     data = Dataset(modalities, {name: x.astype(np.float32) for name, x in rows.items()})
     density = DENSITIES["gaussian"]().fit(posteriors(model, data, 1, torch.Generator()))
-    seen = np.ones((6, 3), bool)
+    seen = np.ones((12, 3), bool)
     seen[:, 1] = False
     changed = data.data["t"].copy()
     changed[:, 1] = 1e6

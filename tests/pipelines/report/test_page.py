@@ -21,7 +21,7 @@ from support.report_project import make_project, pictures, results_of, without
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import LEADERBOARD, METRICS
-from postprior.pipelines.report.figures import Figure, Theme
+from postprior.pipelines.report.figures import DARK, LIGHT, Figure
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.page import render
 from postprior.pipelines.report.plots import marks
@@ -54,18 +54,19 @@ CHECKS = """
 """
 
 
-def blank(figure: Figure, theme: Theme, narrow: bool = False) -> bytes:
-    """A blank image in place of a figure, whose drawing takes long."""
-    content = io.BytesIO()
-    Image.new("RGB", (300 if narrow else 800, 300), theme.paper).save(content, format="PNG")
-    return content.getvalue()
+def blank(figure: Figure, narrow: bool = False) -> tuple[bytes, bytes]:
+    """Blank images in place of a figure, whose drawing takes long."""
+    light, dark = io.BytesIO(), io.BytesIO()
+    for theme, content in ((LIGHT, light), (DARK, dark)):
+        Image.new("RGB", (300 if narrow else 800, 300), theme.paper).save(content, format="PNG")
+    return light.getvalue(), dark.getvalue()
 
 
 def written(root: Path) -> Path:
     """Write the comparison of a project, and return the project."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
-        patch.setattr(Figure, "png", blank)
+        patch.setattr(Figure, "pngs", blank)
         compare(load_params(root / "params.yaml"), root)
     return root
 

@@ -73,7 +73,7 @@ def test_every_space_has_every_test_with_its_interval(project: Project) -> None:
             assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
     assert set(found["flagged"]) <= set(found["detected"]) <= set(TESTS)
     assert "differential privacy" in found["caution"]
-    counts = {"synthetic": 60, "held_out": 120, "train": 300, "drawn": 1500}
+    counts = {"synthetic": 60, "held_out": 120, "train": 300, "drawn": 600}
     assert found["samples"] == counts | {"members": 300, "others": 120, "reference": 60}
     assert len(found["near_copies"]) <= LISTED
     for near in found["near_copies"]:
@@ -158,14 +158,15 @@ def test_rows_that_lack_modalities_and_have_no_ids(copy: Project) -> None:
     privacy("gmm", params, root)
     found = read(root, "gmm")
     assert set(found["spaces"]) == SPACES
-    assert found["samples"]["held_out"] == 90
+    assert found["samples"]["held_out"] == 120  # rows with a code of every block
     assert all(isinstance(near["record"], int) for near in found["near_copies"])
     joint = [near["record"] for near in found["near_copies"] if near["space"] in ("joint", "m2")]
     assert all(record >= 60 for record in joint)
     assert load_artefact(root / "artefacts/privacy/gmm", "privacy").arrays["ids"].min() >= 60
 
 
-def test_without_a_complete_held_out_row_samples_cannot_be_compared(copy: Project) -> None:
+def test_held_out_rows_that_lack_a_modality_are_decoded_and_compared(copy: Project) -> None:
+    """Their codes have every block; only the attack, which reads the rows themselves, needs the modality."""
     root, params = copy
     folder = root / "artefacts/data/test"
     data = Dataset.load(folder).select(np.arange(120))
@@ -173,14 +174,13 @@ def test_without_a_complete_held_out_row_samples_cannot_be_compared(copy: Projec
     encode(params, root)
     privacy("gmm", params, root)
     found = read(root, "gmm")
-    missing = {"value": None, "why": "there are no complete test rows"}
     assert set(found["spaces"]) == SPACES
     for space in found["spaces"].values():
-        assert space["distance_ratio"] == space["near_copies"] == space["authenticity"] == missing
-    assert found["spaces"]["joint"]["membership_auc"] == missing
+        assert space["distance_ratio"]["value"] > 0
+        assert 0 <= space["near_copies"]["value"] <= 1
+    assert found["spaces"]["joint"]["membership_auc"] == {"value": None, "why": "there are no complete test rows"}
+    assert found["spaces"]["m4"]["membership_auc"]["value"] is None
     assert found["spaces"]["m0"]["membership_auc"]["low"] is not None
-    assert found["near_copies"] == []
-    assert load_artefact(root / "artefacts/privacy/gmm", "privacy").arrays == {}
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_epochs_are_a_curve_and_files_are_logged(prepared: Path) -> None:
 
 def test_a_stage_that_was_killed_has_failed(prepared: Path) -> None:
     """SIGKILL leaves the stage no time to say so: the worker closes the run."""
+    write_params(prepared, small(augment__steps=100_000))
     before = set(runs(prepared))
     process = command(prepared, "augment", "40")
     deadline = time.monotonic() + 120
