@@ -48,8 +48,8 @@ def _profile(results: Results) -> Iterator[Finding]:
     if results.shortened:
         yield Finding(
             "Profile",
-            "For the larger numbers, set profile to full in params.yaml and run dvc repro: no model is "
-            "trained again, and no density is fitted again.",
+            "For the larger numbers, set profile to full in params.yaml and run dvc repro: the autoencoder is "
+            "not trained again, and the densities are not fitted again.",
         )
 
 
