@@ -28,7 +28,9 @@ from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, orig
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish
+from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, read_consistently, save_array
+from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
@@ -267,13 +269,13 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
         if m.name not in wanted:
-            names = ", ".join(wanted)
-            raise UserError(f"{place}: modality {m.name} found, expected some of {names}; leave it out or rename it")
+            names = listed(m.title for m in modalities)
+            raise UserError(f"{place}: modality {m.title} found, expected some of {names}; leave it out or rename it")
         expected, described = wanted[m.name].describe(), replace(m, partial=False).describe()
         for key in {**expected, **described}:
             if expected.get(key) != described.get(key):
                 pair = f"{described.get(key)} found, expected {expected.get(key)}"
-                raise UserError(f"{place}: {key} of modality {m.name}: {pair} as in {training}")
+                raise UserError(f"{place}: {key} of modality {m.title}: {pair} as in {training}")
     if conversion is not None:
         merged = (dataset.conversion or {}) | conversion | {"modalities": trained | given}
         dataset = replace(dataset, conversion=merged)
@@ -293,7 +295,7 @@ def check_labels(train: Dataset, test: Dataset) -> None:
         remedy = "add labels.npy and the names of the labels, or remove the labels from all splits"
         raise UserError(f"{without.folder}: no labels found, but {other.folder} has labels; {remedy}")
     if train.label_names != test.label_names:
-        found, expected = (", ".join(split.label_names or ()) for split in (test, train))
+        found, expected = (enumerated(split.label_names or ()) for split in (test, train))
         remedy = "give all splits the same names in the same order"
         raise UserError(
             f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; {remedy}"

@@ -227,6 +227,6 @@ def _check_support(modality: Modality, values: Values) -> None:
         numbers = "whole numbers" if whole else "numbers"
         bounds = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
         raise ValueError(
-            f"X: modality {modality.name} holds {values[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
+            f"X: modality {modality.title} holds {values[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
             f"{modality.likelihood}"
         )

@@ -21,6 +21,7 @@ from postprior.pipelines.data.arrays import Values, read_arrays
 from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, array_view, simplify_column
 from postprior.pipelines.data.formats.files import ends_in
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.names import first_duplicate, listed
@@ -38,7 +39,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Read the arrays of one archive; rows are matched by ids or by their order, and pickles are refused."""
-    arrays = {n: array.astype(array.dtype.newbyteorder("="), copy=False) for n, array in read_arrays(path).items()}
+    arrays = {composed(n): a.astype(a.dtype.newbyteorder("="), copy=False) for n, a in read_arrays(path).items()}
     names = {
         "labels": roles.label or "labels",
         "groups": roles.group or "groups",
@@ -164,7 +165,7 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
     """Write an archive of its modalities, ids, labels, groups and targets, under their original names."""
     facts = conversions[0].facts
     names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
-    arrays = {conversion.name: samples.array(conversion) for conversion in conversions}
+    arrays = {conversion.modality.title: samples.array(conversion) for conversion in conversions}
     arrays[names["ids"]] = _to_numpy(samples.ids)
     if samples.dataset.labels is not None:
         arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))

@@ -1,6 +1,6 @@
 """`postprior import --like`: import rows for a trained model, with the scales and categories of its training data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
 from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
 from postprior.pipelines.data.manifest import files_of
+from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.names import listed
@@ -43,9 +44,9 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     if trained.conversion is None:
         expected = "expected a folder that postprior import wrote; correct --like"
         raise UserError(f"{like}: no conversion found in its manifest, {expected}")
-    conversions = {conversion.name: conversion for conversion in samples_of(trained).conversions}
+    conversions = {c.modality.title: c for c in samples_of(trained).conversions}
     wanted = _roles(trained.conversion, conversions, roles)
-    contents = [part for source in sources for part in read_source(source, wanted)]
+    contents = [_titled(part, conversions) for source in sources for part in read_source(source, wanted)]
     joined = join(contents, _available_roles(wanted, roles, contents))
     chosen = _as_trained(joined, conversions)
     learned = [conversions[view.name] for view in chosen.views]
@@ -57,10 +58,19 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     labels = _labels(joined.label, trained)
     dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
-    conversion = _with_affines(trained.conversion, joined.views)
+    conversion = _with_affines(trained.conversion, {conversions[view.name].name: view.facts for view in joined.views})
     replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
     lines = _summary(joined, chosen, dataset.observed, conversions)
     return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT"]
+
+
+def _titled(contents: SourceContents, conversions: Mapping[str, Conversion]) -> SourceContents:
+    """Return the contents with the names of views that the training data know only by key, as earlier imports wrote."""
+    keys = keys_of(view.name for view in contents.views)
+    known = {name: key for name, key in keys.items() if name not in conversions and key in conversions}
+    return replace(
+        contents, views=tuple(replace(view, name=known.get(view.name, view.name)) for view in contents.views)
+    )
 
 
 def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion]) -> list[str]:
@@ -85,9 +95,9 @@ def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict
 def _roles(description: dict[str, Any], conversions: dict[str, Conversion], roles: Roles) -> Roles:
     """Return the user's roles, completed by those of the training data."""
     names = {role: (description.get(role) or {}).get("name") for role in ("ids", "labels", "groups")}
-    tables = [conversion for conversion in conversions.values() if isinstance(conversion, TableConversion)]
-    kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
-    columns = [column for table in tables for column in (*table.columns, *table.unmodelled)]
+    tables = {title: c for title, c in conversions.items() if isinstance(c, TableConversion)}
+    kinds = {title: c.kind for title, c in conversions.items() if isinstance(c, ArrayConversion)}
+    columns = [column for table in tables.values() for column in (*table.columns, *table.unmodelled)]
     kinds |= {column.name: column.kind for column in columns}
     na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
@@ -96,7 +106,7 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         label=roles.label or names["labels"],
         group=roles.group or names["groups"],
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
-        modalities={table.name: tuple(c.name for c in (*table.columns, *table.unmodelled)) for table in tables},
+        modalities={title: tuple(c.name for c in (*t.columns, *t.unmodelled)) for title, t in tables.items()},
         kinds=kinds,
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
@@ -140,13 +150,13 @@ def _as_trained(joined: Joined, conversions: dict[str, Conversion]) -> Joined:
     return replace(joined, views=views, places=joined.places[:, order], rows=joined.rows[:, order])
 
 
-def _with_affines(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any]:
-    """Return the training data's conversion with the affines of these volumes.
+def _with_affines(description: dict[str, Any], views: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the training data's conversion with the affines of these volumes; `views` are facts by key of a modality.
 
     A contrast that is missing here gets the affines of another contrast that has its shape in the training data.
     """
     entries = description["modalities"]
-    facts = {view.name: view.facts for view in views if view.facts["source"] == "nifti"}
+    facts = {key: own for key, own in views.items() if own["source"] == "nifti"}
     updated = dict(entries)
     for name, entry in entries.items():
         if same := [n for n in (name, *facts) if n in facts and entries[n].get("volume") == entry.get("volume")]:

@@ -20,6 +20,7 @@ from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.summary import summary
 from postprior.pipelines.data.manifest import files_of
+from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.storage import manifest_in
@@ -224,14 +225,14 @@ def _evenly_spaced(count: int, share: float, rng: np.random.Generator) -> Values
 
 
 def _learn(joined: Joined, train: Values) -> list[Conversion]:
-    """Learn the conversion of each modality from the training rows that have it."""
-    learned = []
+    """Learn the conversion of each modality from the training rows that have it, and give it a key."""
+    learned, keys = [], keys_of(view.name for view in joined.views)
     for view, places in zip(joined.views, joined.places[train].T, strict=True):
         rows = places[places >= 0]
         if not len(rows):
             expected = "expected at least one; leave the modality out or provide more rows"
             raise UserError(f"{view.name}: no training row has this modality, {expected}")
-        learned.append(view.learn(rows))
+        learned.append(replace(view.learn(rows), name=keys[view.name], title=view.name))
     return learned
 
 
@@ -247,10 +248,11 @@ def converted(
     observed, taken = joined.observed[rows], pa.array(rows)
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
-        data[view.name], seen = conversion.encode(view.content, joined.places[rows, m])
+        key = conversion.name
+        data[key], seen = conversion.encode(view.content, joined.places[rows, m])
         if not seen[observed[:, m]].all():
-            cells[view.name] = seen
-        sources[view.name] = view.lost(conversion, joined.rows[rows, m], data[view.name], seen, joined.mark(view))
+            cells[key] = seen
+        sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))
     columns, lost = [], {}
     for target in targets:
         numbers, seen = target.encode(joined.targets[target.name].take(taken))
@@ -287,7 +289,11 @@ def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[C
     return {
         "modalities": {conversion.name: conversion.describe() for conversion in learned},
         "tables": {
-            file: [name for name in headers if joined.split is None or name != joined.split[0]]
+            file: [
+                joined.spellings.get(file, {}).get(name, name)
+                for name in headers
+                if joined.split is None or name != joined.split[0]
+            ]
             for file, headers in joined.headers.items()
         },
         "types": {file: dict(types) for file, types in joined.types.items()},

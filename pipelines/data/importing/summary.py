@@ -51,7 +51,7 @@ def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
     rows = [("modality", "kind", "shape", "likelihood", "rows")]
     for conversion, count in zip(learned, observed.sum(0), strict=True):
         m = conversion.modality
-        rows.append((m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}"))
+        rows.append((m.title, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}"))
     return aligned(rows)
 
 

@@ -108,9 +108,10 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
 
 
 def add_column_tests(written: dict[str, Any], real: Dataset, fake: Dataset) -> None:
-    """Add the tests of every table's columns to a row as stored."""
+    """Add the tests of every table's columns to a row as stored; DVC takes a key `error` for a failure."""
     for modality, columns in column_tests(real, fake).items():
-        written["modalities"][modality]["columns"] = columns
+        named = {"error (column)" if name == "error" else name: test for name, test in columns.items()}
+        written["modalities"][modality]["columns"] = named
 
 
 def _tables(real: Dataset, fake: Dataset) -> Iterator[tuple[Modality, list[Cells], list[Cells]]]:
