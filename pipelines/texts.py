@@ -9,7 +9,7 @@ from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Self
-from unicodedata import category
+from unicodedata import category, combining, east_asian_width
 
 CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that move the cursor, break or reverse the line, or are invisible."""
@@ -67,8 +67,7 @@ def enumerated(names: Sequence[object], most: int = FEW) -> str:
 class Listing(str):
     """A line that lists all items; `brief` lists the first and counts the rest.
 
-    >>> line = Listing.of("constant: {}", ["age", "sex"] * 4)
-    >>> line.brief
+    >>> Listing.of("constant: {}", ["age", "sex"] * 4).brief
     'constant: age, sex, age, sex, age, sex, … and 2 more'
     """
 
@@ -80,6 +79,21 @@ class Listing(str):
         line = cls(topic.format(", ".join(items)))
         line.brief = topic.format(enumerated(items))
         return line
+
+    def after(self, start: str) -> Self:
+        """Return the line after another text."""
+        line = type(self)(start + self)
+        line.brief = start + self.brief
+        return line
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a wide character, none for a combining one.
+
+    >>> width("abc"), width("基因"), width("e\u0301")
+    (3, 4, 1)
+    """
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def brief(line: str) -> str:

@@ -96,11 +96,12 @@ def import_data(
     if like is not None:
         from postprior.pipelines.data.importing.rows import import_rows
 
-        tell(*import_rows(sources, folder, roles, like))
+        told = import_rows(sources, folder, roles, like)
     else:
         from postprior.pipelines.data.importing.run import import_data
 
-        tell(*import_data(sources, folder, roles, (validation_share, test_share), seed))
+        told = import_data(sources, folder, roles, (validation_share, test_share), seed)
+    tell(*told.brief(folder))
 
 
 def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:

@@ -24,10 +24,10 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import expand_like
 from postprior.pipelines.data.checks import check
-from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, origin_of
+from postprior.pipelines.data.manifest import OPTIONAL, SUMMARY, Manifest, files_of, origin_of
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.publishing import publish
+from postprior.pipelines.publishing import publish, write_text
 from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, read_consistently, save_array
 from postprior.pipelines.texts import enumerated
@@ -141,15 +141,16 @@ class Dataset:
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
-    def save(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
+    def save(self, folder: Path, inputs: Iterable[Path] = (), summary: str = "") -> None:
         """Check the samples and publish them as a dataset folder, which replaces an older one of the same origin.
 
-        `inputs` are the files or folders that the samples were made from.
+        `inputs` are the files or folders that the samples were made from; `summary` is the text of import.txt.
         """
         check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
         manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion)
-        with _published(folder, manifest, self.arrays, self.source_values, inputs):
-            pass
+        with _published(folder, manifest, self.arrays, self.source_values, inputs) as temporary:
+            if summary:
+                write_text(temporary / SUMMARY, summary)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -59,9 +59,8 @@ def _in_format(samples: Samples, format: str) -> Samples:
         if isinstance(conversion, TableConversion) != (format in TABLES):
             kinds, found = "tables" if format in TABLES else "arrays", conversion.modality.kind
             remedy = "choose another format or leave --format out"
-            raise UserError(
-                f"--format {format}: {conversion.modality.title} is a {found}, expected only {kinds}; {remedy}"
-            )
+            name = conversion.title or conversion.name
+            raise UserError(f"--format {format}: {name} is a {found}, expected only {kinds}; {remedy}")
     if format in TABLES:
         names = {file: stem(file) + TABLES[format] for file in samples.tables}
         moved = [replace(c, facts={"source": "tables", "file": names[c.facts["file"]]}) for c in samples.conversions]

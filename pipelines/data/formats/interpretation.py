@@ -52,8 +52,7 @@ class Notes:
 
     def lines(self, place: str) -> tuple[Listing, ...]:
         """Return one line per topic, which lists its items."""
-        start = place.replace("{", "{{").replace("}", "}}")
-        return tuple(Listing.of(f"{start}: {topic}", items) for topic, items in self._items.items())
+        return tuple(Listing.of(topic, items).after(f"{place}: ") for topic, items in self._items.items())
 
 
 class Interpreted(NamedTuple):

@@ -20,18 +20,18 @@ from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, S
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
-from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
+from postprior.pipelines.data.importing.summary import Summary, left_out, outliers, overview, patterns
 from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.texts import Listing, enumerated, shell_quoted
 
 
-def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
-    """Write one dataset folder of rows, which need no label and may lack modalities; return lines of a summary.
+def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> Summary:
+    """Write one dataset folder of rows, which need no label and may lack modalities; return the summary.
 
     The sources have the same columns and names of modalities as the sources of the training data; `like` is the folder
     that the import of the training data wrote, or one of its splits. Roles that the user does not name are those of
@@ -59,9 +59,9 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
     conversion = _with_affines(trained.conversion, {conversions[view.name].name: view.facts for view in joined.views})
-    replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
-    lines = _summary(joined, chosen, dataset.observed, conversions)
-    return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT"]
+    told = _summary(joined, chosen, dataset.observed, conversions, folder)
+    replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs, told.text)
+    return told
 
 
 def _titled(contents: SourceContents, conversions: Mapping[str, Conversion]) -> SourceContents:
@@ -73,23 +73,29 @@ def _titled(contents: SourceContents, conversions: Mapping[str, Conversion]) -> 
     )
 
 
-def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion]) -> list[str]:
-    """Return lines for the user: what the rows have, what they lack, and what is unknown from the training data."""
+def _summary(
+    joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion], folder: Path
+) -> Summary:
+    """Return the summary: what the rows have, what they lack, and what is unknown from the training data."""
     learned = [conversions[view.name] for view in chosen.views]
-    lines = [*overview(learned, observed), "", *patterns(observed, [view.name for view in chosen.views])]
+    notes: list[str] = []
     columns = {column for view in joined.views for column in view.columns}
     absent = [name for name in conversions if name not in {view.name for view in chosen.views}]
     tables = [conversion for conversion in learned if isinstance(conversion, TableConversion)]
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
     if absent:
-        lines.append(f"missing in every row: {shortened(absent)}")
+        notes.append(Listing.of("missing in every row: {}", absent))
     used = columns | joined.targets.keys() | {role[0] for role in (joined.ids, joined.label, joined.group) if role}
     if unknown := [name for headers in joined.headers.values() for name in headers if name not in used]:
-        lines.append(f"not in the training data, left out: {shortened(unknown)}")
+        notes.append(Listing.of("not in the training data, left out: {}", unknown))
     for view, conversion in zip(chosen.views, learned, strict=True):
-        lines += outliers(view, conversion)
-    lines += joined.notes
-    return [*lines, *([f"left out: {joined.dropped} rows without any modality"] if joined.dropped else [])]
+        notes += outliers(view, conversion)
+    notes += [*joined.notes, *patterns(observed, [view.name for view in chosen.views])]
+    counts = [
+        f"rows: {len(joined)}{left_out(joined)}",
+        f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT",
+    ]
+    return Summary(overview(learned, observed), (), notes, counts)
 
 
 def _roles(description: dict[str, Any], conversions: dict[str, Conversion], roles: Roles) -> Roles:
@@ -211,7 +217,7 @@ def _check_known(place: str, column: pa.ChunkedArray, categories: Sequence[Any])
     """Refuse a category or label that the training data do not have."""
     new = column.filter(pc.invert(pc.is_in(column.fill_null(categories[0]), pa.array(categories, column.type))))
     if len(new):
-        expected = f"expected one of {shortened([str(value) for value in categories], 20)}"
+        expected = f"expected one of {enumerated(categories, 20)}"
         remedy = "correct the value or leave the row out"
         raise UserError(f"{place}: {str(new[0].as_py())!r} found, which no training row has, {expected}; {remedy}")
 

@@ -18,11 +18,11 @@ from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
-from postprior.pipelines.data.importing.summary import summary
-from postprior.pipelines.data.manifest import files_of
+from postprior.pipelines.data.importing.summary import Summary, summary
+from postprior.pipelines.data.manifest import SUMMARY, files_of
 from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.publishing import check_folder, publish
+from postprior.pipelines.publishing import check_folder, publish, write_text
 from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import shell_quoted, shortened
 
@@ -35,8 +35,8 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 def import_data(
     sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = (0.1, 0.2), seed: int = 0
-) -> list[str]:
-    """Write the dataset folders train, validation and test into `folder`, and return lines of a summary.
+) -> Summary:
+    """Write the dataset folders train, validation and test and import.txt into `folder`, and return the summary.
 
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
@@ -63,22 +63,24 @@ def import_data(
         conversion["labels"] |= {"others": True}
     source_names = [source.name for source in sources]
     provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
+    told = summary(joined, learned, labels, names, {split: len(rows) for split, rows in splits.items()}, folder)
     with publish(folder, previous_splits, sources) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
-    sizes = {split: len(rows) for split, rows in splits.items()}
-    return summary(joined, learned, labels, names, sizes, folder)
+        write_text(temporary / SUMMARY, told.text)
+    return told
 
 
 def previous_splits(folder: Path) -> set[Path]:
-    """Return the files, relative to a folder, of the splits that an earlier import wrote there."""
-    return {
+    """Return the files, relative to a folder, that an earlier import wrote there."""
+    files = {
         Path(split) / file
         for split in SPLITS
         if manifest_in(folder / split).get("provenance", {}).get("source") == "import"
         for file in files_of(folder / split, "real")
     }
+    return files | {Path(SUMMARY)} if files else files
 
 
 def _with_common_labels(joined: Joined, keep_rare: bool) -> Joined:
