@@ -36,6 +36,7 @@ from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a Hugging Face dataset"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare", "repeated")
 HUB = "hf:"
 STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # how the format stores an image
 

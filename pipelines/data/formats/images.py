@@ -24,6 +24,7 @@ from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "a folder of folders of .png or .jpg images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
+OPTIONS: tuple[str, ...] = ()
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LOSSY: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
 """Suffixes of lossy formats, whose pixels change when a file is written again, and the options for Pillow."""

@@ -25,6 +25,7 @@ from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "a folder of .nii or .nii.gz volumes"
 FACTS: tuple[str, ...] = ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis")
+OPTIONS: tuple[str, ...] = ("slices",)
 SUFFIXES = (".nii", ".nii.gz")
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Planes, and the axis (right, anterior, superior) along which their slices are numbered."""

@@ -29,6 +29,7 @@ from postprior.pipelines.settings.names import first_duplicate, listed
 
 ABOUT = "an .npz archive"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare")
 Arrays = dict[str, Values]
 SPECIAL = ("labels", "label_names", "ids", "groups", "targets", "target_names", "mask")
 

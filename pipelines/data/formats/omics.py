@@ -27,6 +27,7 @@ from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "an .h5ad or .h5mu file"
 FACTS: tuple[str, ...] = ("file", "modality", "features", "sparse")
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare")
 SUFFIXES = (".h5ad", ".h5mu")
 
 

@@ -47,6 +47,7 @@ from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
 ABOUT = "a .csv, .tsv, .parquet or .feather table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("na", "keep_rare", "dates", "repeated")
 TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 BINARY = (".parquet", ".feather")
 SUFFIXES = (*TEXT, *BINARY)

@@ -15,7 +15,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversio
 from postprior.pipelines.data.conversion.categories import Categories, grouped
 from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
-from postprior.pipelines.data.formats import read_source, samples_of
+from postprior.pipelines.data.formats import check_options, read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
@@ -40,6 +40,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     """
     inputs = [*sources, like]
     check_folder(folder, partial(files_of, origin="rows"), inputs)
+    check_options(sources, roles)
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
         expected = "expected a folder that postprior import wrote; correct --like"

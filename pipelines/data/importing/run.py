@@ -15,7 +15,7 @@ from postprior.pipelines.data.conversion.categories import OTHER, common_values,
 from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
-from postprior.pipelines.data.formats import read_source
+from postprior.pipelines.data.formats import check_options, read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.summary import Summary, summary
@@ -44,6 +44,7 @@ def import_data(
     check_folder(folder, previous_splits, sources)
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
+    check_options(sources, roles)
     joined = join([contents for source in sources for contents in read_source(source, roles)], roles)
     every_class, joined = joined.label, _with_common_labels(joined, roles.keep_rare)
     labels, names = _labels(joined.label)

@@ -82,7 +82,7 @@ def summary(
 
 def left_out(joined: Joined) -> str:
     """Return how many rows were left out because they have no modality, or an empty text if there are none."""
-    return f"; left out: {joined.dropped} without any modality" if joined.dropped else ""
+    return f"; left out: {joined.dropped} rows without any modality" if joined.dropped else ""
 
 
 def named(learned: Sequence[Conversion]) -> list[str]:

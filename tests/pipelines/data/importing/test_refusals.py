@@ -116,16 +116,6 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         Roles(modalities={"labs": ("crp", "visit")}),
         r"--modality labs: clinic.parquet has no column 'visit' without a role \(did you mean visits",
     ),
-    "a group with a blank": (
-        lambda t: t,
-        Roles(id="patient", modalities={"my labs": ("crp",)}),
-        "clinic.parquet: 'my labs' cannot be the name of a modality",
-    ),
-    "a group with a name that is taken": (
-        lambda t: t,
-        Roles(id="patient", modalities={"labels": ("crp",)}),
-        "'labels' cannot be the name of a modality, expected .* none of .*labels, mask, targets",
-    ),
     "a group that is nowhere": (
         lambda t: t,
         Roles(modalities={"labs": ("a", "b")}),
