@@ -39,7 +39,7 @@ def composed(names: Any) -> Any:
         return unicodedata.normalize("NFC", names)
     if isinstance(names, Mapping):
         return {composed(name): composed(value) for name, value in names.items()}
-    return type(names)(map(composed, names)) if isinstance(names, tuple | frozenset) else names
+    return type(names)(map(composed, names)) if type(names) in (tuple, frozenset) else names
 
 
 def keys_of(names: Iterable[str]) -> dict[str, str]:

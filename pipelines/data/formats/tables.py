@@ -43,6 +43,7 @@ from postprior.pipelines.data.formats.text_files import INDEX, cells, check_head
 from postprior.pipelines.data.formats.text_files import texts as as_texts
 from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
 ABOUT = "a .csv, .tsv, .parquet or .feather table or a folder of them"
@@ -117,7 +118,7 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
     mark = "," if any(_decimal_commas(text, found.delimiter) for text in texts.values()) else "."
     identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if id_rank(name)}
     columns, originals, forms, notes = {}, {}, {}, Notes()
-    for name, text in texts.items():
+    for name, text in substeps(texts.items(), len(texts)):
         if name in identities or name == INDEX:
             column, forms[name] = unless_padded(text), PLAIN
         else:

@@ -1,7 +1,9 @@
 """`postprior import`: convert files into dataset folders, with all facts that are needed to write them back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from postprior.pipelines.data.importing.summary import Summary, summary
 from postprior.pipelines.data.manifest import SUMMARY, files_of
 from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish, write_text
 from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import shell_quoted, shortened
@@ -30,6 +33,8 @@ MOST_LABELS = 1000
 LONGEST_ID = 1000  # characters
 FEWEST = {"train": 10, "validation": 2, "test": 3}  # least number of rows per split
 WANTED = {"validation": 4, "test": 8}  # subjects that the shares take at least, if enough are left for training
+LARGE = 1 << 23  # bytes of sources whose import shows its progress
+Step = Callable[[str], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -45,7 +50,18 @@ def import_data(
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
     check_options(sources, roles)
-    joined = join([contents for source in sources for contents in read_source(source, roles)], roles)
+    with _steps(sources) as step:
+        return _import_data(sources, folder, roles, shares, seed, step)
+
+
+def _import_data(
+    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float], seed: int, step: Step
+) -> Summary:
+    contents = []
+    for source in sources:
+        contents += read_source(source, roles)
+        step(source.name)
+    joined = join(contents, roles)
     every_class, joined = joined.label, _with_common_labels(joined, roles.keep_rare)
     labels, names = _labels(joined.label)
     groups = None if joined.group is None else as_numpy(joined.group[1])
@@ -69,8 +85,16 @@ def import_data(
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
+            step(split)
         write_text(temporary / SUMMARY, told.text)
     return told
+
+
+def _steps(sources: Sequence[Path]) -> AbstractContextManager[Step]:
+    """Show the progress of an import of large sources: one step per source and split."""
+    files = chain(sources, *(source.rglob("*") for source in sources if source.is_dir()))
+    large = sum(file.stat().st_size for file in files if file.is_file()) >= LARGE
+    return progress("import", len(sources) + len(SPLITS)) if large else nullcontext(lambda text: None)
 
 
 def previous_splits(folder: Path) -> set[Path]:
