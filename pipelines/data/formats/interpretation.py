@@ -50,6 +50,11 @@ class Notes:
         if items := list(items):
             self._items.setdefault(topic, []).extend(items)
 
+    def extend(self, notes: "Notes") -> None:
+        """Add all items of other notes."""
+        for topic, items in notes._items.items():
+            self.add(topic, items)
+
     def lines(self, place: str) -> tuple[Listing, ...]:
         """Return one line per topic, which lists its items."""
         return tuple(Listing.of(topic, items).after(f"{place}: ") for topic, items in self._items.items())

@@ -21,7 +21,7 @@ from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
 DIALECTS: dict[str, Sequence[str]] = {
-    "delimiter": (",", ";", "\t", "|"),
+    "delimiter": (",", ";", "\t", "|", " "),
     "decimal": (".", ","),
     "encoding": ("utf-8", "utf-16", "cp1252", "latin-1"),
 }

@@ -46,29 +46,35 @@ from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
-ABOUT = "a .csv, .tsv, .parquet or .feather table or a folder of them"
+ABOUT = "a .csv, .tsv, .txt, .parquet or .feather table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
 OPTIONS: tuple[str, ...] = ("na", "keep_rare", "dates", "repeated")
 TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 BINARY = (".parquet", ".feather")
 SUFFIXES = (*TEXT, *BINARY)
+ALONE = (".txt", ".txt.gz")
+"""Suffixes of text files that are tables if the user names them; in a folder, they may be anything."""
+SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 ROWS = 1 << 14  # rows of a CSV per write
 FORMULA = r"^[=+\-@\t\r]"
 CONSTANT = "constant or nearly, not modelled but written back: {}; --keep-rare models those that vary in a few rows"
 FREE_TEXT = "free text or names, not modelled but written back: {}; --kind COLUMN=categorical models the common values"
+NOTHING = "constant or free text, left out and not written back, as nothing else is in the modality: {}"
 OTHERS = "rare values, modelled together as 'other': {}; --keep-rare keeps those of few rows"
 RARE_NUMBERS = "rare values, which the model treats as missing: {}; --keep-rare keeps those of few rows"
 
 
 def recognises(path: Path) -> bool:
     """Whether a path is a table or a folder with tables, judged by suffixes."""
-    return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, SUFFIXES)
+    return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, (*SUFFIXES, *ALONE, *SHEETS))
 
 
 def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Read each table; columns without a role form modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
-    return [_read_text(file, roles) if ends_in(file, TEXT) else _read_binary(file, roles) for file in files]
+    if ends_in(path, SHEETS):
+        raise UserError(f"{path}: a spreadsheet found, expected {ABOUT}; save the sheet as CSV in UTF-8")
+    return [_read_binary(file, roles) if ends_in(file, BINARY) else _read_text(file, roles) for file in files]
 
 
 def _readable(path: Path) -> AbstractContextManager[None]:
@@ -204,12 +210,16 @@ def table_contents(
     grouped = _groups if roles.only is None else _known_groups
     views = []
     for name, columns in grouped(place, [name for name in names if name not in taken], roles).items():
-        kinds = {column: _kind(place, column, table[column], roles, notes) for column in columns}
+        told = Notes()
+        kinds = {column: _kind(place, column, table[column], roles, told) for column in columns}
         kinds = {column: kind for column, kind in kinds.items() if kind != UNMODELLED}
         if kinds:
+            notes.extend(told)
             own = {column: originals[column] for column in columns if column in originals}
             own_facts, content = facts or {"source": "tables", "file": place}, table.select(columns)
             views.append(TableView(name, content, kinds, own_facts, own, forms, roles.keep_rare))
+        else:
+            notes.add(NOTHING, columns)
     headers = tuple(name for name in names if name not in roles.skip)
     others = {name: column for name, column in originals.items() if name in taken}
     return SourceContents(

@@ -20,7 +20,7 @@ from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, S
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
-from postprior.pipelines.data.importing.summary import Summary, left_out, outliers, overview, patterns
+from postprior.pipelines.data.importing.summary import Summary, completeness, left_out, outliers, overview, patterns
 from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
@@ -91,12 +91,12 @@ def _summary(
         notes.append(Listing.of("not in the training data, left out: {}", unknown))
     for view, conversion in zip(chosen.views, learned, strict=True):
         notes += outliers(view, conversion)
-    notes += [*joined.notes, *patterns(observed, [view.name for view in chosen.views])]
+    notes += [*joined.notes, completeness(observed)]
     counts = [
         f"rows: {len(joined)}{left_out(joined)}",
         f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT",
     ]
-    return Summary(overview(learned, observed), (), notes, counts)
+    return Summary(overview(learned, observed), patterns(observed, [v.name for v in chosen.views])[1:], notes, counts)
 
 
 def _roles(description: dict[str, Any], conversions: dict[str, Conversion], roles: Roles) -> Roles:

@@ -66,7 +66,8 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-    notes += [*named(learned), *patterns(observed, [view.name for view in joined.views])]
+    notes += [*named(learned), completeness(observed)]
+    details += patterns(observed, [view.name for view in joined.views])
     counts: list[str] = []
     if labels is not None and names is not None:
         numbers = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
@@ -183,15 +184,21 @@ def _scaling(conversion: ArrayConversion) -> str:
     return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"
 
 
+def completeness(observed: Values) -> str:
+    """Return how many rows have all modalities; observed (N, M)."""
+    complete = int(observed.all(1).sum())
+    return f"{'all' if complete == len(observed) else f'{complete} of {len(observed)}'} rows have all modalities"
+
+
 def patterns(observed: Values, names: Sequence[str]) -> list[str]:
     """Return a table of missingness patterns with their numbers of rows, the most frequent patterns first."""
     if observed.all():
-        return ["all rows have all modalities"]
+        return []
     found, counts = np.unique(observed, axis=0, return_counts=True)
     shown = (-counts).argsort(kind="stable")[:PATTERNS]
     rows = [(*names, "rows"), *((*("x" if present else "." for present in found[i]), str(counts[i])) for i in shown)]
     rest = [f"and {len(counts) - len(shown)} other patterns"] if len(counts) > len(shown) else []
-    return [*aligned(rows), *rest]
+    return ["", *aligned(rows), *rest]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
