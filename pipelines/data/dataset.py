@@ -2,7 +2,8 @@
 
 manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [3, 16, 16], …}, …},
                   "labels": {"names": ["0", …]} or null, "samples": N, "provenance": {…}}
-                 and "conversion": {…} where the data were imported: see `postprior.pipelines.data.conversion`
+                 and "conversion": {…} where the data were imported: see `postprior.pipelines.data.conversion`;
+                 a modality whose name is no key has the name as "title": see `postprior.pipelines.data.names`
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
 mask.npy         (N, M) bool, true if a modality is observed, columns in the manifest's order; absent if all are
 m0.observed.npy  (N, *shape) bool, false for missing cells of an observed modality; absent if there are none

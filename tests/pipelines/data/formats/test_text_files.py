@@ -110,14 +110,14 @@ def test_txt_files_are_tables_delimited_by_tabs_or_as_r_writes(tmp_path: Path) -
     """Rows come back with their delimiter; texts with blanks do not make the blank a delimiter."""
     tabs = ["id\tage\tname of ward", *(f"p{n}\t{20 + n}\tward {'ab'[n % 2]}" for n in range(60))]
     blanks = ['"age" "sex"', *(f'"{n}" {20 + n} "{"mf"[n % 2]}"' for n in range(60))]
-    for name, lines in (("tabs.txt", tabs), ("blanks.txt", blanks)):
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    for name, texts in (("tabs.txt", tabs), ("blanks.txt", blanks)):
+        (tmp_path / name).write_text("\n".join(texts) + "\n")
         import_data([tmp_path / name], tmp_path / "data", Roles())
         dataset = Dataset.load(tmp_path / "data/test")
         assert [len(m.columns) for m in dataset.modalities] == [2]
-        export(tmp_path / "data/test", tmp_path / "back")
-        _, *rows = (tmp_path / "back" / name).read_text().splitlines()
-        assert {row.replace('"', "") for row in rows} <= {line.replace('"', "") for line in lines}
+        export(tmp_path / "data/test", tmp_path / f"back {name}")
+        _, *rows = (tmp_path / f"back {name}" / name).read_text().splitlines()
+        assert {row.replace('"', "") for row in rows} <= {line.replace('"', "") for line in texts}
 
 
 def test_a_table_of_free_text_alone_is_told_and_a_spreadsheet_is_refused(tmp_path: Path) -> None:

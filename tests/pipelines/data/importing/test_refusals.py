@@ -165,7 +165,7 @@ def test_files_that_are_not_tables_are_refused(tmp_path: Path) -> None:
         ("bytes.csv", bytes(range(256)), "not a table with one header per column"),
         ("none.parquet", b"PAR1", "not a table with one header per column"),
         ("none.csv", b"", "not a table with one header per column"),
-        ("none.xlsx", b"", "no data in a known format found, expected an .npz archive"),
+        ("none.pdf", b"", "no data in a known format found, expected an .npz archive"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
