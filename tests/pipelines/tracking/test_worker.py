@@ -124,7 +124,7 @@ if name != "killed":
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="Linux tells who answers at a socket")
 def test_stages_of_one_dvc_share_a_worker(tmp_path: Path) -> None:
-    """A stage finds the worker of the last one; a stage that dies is FAILED; a warning reaches the stage that it is of."""
+    """A stage finds the worker of the last one; a stage that dies is FAILED; a warning reaches the stage it is of."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
 
     def stage(name: str, tag: str = "tag", **settings: str) -> tuple[int, str]:
