@@ -122,11 +122,14 @@ def init(
             help="full computes more for each score than quick: its intervals are more exact, and it is slower."
         ),
     ] = "quick",
+    no_git: Annotated[
+        bool, typer.Option("--no-git", help="Use no git: make no repository, and stage and commit nothing.")
+    ] = False,
 ) -> None:
-    """Create a project from imported data."""
+    """Create a project from imported data, in the git repository that it lies in or in a new one."""
     from postprior.pipelines.api.init import init
 
-    tell(*init(project, data, profile))
+    tell(*init(project, data, profile, not no_git))
 
 
 @app.command()
