@@ -137,7 +137,7 @@ def upgrade(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
     yes: Annotated[bool, typer.Option("--yes", help="Write the changes without asking.")] = False,
 ) -> None:
-    """Update params.yaml and dvc.yaml of a project of an earlier version.
+    """Update params.yaml, dvc.yaml and .dvc/.gitignore of a project of an earlier version.
 
     The differences are shown first. Your own stages are kept, but changes that you made to the stages of postprior are
     lost.
