@@ -81,10 +81,11 @@ class Repository:
         if new and (reason := self._refusal("init", "--quiet")):
             raise UserError(f"{self.project}: git init failed ({reason}); mend this, or pass --no-git")
         if not (self.project / ".dvc").exists():
-            below = self.top is not None and self.top != self.project.resolve()
+            place = self.project.resolve()  # DVC would stage wrong paths through a symbolic link
+            below = self.top is not None and self.top != place
             refused = as_user_error(DvcException, f"{self.project}: dvc init failed", "mend this, or pass --no-git")
             with refused, set_loggers_level(logging.WARNING):
-                Repo.init(str(self.project), no_scm=self.top is None, subdir=below).close()
+                Repo.init(str(place), no_scm=self.top is None, subdir=below).close()
         if not (self.project / DVC_IGNORE).exists():
             write_text(self.project / DVC_IGNORE, DVC_IGNORED)
         return new

@@ -87,9 +87,10 @@ def test_a_project_gets_a_repository_and_its_first_commit(imported: Path, tmp_pa
 def test_a_repository_is_used_and_nothing_is_committed(imported: Path, tmp_path: Path) -> None:
     top = repository(tmp_path / "repository")
     shutil.copytree(imported, top / "data")
-    told = init(top / "a/b", top / "data")
+    (tmp_path / "link").symlink_to(top)
+    told = init(tmp_path / "link/a/b", top / "data")
     assert sh(top, "git log --format=%s") == "mine\n"
-    assert set(sh(top, "git diff --staged --name-only --relative=a/b").split()) == FILES
+    assert set(sh(top, "git diff --staged --name-only").split()) == {f"a/b/{name}" for name in FILES}
     assert not (top / "a/b/.git").exists()
     sh(top, advised(told, "git -C"))
     sh(top, advised(told, "echo"))
