@@ -132,11 +132,14 @@ def init(
             help="full computes more for each score than quick: its intervals are more exact, and it is slower."
         ),
     ] = "quick",
+    no_git: Annotated[
+        bool, typer.Option("--no-git", help="Use no git: make no repository, and stage and commit nothing.")
+    ] = False,
 ) -> None:
-    """Create a project from imported data."""
+    """Create a project from imported data, in the git repository that it lies in or in a new one."""
     from postprior.pipelines.api.init import init
 
-    tell(*init(project, data, profile))
+    tell(*init(project, data, profile, not no_git))
 
 
 @app.command()
@@ -144,7 +147,7 @@ def upgrade(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
     yes: Annotated[bool, typer.Option("--yes", help="Write the changes without asking.")] = False,
 ) -> None:
-    """Update params.yaml and dvc.yaml of a project of an earlier version.
+    """Update params.yaml, dvc.yaml and .dvc/.gitignore of a project of an earlier version.
 
     The differences are shown first. Your own stages are kept, but changes that you made to the stages of postprior are
     lost.
