@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
@@ -55,10 +56,15 @@ def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     """Load the trained model in a folder; also return its artefact."""
+    artefact = load_artefact(folder, KIND)
+    return autoencoder_of(artefact, folder), artefact
+
+
+def autoencoder_of(artefact: Artefact, folder: Path) -> MultimodalVAE:
+    """Rebuild the model of an artefact; `folder` is named in errors."""
     from postprior.stage1_vae.models import MODELS
 
-    artefact = load_artefact(folder, KIND)
-    with rebuilding(folder):
+    with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         name = artefact.manifest["model"]
         if name not in MODELS:
             raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
@@ -67,7 +73,7 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
         except ValueError as error:  # for example, from user-defined networks
             raise UserError(f"{folder}: {error}") from None
         check_tensors(artefact.tensors, model.state()[0])
-    return model, artefact
+    return model
 
 
 def as_user_errors(epochs: Iterator[T]) -> Iterator[T]:
