@@ -6,14 +6,12 @@ Columns of images and of arrays with one shape become modalities; numbers, texts
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import TableConversion
@@ -28,9 +26,10 @@ from postprior.pipelines.data.formats.contents import (
     simplify_table,
 )
 from postprior.pipelines.data.formats.files import check_inside, optional
-from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.stacking import Picture, stacked
 from postprior.pipelines.data.formats.tables import table_contents
+from postprior.pipelines.data.pixels import encoded, mode_of, suffix_for
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.texts import shell_quoted
 
@@ -60,18 +59,21 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
     facts = {"source": "datasets", "file": path.name, "features": data.features.to_dict()}
     wanted = {name: feature for name, feature in data.features.items() if name not in roles.skip}
     scalars = [name for name, feature in wanted.items() if isinstance(feature, datasets.Value | datasets.ClassLabel)]
-    views = [
-        _images(datasets, path, data, name, roles, facts)
-        if isinstance(feature, datasets.Image)
-        else _array(path, data, name, roles, facts)
-        for name, feature in wanted.items()
-        if name not in scalars
-    ]
+    views: list[ArrayView] = []
+    notes: list[str] = []
+    for name, feature in wanted.items():
+        if isinstance(feature, datasets.Image):
+            view, told = _images(datasets, path, data, name, roles, facts)
+            notes += told
+            views.append(view)
+        elif name not in scalars:
+            views.append(_array(path, data, name, roles, facts))
     columns, originals = _table(datasets, path, data, scalars)
     contents = table_contents(columns, path.name, roles, facts, originals)
     skipped = tuple(name for name in data.features if name in roles.skip)
     contents = replace(contents, rows=len(data), views=(*views, *contents.views), headers=(), names=contents.headers)
-    return [replace(contents, skipped=skipped, split=contents.split or split)]
+    notes += contents.notes
+    return [replace(contents, skipped=skipped, split=contents.split or split, notes=tuple(notes))]
 
 
 def _load(datasets: Any, path: Path) -> Any:
@@ -111,24 +113,28 @@ def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> tuple[pa.T
     return columns, originals
 
 
-def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
-    """Return the images of a column, which must be embedded in it; references to files are refused."""
+def _images(
+    datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
+) -> tuple[ArrayView, tuple[str, ...]]:
+    """Return the images of a column, which must be embedded in it, and notes; references to files are refused."""
     stored = data.select_columns([name]).cast_column(name, datasets.Image(decode=False)).with_format("arrow")[:][name]
     missing = stored.is_null().to_numpy()
     if missing.all():
         remedy = f"leave the column out (--skip {shell_quoted(name)})"
         raise UserError(f"{path}: {name}: no image found, expected at least one; {remedy}")
 
-    def image(row: int) -> tuple[int, BytesIO, str, str]:
-        content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "
-        if content is None:
+    def picture(row: int) -> Picture:
+        place = f"{path}: {name} of row {row}"
+        if (content := stored[row].as_py()["bytes"]) is None:
             expected = "expected the image itself; save the dataset with embedded images"
-            raise UserError(f"{home}row {row}: only the name of a file found, {expected}")
-        return row, BytesIO(content), home, f"row {row}"
+            raise UserError(f"{place}: only the name of a file found, {expected}")
+        return Picture(row, content, place)
 
-    pixels, mode = stacked(map(image, np.flatnonzero(~missing).tolist()), len(data))
-    kind = pixel_kind(path.name, safe_name(name), pixels, AXES[mode], roles.kinds)
-    return ArrayView(safe_name(name), pixels, AXES[mode], kind, {**facts, "feature": name, "image": True}, missing)
+    rows, modality = np.flatnonzero(~missing).tolist(), safe_name(name)
+    stack = stacked(name, modality, lambda: map(picture, rows), len(data), roles)
+    kind = pixel_kind(path.name, modality, stack.pixels, stack.axes, roles.kinds)
+    facts = {**facts, "feature": name, "image": True, **stack.facts}
+    return ArrayView(modality, stack.pixels, stack.axes, kind, facts, missing), stack.notes
 
 
 def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
@@ -162,7 +168,7 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
             continue
         name, observed = conversion.facts["feature"], samples.observed({conversion.name})
         images += [name] if conversion.facts["image"] else []
-        columns[name] = (_png_files if name in images else _lists)(samples.array(conversion), observed)
+        columns[name] = (_files if name in images else _lists)(samples.array(conversion), observed)
     data = datasets.Dataset(pa.table(columns))
     for name in images:
         data = data.cast_column(name, datasets.Image())
@@ -180,15 +186,11 @@ def _with_features(datasets: Any, data: Any, described: dict[str, Any]) -> Any:
     return data
 
 
-def _png_files(pixels: Values, observed: Values) -> pa.Array:
-    """Encode images (n, …) as PNG; null where an image is not observed."""
-
-    def png(image: Values) -> dict[str, Any]:
-        content = BytesIO()
-        Image.fromarray(image).save(content, format="PNG")
-        return {"bytes": content.getvalue(), "path": None}
-
-    return pa.array([png(image) if seen else None for image, seen in zip(pixels, observed, strict=True)], STORED)
+def _files(pixels: Values, observed: Values) -> pa.Array:
+    """Encode images (n, …) as PNG, or as TIFF if PNG does not hold them; null where an image is not observed."""
+    suffix = suffix_for(mode_of(str(pixels.dtype), pixels.shape[1:]), set())
+    contents = (encoded(image, suffix) if seen else None for image, seen in zip(pixels, observed, strict=True))
+    return pa.array([None if content is None else {"bytes": content, "path": None} for content in contents], STORED)
 
 
 def _lists(array: Values, observed: Values) -> pa.Array:

@@ -18,6 +18,7 @@ from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
+from postprior.pipelines.data.formats.stacking import is_picture, reading_of
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
 from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
@@ -89,6 +90,7 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
     kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
     columns = [column for table in tables for column in (*table.columns, *table.unmodelled)]
     kinds |= {column.name: column.kind for column in columns}
+    pictures = [c for c in conversions.values() if isinstance(c, ArrayConversion) and is_picture(c)]
     na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
         roles,
@@ -98,6 +100,8 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
         modalities={table.name: tuple(c.name for c in (*table.columns, *table.unmodelled)) for table in tables},
         kinds=kinds,
+        images={conversion.name: reading_of(conversion) for conversion in pictures},
+        folders=roles.folders or next((c.facts.get("folders", "modalities") for c in pictures), None),
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
         patterns={column.name: column.form.pattern for column in columns if column.form.pattern},
