@@ -16,6 +16,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from postprior.pipelines.errors import as_user_error
+
 Content = Path | bytes
 Pixels = np.ndarray[Any, np.dtype[Any]]
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k")
@@ -314,17 +316,23 @@ def converted(pixels: Pixels, mode: str, wanted: str, background: str | None = N
 
 
 def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize pixels (H, W[, C]) to (height, width) by linear interpolation with antialiasing, in their own type."""
-    method, shape = Image.Resampling.BILINEAR, size[::-1]
-    if pixels.dtype == np.uint8:  # Pillow also weights colours by alpha
-        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(shape, method))
+    """Resize pixels (H, W[, C]) to (height, width) by linear interpolation with antialiasing, in their own type.
+
+    Colours are weighted by alpha, the last of two or four channels.
+    """
     channels = np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, 0).astype(np.float32)
-    resized = np.stack([np.asarray(Image.fromarray(channel).resize(shape, method)) for channel in channels], -1)
+    with_alpha = len(channels) in (2, 4)
+    if with_alpha:
+        channels[:-1] *= channels[-1:]
+    images = (Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR) for channel in channels)
+    values = np.stack([np.asarray(image) for image in images]).astype(np.float64)
+    if with_alpha:
+        values[:-1] /= np.maximum(values[-1:], 1e-6)
     if pixels.dtype.kind in "iu":
         ends = np.iinfo(pixels.dtype)
-        resized = np.clip(np.rint(resized.astype(np.float64)), ends.min, ends.max)
-    resized = resized >= 0.5 if pixels.dtype == bool else resized.astype(pixels.dtype)
-    return resized.reshape(*size, *pixels.shape[2:])
+        values = np.clip(np.rint(values), ends.min, ends.max)
+    values = values >= 0.5 if pixels.dtype == bool else values.astype(pixels.dtype)
+    return np.moveaxis(values, 0, -1).reshape(*size, *pixels.shape[2:])
 
 
 def mode_of(dtype: str, shape: Sequence[int]) -> str:
@@ -360,3 +368,9 @@ def _png_of_16_bits(pixels: Pixels) -> bytes:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def rgb_pixels(path: Path) -> Pixels:
+    """Return the pixels (H, W, 3) of one file as RGB of 8 bits; a UserError names a file that cannot be read."""
+    with as_user_error(ValueError, f"{path}: this image cannot be read", "replace the file"):
+        return Reading("RGB").pixels(path)

@@ -87,7 +87,7 @@ def _other_files(folder: Path) -> Iterator[str]:
     """Tell which files are ignored."""
     if names := sorted(file.name for file in visible(folder, ("",)) if not ends_in(file, SUFFIXES)):
         shown = ", ".join(names[:IGNORED]) + (", …" if len(names) > IGNORED else "")
-        yield f"{folder.name}: {len(names)} files that are not images ignored ({shown})"
+        yield f"{folder.name}: other files ignored, which are not images: {shown} ({len(names)})"
 
 
 def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:

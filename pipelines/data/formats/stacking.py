@@ -139,6 +139,7 @@ def _reading(
         (height, width), rarest = sizes.most_common(1)[0][0], sizes.most_common()[-1][0]
         odd = next(picture.name for picture, header in read if header.size == rarest)
         found = f"{len(sizes)} sizes (height × width) found in {place}: {counted(_worded(sizes))}"
+        found += ", some after EXIF data turned them upright" if any(header.turned for header in headers) else ""
         remedy = f"add --size {height} {width} to resize all images"
         raise UserError(f"{odd}: {found}; expected one size, {remedy}")
     alpha = roles.alpha or (None if trained is None else trained.background)
