@@ -17,7 +17,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, Conversion, Tab
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.data.formats.files import stored_files
-from postprior.pipelines.data.pixels import Reading
+from postprior.pipelines.data.pixels.reading import Content, Reading
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import shell_quoted
@@ -129,8 +129,8 @@ class TableView:
 class ArrayView:
     """A modality that is one array (n, …), with its axes and kind; NaN means missing.
 
-    `missing` (n,) marks rows that the source declares missing. `files` are the original files of the n rows, if the
-    values of some do not restore them; `exact` (n,) marks those whose values do.
+    `missing` (n,) marks rows that the source declares missing. `files` are the original files of the n rows, or their
+    contents, if the values of some do not restore them; `exact` (n,) marks those whose values do.
     """
 
     name: str
@@ -139,7 +139,7 @@ class ArrayView:
     kind: str
     facts: dict[str, Any]
     missing: Values | None = None
-    files: tuple[Path, ...] | None = None
+    files: tuple[Content, ...] | None = None
     exact: Values | None = None
     columns = ()
 
@@ -163,7 +163,7 @@ class ArrayView:
         if not kept.any():
             return lost
         files = [self.files[place] if keep else None for place, keep in zip(places, kept, strict=True)]
-        return stored_files(files, self.facts["suffix"])
+        return stored_files(files, self.facts.get("suffix", ""))
 
 
 View = TableView | ArrayView

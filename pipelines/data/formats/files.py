@@ -71,9 +71,10 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def stored_files(files: Sequence[Path | None], suffix: str) -> pa.Table:
+def stored_files(files: Sequence[Path | bytes | None], suffix: str) -> pa.Table:
     """Return the contents of files in a column `file`, and their suffixes if one of them is not `suffix`."""
-    columns = {"file": pa.array([None if file is None else file.read_bytes() for file in files], pa.binary())}
-    if any(file is not None and file.suffix != suffix for file in files):
-        columns["suffix"] = pa.array([None if file is None else file.suffix for file in files])
+    contents = (file.read_bytes() if isinstance(file, Path) else file for file in files)
+    columns = {"file": pa.array(contents, pa.binary())}
+    if any(isinstance(file, Path) and file.suffix != suffix for file in files):
+        columns["suffix"] = pa.array([file.suffix if isinstance(file, Path) else None for file in files])
     return pa.table(columns)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion import TableConversion
+from postprior.pipelines.data.conversion import ArrayConversion, TableConversion
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.data.formats.contents import (
     ArrayView,
@@ -27,9 +27,10 @@ from postprior.pipelines.data.formats.contents import (
 )
 from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.stacking import Picture, stacked
+from postprior.pipelines.data.formats.stacking import Picture, original_file, stacked
 from postprior.pipelines.data.formats.tables import table_contents
-from postprior.pipelines.data.pixels import encoded, mode_of, suffix_for
+from postprior.pipelines.data.pixels.modes import mode_of
+from postprior.pipelines.data.pixels.writing import encoded, suffix_for
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.texts import shell_quoted
 
@@ -134,7 +135,11 @@ def _images(
     stack = stacked(name, modality, lambda: map(picture, rows), len(data), roles)
     kind = pixel_kind(path.name, modality, stack.pixels, stack.axes, roles.kinds)
     facts = {**facts, "feature": name, "image": True, **stack.facts}
-    return ArrayView(modality, stack.pixels, stack.axes, kind, facts, missing), stack.notes
+    view = ArrayView(modality, stack.pixels, stack.axes, kind, facts, missing)
+    if not stack.kept[rows].all():
+        contents = tuple((struct.as_py() or {}).get("bytes") or b"" for struct in stored)
+        view = replace(view, files=contents, exact=stack.kept)
+    return view, stack.notes
 
 
 def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
@@ -168,7 +173,7 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
             continue
         name, observed = conversion.facts["feature"], samples.observed({conversion.name})
         images += [name] if conversion.facts["image"] else []
-        columns[name] = (_files if name in images else _lists)(samples.array(conversion), observed)
+        columns[name] = _files(samples, conversion) if name in images else _lists(samples.array(conversion), observed)
     data = datasets.Dataset(pa.table(columns))
     for name in images:
         data = data.cast_column(name, datasets.Image())
@@ -186,11 +191,18 @@ def _with_features(datasets: Any, data: Any, described: dict[str, Any]) -> Any:
     return data
 
 
-def _files(pixels: Values, observed: Values) -> pa.Array:
-    """Encode images (n, …) as PNG, or as TIFF if PNG does not hold them; null where an image is not observed."""
-    suffix = suffix_for(mode_of(str(pixels.dtype), pixels.shape[1:]), set())
-    contents = (encoded(image, suffix) if seen else None for image, seen in zip(pixels, observed, strict=True))
-    return pa.array([None if content is None else {"bytes": content, "path": None} for content in contents], STORED)
+def _files(samples: Samples, conversion: ArrayConversion) -> pa.Array:
+    """Encode images as PNG, or as TIFF if PNG does not hold them; null where an image is not observed."""
+    pixels, observed = samples.array(conversion), samples.observed({conversion.name})
+    suffix = suffix_for(mode_of(conversion.dtype, conversion.shape), set())
+
+    def content(row: int) -> bytes:
+        original = original_file(samples.dataset, conversion, row)
+        return encoded(pixels[row], suffix) if original is None else original
+
+    return pa.array(
+        [{"bytes": content(row), "path": None} if seen else None for row, seen in enumerate(observed)], STORED
+    )
 
 
 def _lists(array: Values, observed: Values) -> pa.Array:

@@ -8,16 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.conversion.columns import close
-from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind, safe_name
 from postprior.pipelines.data.formats.file_names import NAMES, file_names
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds, is_hidden, visible
 from postprior.pipelines.data.formats.layout import File, Layout, layout_of
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.stacking import Picture, reading_of, stacked
+from postprior.pipelines.data.formats.stacking import Picture, original_file, stacked
 from postprior.pipelines.data.formats.tables import write_table
-from postprior.pipelines.data.pixels import LOSSLESS_SUFFIXES, SUFFIXES, encoded, suffix_for
+from postprior.pipelines.data.pixels.reading import SUFFIXES
+from postprior.pipelines.data.pixels.writing import LOSSLESS_SUFFIXES, encoded, suffix_for
 from postprior.pipelines.errors import UserError
 
 ABOUT = "a folder of folders of images"
@@ -97,11 +96,11 @@ def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) 
         pixels, rows = samples.array(conversion), np.flatnonzero(samples.observed({conversion.name}))
         ids = _ids(samples, conversion.facts.get("folders") == "classes")
         for row, name in zip(rows, file_names([ids[row] for row in rows]), strict=True):
-            stored = _original_file(samples.dataset, conversion, int(row))
-            content, suffix = stored or (encoded(pixels[row], conversion.facts["suffix"]), conversion.facts["suffix"])
+            content = original_file(samples.dataset, conversion, int(row))
+            suffix = conversion.facts["suffix"] if content is None else _suffix(samples, conversion, int(row))
             file = path / conversion.facts["folder"] / f"{name}{suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            file.write_bytes(encoded(pixels[row], suffix) if content is None else content)
             if name != ids[row]:
                 renamed.append((file.relative_to(path).as_posix(), str(samples.ids[row].as_py())))
     if renamed:
@@ -118,13 +117,7 @@ def _ids(samples: Samples, classes: bool) -> list[str]:
     return [id if folder is None or "/" in id else folder + id for id, folder in zip(ids, folders, strict=True)]
 
 
-def _original_file(dataset: Dataset, conversion: ArrayConversion, row: int) -> tuple[bytes, str] | None:
-    """Return the stored file of a sample's image, and its suffix, if its pixels are unchanged; otherwise None."""
-    source = dataset.source_values.get(conversion.name)
-    if source is None or isinstance(source, np.ndarray) or (content := source["file"][row].as_py()) is None:
-        return None
-    height, width = conversion.shape[:2]
-    pixels = replace(reading_of(conversion), size=(height, width)).pixels(content)
-    x, _ = conversion.encode(pixels[None], np.zeros(1, int))
-    suffix = source["suffix"][row].as_py() if "suffix" in source.column_names else conversion.facts["suffix"]
-    return (content, suffix) if close(x[0], dataset.data[conversion.name][row]).all() else None
+def _suffix(samples: Samples, conversion: ArrayConversion, row: int) -> str:
+    """Return the suffix of a stored file."""
+    source = samples.dataset.source_values[conversion.name]
+    return str(source["suffix"][row].as_py() if "suffix" in source.column_names else conversion.facts["suffix"])

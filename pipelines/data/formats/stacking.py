@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
+from postprior.pipelines.data.conversion.columns import close
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.contents import Roles
-from postprior.pipelines.data.pixels import MODES, Content, Header, Reading, bits, has_alpha, mode_of
+from postprior.pipelines.data.pixels.modes import MODES, bits, has_alpha, mode_of
+from postprior.pipelines.data.pixels.reading import Content, Header, Reading
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 
@@ -37,12 +40,14 @@ class Stack:
     Attributes:
         pixels: (n, H, W) or (n, H, W, C).
         reading: how they were read.
-        exact: (n,) bool: images whose files can be written again from their pixels.
+        kept: (n,) bool: images whose pixels are the values of their files.
+        exact: (n,) bool: those of them whose files can be written again from their pixels.
         notes: lines that tell the user what was decided.
     """
 
     pixels: Values
     reading: Reading
+    kept: Values
     exact: Values
     notes: tuple[str, ...]
 
@@ -56,6 +61,17 @@ class Stack:
         """How images were changed when they were read."""
         size, alpha = self.reading.size, self.reading.background
         return ({"size": list(size)} if size else {}) | ({"alpha": alpha} if alpha else {})
+
+
+def original_file(dataset: Dataset, conversion: ArrayConversion, row: int) -> bytes | None:
+    """Return the stored file of a sample's image if its pixels are unchanged, otherwise None."""
+    source = dataset.source_values.get(conversion.name)
+    if source is None or isinstance(source, np.ndarray) or (content := source["file"][row].as_py()) is None:
+        return None
+    height, width = conversion.shape[:2]
+    pixels = replace(reading_of(conversion), size=(height, width)).pixels(content)
+    x, _ = conversion.encode(pixels[None], np.zeros(1, int))
+    return content if close(x[0], dataset.data[conversion.name][row]).all() else None
 
 
 def is_picture(conversion: ArrayConversion) -> bool:
@@ -92,13 +108,18 @@ def stacked(place: str, name: str, pictures: Callable[[], Iterable[Picture]], ro
     def decode(content: Content) -> Values:
         if (image := reading.pixels(content)).shape != shape:
             raise ValueError(f"{_size(image.shape)} pixels, {_size(shape)} in its header")
+        if np.isinf(image).any() or (np.isnan(image).any() and not roles.nan_is_missing):
+            raise ValueError("it has NaN or infinity; --nan-is-missing reads NaN as missing values")
         return image
 
     for picture, image in _each(f"{place}: images", pictures(), rows, decode):
         pixels[picture.row] = image
-    exact = np.zeros(rows, bool)
-    exact[list(headers)] = [h.exact and (h.mode, h.size) == (reading.mode, size) for h in headers.values()]
-    return Stack(pixels, reading, exact, tuple(f"{place}: {note}" for note in _notes(headers.values(), reading, size)))
+    kept, exact = np.zeros(rows, bool), np.zeros(rows, bool)
+    for row, header in headers.items():
+        kept[row] = header.kept and (header.mode, header.size) == (reading.mode, size)
+        exact[row] = kept[row] and header.lossless
+    notes = tuple(f"{place}: {note}" for note in _notes(headers.values(), reading, size))
+    return Stack(pixels, reading, kept, exact, notes)
 
 
 def _each(
@@ -136,8 +157,8 @@ def _reading(
         expected = f"expected a height and width of at least 1 pixel, and at most {LARGEST} pixels; correct them"
         raise UserError(f"--size: {wanted[0]} {wanted[1]} found, {expected}")
     if wanted is None and len(sizes) > 1:
-        (height, width), rarest = sizes.most_common(1)[0][0], sizes.most_common()[-1][0]
-        odd = next(picture.name for picture, header in read if header.size == rarest)
+        (height, width), *_, smallest = [size for size, _ in sizes.most_common()]
+        odd = next(picture.name for picture, header in read if header.size == smallest)
         found = f"{len(sizes)} sizes (height × width) found in {place}: {counted(_worded(sizes))}"
         found += ", some after EXIF data turned them upright" if any(header.turned for header in headers) else ""
         remedy = f"add --size {height} {width} to resize all images"

@@ -100,7 +100,7 @@ def _read_modality(paths: list[Path], threads: ThreadPoolExecutor) -> np.ndarray
 
 
 def _read_image(path: Path) -> np.ndarray:
-    from postprior.pipelines.data.pixels import rgb_pixels
+    from postprior.pipelines.data.pixels.reading import rgb_pixels
 
     if not path.exists():
         raise UserError(f"{path}: this image is missing, expected one image per sample and modality; add the file")

@@ -105,7 +105,7 @@ def _read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
     """Read the pictures (H, W, 3) of a folder, with values in [0, 1], in the order of their names."""
-    from postprior.pipelines.data.pixels import rgb_pixels
+    from postprior.pipelines.data.pixels.reading import rgb_pixels
 
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
     if len(files) < 2:

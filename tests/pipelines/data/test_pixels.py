@@ -10,28 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from support.pixels import RNG, values
 
-from postprior.pipelines.data.pixels import (
-    HELD_BY,
-    LOSSLESS_SUFFIXES,
-    MODES,
-    Header,
-    Reading,
-    converted,
-    encoded,
-    resized,
-)
-
-RNG = np.random.default_rng(0)
-
-
-def values(mode: str, size: tuple[int, int] = (6, 5)) -> np.ndarray:
-    """Random pixels of a mode over the whole range of its type."""
-    shape = (*size, MODES[mode].channels)[: len(MODES[mode].axes)]
-    if mode in ("1", "F"):
-        return RNG.normal(size=shape).astype(np.float32) if mode == "F" else RNG.random(shape) < 0.5
-    ends = np.iinfo(MODES[mode].dtype)
-    return RNG.integers(ends.min, ends.max, shape, MODES[mode].dtype, endpoint=True)
+from postprior.pipelines.data.pixels.modes import MODES, converted, resized
+from postprior.pipelines.data.pixels.reading import Header, Reading
+from postprior.pipelines.data.pixels.writing import HELD_BY, LOSSLESS_SUFFIXES, encoded
 
 
 def file(image: Image.Image, format: str, **options: object) -> bytes:
@@ -114,7 +97,7 @@ def test_written_pixels_are_read_again(mode: str) -> None:
         content = encoded(pixels, suffix)
         assert (Header.read(content).mode, Header.read(content).size) == (mode, (6, 5))
         np.testing.assert_array_equal(Reading(mode).pixels(content), pixels)
-        assert Header.read(content).exact == (suffix in LOSSLESS_SUFFIXES)
+        assert (Header.read(content).kept, Header.read(content).lossless) == (True, suffix in LOSSLESS_SUFFIXES)
 
 
 def test_whole_numbers_that_do_not_fit_are_refused() -> None:

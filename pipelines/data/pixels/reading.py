@@ -1,60 +1,30 @@
-"""The pixels of one image file: what the file holds, decoded upright and exactly, and encoded again."""
+"""Read image files: what a file holds, and its pixels, upright and with exact values."""
 
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from postprior.pipelines.data.pixels.modes import MODES, Pixels, converted, resized
 from postprior.pipelines.errors import as_user_error
 
 Content = Path | bytes
-Pixels = np.ndarray[Any, np.dtype[Any]]
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """The formats of Pillow that are tried; others, some of which start programs, are not."""
 LOSSLESS = ("PNG", "TIFF", "BMP")
 """Formats whose pixels come back exactly when they are written again."""
-LOSSLESS_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
-
-
-class Mode(NamedTuple):
-    """A mode in which pixels are kept: its axes and type, and its name in messages."""
-
-    axes: str
-    dtype: str
-    words: str
-
-    @property
-    def channels(self) -> int:
-        """The number of channels."""
-        return {"grey": 1, "RGB": 3, "RGBA": 4}.get(self.words.split()[-1], 2 if self.axes == "HWC" else 1)
-
-
-MODES = {
-    "1": Mode("HW", "bool", "black and white"),
-    "L": Mode("HW", "uint8", "grey"),
-    "LA": Mode("HWC", "uint8", "grey with alpha"),
-    "RGB": Mode("HWC", "uint8", "RGB"),
-    "RGBA": Mode("HWC", "uint8", "RGBA"),
-    "I;16": Mode("HW", "uint16", "16-bit grey"),
-    "LA;16": Mode("HWC", "uint16", "16-bit grey with alpha"),
-    "RGB;16": Mode("HWC", "uint16", "16-bit RGB"),
-    "RGBA;16": Mode("HWC", "uint16", "16-bit RGBA"),
-    "I": Mode("HW", "int32", "32-bit whole numbers"),
-    "F": Mode("HW", "float32", "32-bit floating-point numbers"),
-}
-"""Modes by their names in Pillow; `;16` means 16 bits per channel."""
 TO_RGB = {
     "P": "palette",
     "PA": "palette",
@@ -64,23 +34,11 @@ TO_RGB = {
     "HSV": "HSV",
 }
 """Colours that become RGB."""
-HELD_BY = {
-    **dict.fromkeys((".png", ".apng"), ("1", "L", "LA", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16")),
-    **dict.fromkeys((".tif", ".tiff"), ("1", "L", "LA", "RGB", "RGBA", "I;16", "I", "F")),
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), ("L", "RGB")),
-    ".bmp": ("1", "L", "RGB"),
-    ".webp": ("RGB", "RGBA"),
-    **dict.fromkeys((".jp2", ".j2k"), ("L", "LA", "RGB", "RGBA", "I;16")),
-}
-"""Modes that can be written, by suffix."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    **{suffix: {"quality": 95} for suffix in (".jpg", ".jpeg", ".jfif")},
-    ".webp": {"lossless": True, "exact": True},
-}
-"""Options for Pillow, by suffix."""
 UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """Orientations of EXIF: a number of quarter turns to the left, and whether the result is then mirrored."""
-ORIENTATION, SUBFILE, SAMPLE_FORMAT = 0x0112, 0x00FE, 0x0153
+ORIENTATION, SUBFILE, SAMPLES, SAMPLE_FORMAT = 0x0112, 0x00FE, 0x0115, 0x0153
+DEEP = re.compile(r"(LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]")
+"""How Pillow names colours of 16 bits per channel, of which it keeps the 8 high bits."""
 LARGEST = 2**31 - 1
 BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
@@ -100,7 +58,8 @@ class Header:
         colours: the kind of colours that become RGB; empty if none do.
         turned: whether EXIF says that the image must be turned or mirrored.
         profile: whether the file has a colour profile other than sRGB.
-        exact: whether the same pixels can be written again, so that no information is lost.
+        kept: whether the pixels are the values of the file: neither colours converted, nor the image turned.
+        lossless: whether the format gives the same pixels when they are written again.
     """
 
     mode: str
@@ -109,23 +68,31 @@ class Header:
     colours: str
     turned: bool
     profile: bool
-    exact: bool
+    kept: bool
+    lossless: bool
 
     @classmethod
     def read(cls, content: Content) -> "Header":
         """Read the header; a ValueError says why an image cannot be read."""
         with _opened(content) as image:
-            mode = _mode(image)
+            mode, raw = _mode(image), _raw_modes(image) or [""]
             orientation = Image.Image.getexif(image).get(ORIENTATION, 1)  # that of a PNG would decode the pixels
             width, height = image.size
             if orientation in (5, 6, 7, 8) and image.format != "TIFF":  # Pillow turns TIFFs itself
                 width, height = height, width
             turned, frames = orientation in UPRIGHT, _frames(image)
             profile = re.sub(rb"\0", b"", image.info.get("icc_profile") or b"")
-            native = (image.mode in (mode, "I;16B") or mode.endswith(";16")) and _raw_modes(image) != ["RGBa"]
-            exact = image.format in LOSSLESS and native and not turned and frames == 1
-            colours = TO_RGB.get(image.mode, "")
-            return cls(mode, (height, width), frames, colours, turned, bool(profile) and b"sRGB" not in profile, exact)
+            native = (image.mode in (mode, "I;16B") or DEEP.fullmatch(raw[0])) and raw[0] != "RGBa"
+            return cls(
+                mode=mode,
+                size=(height, width),
+                frames=frames,
+                colours=TO_RGB.get(image.mode, ""),
+                turned=turned,
+                profile=bool(profile) and b"sRGB" not in profile,
+                kept=bool(native) and not turned and frames == 1,
+                lossless=image.format in LOSSLESS,
+            )
 
 
 @dataclass(frozen=True)
@@ -178,7 +145,7 @@ def _opened(content: Content) -> Iterator[ImageFile]:
 
 def _correct(image: ImageFile) -> None:
     """Correct how Pillow reads some TIFFs: libtiff returns values in the order of bytes of this machine."""
-    if any("X" in name for name in _raw_modes(image)):
+    if _tag(image, SAMPLES, bands := len(image.getbands())) != bands:
         raise ValueError("it has a channel that is neither a colour nor alpha")
     if any(tile.codec_name == "libtiff" for tile in image.tile):
         _replace_raw_modes(image, lambda name: re.sub(r"(?<=;16|;32)B(?=[SF]$)", "N", name))
@@ -200,7 +167,7 @@ def _mode(image: ImageFile) -> str:
     if image.mode == "PA" or (mode in ("1", "L", "RGB") and "transparency" in image.info):
         mode = "RGBA" if mode == "RGB" else "LA"
     raw = _raw_modes(image)
-    if mode != "I;16" and any(";16" in name and not name.startswith("I;") for name in raw):
+    if any(DEEP.fullmatch(name) for name in raw):
         mode = {"LA;16B": "LA;16"}.get(raw[0], f"{image.mode};16")
         if image.mode not in ("RGB", "RGBA") or raw[0].startswith("RGBa"):
             raise ValueError(f"{image.mode} colours of 16 bits per channel")
@@ -278,96 +245,6 @@ def _replace_raw_modes(image: ImageFile, rename: Callable[[str], str]) -> None:
         return (rename(args[0]), *args[1:]) if isinstance(args, tuple) else rename(args)
 
     image.tile = [tile._replace(args=replaced(tile.args)) for tile in image.tile]
-
-
-def bits(mode: str) -> str:
-    """Return the type of the values of a mode, in which 1 counts as 8 bits: images of other types are not converted."""
-    return "uint8" if mode == "1" else MODES[mode].dtype
-
-
-def has_alpha(mode: str) -> bool:
-    """Whether the last channel of a mode is alpha."""
-    return mode.partition(";")[0].endswith("A")
-
-
-def converted(pixels: Pixels, mode: str, wanted: str, background: str | None = None) -> Pixels:
-    """Convert pixels (H, W[, C]) to a mode with the same bits: add or remove colours and alpha.
-
-    Grey values are the luma of ITU-R 601. Without alpha, pixels are put over the background, `white` or `black`.
-    """
-    if mode == wanted:
-        return pixels
-    if bits(mode) != bits(wanted) or wanted == "1":
-        raise ValueError(f"pixels of mode {mode}, expected {wanted}")
-    most = np.iinfo(bits(wanted)).max
-    values: Pixels = pixels.reshape(*pixels.shape[:2], -1).astype(np.uint64) * (most if mode == "1" else 1)
-    with_alpha = (has_alpha(mode), has_alpha(wanted))
-    values, alpha = (
-        (values[..., :-1], values[..., -1:]) if with_alpha[0] else (values, np.full_like(values, most)[..., :1])
-    )
-    if with_alpha == (True, False):
-        values = (values * alpha + (0 if background == "black" else most) * (most - alpha) + most // 2) // most
-    if wanted.startswith("RGB"):
-        values = np.broadcast_to(values, (*values.shape[:2], 3))
-    elif values.shape[-1] == 3:
-        values = (values @ np.array([19595, 38470, 7471], np.uint64) + 0x8000 >> 16)[..., None]
-    values = np.concatenate([values, alpha], -1) if with_alpha[1] else values
-    return (values if MODES[wanted].axes == "HWC" else values[..., 0]).astype(bits(wanted))
-
-
-def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize pixels (H, W[, C]) to (height, width) by linear interpolation with antialiasing, in their own type.
-
-    Colours are weighted by alpha, the last of two or four channels.
-    """
-    channels = np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, 0).astype(np.float32)
-    with_alpha = len(channels) in (2, 4)
-    if with_alpha:
-        channels[:-1] *= channels[-1:]
-    images = (Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR) for channel in channels)
-    values = np.stack([np.asarray(image) for image in images]).astype(np.float64)
-    if with_alpha:
-        values[:-1] /= np.maximum(values[-1:], 1e-6)
-    if pixels.dtype.kind in "iu":
-        ends = np.iinfo(pixels.dtype)
-        values = np.clip(np.rint(values), ends.min, ends.max)
-    values = values >= 0.5 if pixels.dtype == bool else values.astype(pixels.dtype)
-    return np.moveaxis(values, 0, -1).reshape(*size, *pixels.shape[2:])
-
-
-def mode_of(dtype: str, shape: Sequence[int]) -> str:
-    """Return the mode of pixels of a type and shape (H, W[, C])."""
-    channels = shape[2] if len(shape) > 2 else 1
-    return next(name for name, mode in MODES.items() if (mode.dtype, mode.channels) == (dtype, channels))
-
-
-def suffix_for(mode: str, suffixes: set[str]) -> str:
-    """Return the suffix of new files: the only one of the existing files if it holds the mode, else a lossless one."""
-    if len(suffixes) == 1 and mode in HELD_BY.get(min(suffixes).lower(), ()):
-        return min(suffixes)
-    return ".png" if mode in HELD_BY[".png"] else ".tif"
-
-
-def encoded(pixels: Pixels, suffix: str) -> bytes:
-    """Return the content of an image file with these pixels (H, W[, C])."""
-    if pixels.dtype == np.uint16 and pixels.ndim == 3:
-        return _png_of_16_bits(pixels)
-    content, format = BytesIO(), Image.registered_extensions()[suffix.lower()]
-    Image.fromarray(np.ascontiguousarray(pixels)).save(content, format, **OPTIONS.get(suffix.lower(), {}))
-    return content.getvalue()
-
-
-def _png_of_16_bits(pixels: Pixels) -> bytes:
-    """Return a PNG with colours or alpha of 16 bits per channel, which Pillow does not write."""
-    height, width, channels = pixels.shape
-    rows = np.zeros((height, 1 + 2 * width * channels), np.uint8)  # a row begins with its filter: none
-    rows[:, 1:] = np.ascontiguousarray(pixels, ">u2").view(np.uint8).reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
-    chunks = (
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def rgb_pixels(path: Path) -> Pixels:
