@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.arrays import Values, zeros
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
@@ -103,12 +103,12 @@ def stacked(place: str, name: str, pictures: Callable[[], Iterable[Picture]], ro
         raise UserError(f"{several[0]}: several frames or pages found, expected one per image; {remedy}")
     reading, size = _reading(place, read, roles, roles.images.get(name))
     shape = (*size, MODES[reading.mode].channels)[: len(MODES[reading.mode].axes)]
-    pixels = np.zeros((rows, *shape), MODES[reading.mode].dtype)
+    pixels = zeros((rows, *shape), MODES[reading.mode].dtype)
 
     def decode(content: Content) -> Values:
         if (image := reading.pixels(content)).shape != shape:
             raise ValueError(f"{_size(image.shape)} pixels, {_size(shape)} in its header")
-        if np.isinf(image).any() or (np.isnan(image).any() and not roles.nan_is_missing):
+        if image.dtype.kind == "f" and (np.isinf(image).any() or (np.isnan(image).any() and not roles.nan_is_missing)):
             raise ValueError("it has NaN or infinity; --nan-is-missing reads NaN as missing values")
         return image
 
@@ -192,8 +192,8 @@ def _notes(headers: Collection[Header], reading: Reading, size: tuple[int, int])
     words, most = MODES[reading.mode].words, len(headers)
     if turned := sum(header.turned for header in headers):
         yield f"{turned} of {most} images turned upright, as their EXIF data say"
-    for colours, count in Counter(header.colours for header in headers if header.colours).items():
-        yield f"{colours} colours of {count} of {most} images converted to RGB"
+    for (colours, mode), count in Counter((h.colours, h.mode) for h in headers if h.colours).items():
+        yield f"{colours} colours of {count} of {most} images converted to {MODES[mode].words}"
     modes = Counter(header.mode for header in headers)
     if others := {mode: count for mode, count in modes.items() if mode != reading.mode}:
         yield f"{counted(others)} of {most} images converted to {words}; --mode chooses another mode"

@@ -248,7 +248,7 @@ def converted(
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         data[view.name], seen = conversion.encode(view.content, joined.places[rows, m])
-        if not seen[observed[:, m]].all():
+        if not (seen.reshape(len(seen), -1).all(1) | ~observed[:, m]).all():
             cells[view.name] = seen
         sources[view.name] = view.lost(conversion, joined.rows[rows, m], data[view.name], seen, joined.mark(view))
     columns, lost = [], {}

@@ -33,7 +33,7 @@ TO_RGB = {
     "LAB": "LAB",
     "HSV": "HSV",
 }
-"""Colours that become RGB."""
+"""Colours that become RGB, or grey if a palette has only grey ones."""
 UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """Orientations of EXIF: a number of quarter turns to the left, and whether the result is then mirrored."""
 ORIENTATION, SUBFILE, SAMPLES, SAMPLE_FORMAT = 0x0112, 0x00FE, 0x0115, 0x0153
@@ -55,7 +55,7 @@ class Header:
         mode: the mode, a key of `MODES`, that keeps all of its values.
         size: height and width of the upright image.
         frames: the number of frames or pages.
-        colours: the kind of colours that become RGB; empty if none do.
+        colours: the kind of colours that become RGB or grey; empty if none do.
         turned: whether EXIF says that the image must be turned or mirrored.
         profile: whether the file has a colour profile other than sRGB.
         kept: whether the pixels are the values of the file: neither colours converted, nor the image turned.
@@ -164,6 +164,8 @@ def _mode(image: ImageFile) -> str:
     mode = {**dict.fromkeys(TO_RGB, "RGB"), "I;16B": "I;16", "La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
     if image.format == "TIFF" and image.mode == "L" and 2 in np.ravel(_tag(image, SAMPLE_FORMAT, 1)):
         return "I"  # whole numbers from −128 to 127
+    if image.mode == "P" and _is_grey(image):
+        mode = "L"
     if image.mode == "PA" or (mode in ("1", "L", "RGB") and "transparency" in image.info):
         mode = "RGBA" if mode == "RGB" else "LA"
     raw = _raw_modes(image)
@@ -174,6 +176,12 @@ def _mode(image: ImageFile) -> str:
     if mode not in MODES or _bits_of_jpeg2000(image) > (16 if mode == "I;16" else 8):
         raise ValueError(f"pixels of mode {image.mode} with too many bits" if mode in MODES else f"mode {mode}")
     return mode
+
+
+def _is_grey(image: ImageFile) -> bool:
+    """Whether all colours of a palette are grey."""
+    colours = np.reshape(image.getpalette("RGB") or [], (-1, 3))
+    return bool((colours == colours[:, :1]).all())
 
 
 def _raw_modes(image: ImageFile) -> list[str]:

@@ -115,6 +115,10 @@ def test_colours_become_rgb() -> None:
     picture = Image.fromarray(rgb)
     palette = picture.quantize(256)
     np.testing.assert_array_equal(Reading("RGB").pixels(file(palette, "PNG")), np.asarray(palette.convert("RGB")))
+    ramp = Image.fromarray(rgb[..., 0], "P")
+    ramp.putpalette(np.repeat(np.arange(256), 3).tolist())
+    assert (Header.read(file(ramp, "PNG")).mode, Header.read(file(ramp, "GIF")).mode) == ("L", "L")
+    np.testing.assert_array_equal(Reading("L").pixels(file(ramp, "PNG")), rgb[..., 0])
     cmyk = picture.convert("CMYK")
     assert Header.read(file(cmyk, "TIFF")).colours == "CMYK"
     np.testing.assert_array_equal(Reading("RGB").pixels(file(cmyk, "TIFF")), rgb)  # without black, 255 − C is red

@@ -211,6 +211,18 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "F"])
+def test_images_of_any_mode_come_back(tmp_path: Path, mode: str) -> None:
+    images = [Image.fromarray(PIXELS[row]).convert(mode) for row in range(N)]
+    made(photo=(images, datasets.Image())).save_to_disk(str(tmp_path / "people"))
+    text = "\n".join(import_data([tmp_path / "people"], tmp_path / "data", ROLES))
+    assert ("photo: CMYK colours of 40 of 40 images converted to RGB" in text) == (mode == "CMYK")
+    export(tmp_path / "data/test", tmp_path / "back")
+    for sample in datasets.load_from_disk(str(tmp_path / "back/people")):
+        assert sample["photo"].mode == mode
+        np.testing.assert_array_equal(np.asarray(sample["photo"]), np.asarray(images[int(sample["name"][1:])]))
+
+
 @pytest.mark.parametrize("case", SPOILED)
 def test_invalid_datasets_are_refused(tmp_path: Path, case: str) -> None:
     make, sentence = SPOILED[case]
