@@ -36,7 +36,8 @@ TO_RGB = {
 """Colours that become RGB, or grey if a palette has only grey ones."""
 UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """Orientations of EXIF: a number of quarter turns to the left, and whether the result is then mirrored."""
-ORIENTATION, SUBFILE, SAMPLES, SAMPLE_FORMAT = 0x0112, 0x00FE, 0x0115, 0x0153
+ORIENTATION, SUBFILE, BITS, SAMPLES, PLANES, SAMPLE_FORMAT = 274, 254, 258, 277, 284, 339
+"""Tags of TIFF and EXIF."""
 DEEP = re.compile(r"(LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]")
 """How Pillow names colours of 16 bits per channel, of which it keeps the 8 high bits."""
 LARGEST = 2**31 - 1
@@ -147,6 +148,8 @@ def _correct(image: ImageFile) -> None:
     """Correct how Pillow reads some TIFFs: libtiff returns values in the order of bytes of this machine."""
     if _tag(image, SAMPLES, bands := len(image.getbands())) != bands:
         raise ValueError("it has a channel that is neither a colour nor alpha")
+    if _tag(image, PLANES, 1) == 2 and 16 in np.ravel(_tag(image, BITS, 1)):
+        raise ValueError("its 16-bit channels are stored one after the other, expected pixel by pixel")
     if any(tile.codec_name == "libtiff" for tile in image.tile):
         _replace_raw_modes(image, lambda name: re.sub(r"(?<=;16|;32)B(?=[SF]$)", "N", name))
 

@@ -23,7 +23,7 @@ def file(image: Image.Image, format: str, **options: object) -> bytes:
     return content.getvalue()
 
 
-def tiff(pixels: np.ndarray, order: str, deflated: bool, kind: int) -> bytes:
+def tiff(pixels: np.ndarray, order: str, deflated: bool, kind: int, planes: int = 1) -> bytes:
     """Assemble a TIFF by hand: Pillow writes no big-endian numbers, no signed bytes and no colours of 16 bits."""
     height, width, channels = (*pixels.shape, 1)[:3]
     data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
@@ -32,7 +32,7 @@ def tiff(pixels: np.ndarray, order: str, deflated: bool, kind: int) -> bytes:
     entries = [
         *((256, 4, width), (257, 4, height), (258, 3, size), (259, 3, 8 if deflated else 1)),
         *((262, 3, 2 if channels == 3 else 1), (273, 4, 8), (277, 3, channels), (278, 4, height), (279, 4, len(data))),
-        (339, 3, kind),
+        *((284, 3, planes), (339, 3, kind)),
     ]
     extra = after + 2 + 12 * len(entries) + 4
     directory, tail = struct.pack(order + "H", len(entries)), b""
@@ -108,6 +108,8 @@ def test_whole_numbers_that_do_not_fit_are_refused() -> None:
     np.testing.assert_array_equal(Reading("I").pixels(small), np.full((6, 5), 7))
     with pytest.raises(ValueError, match=r"not of 8 or 16 bits per channel, or of one channel of 32 bits"):
         Header.read(tiff(np.zeros((6, 5)), "<", False, 3))
+    with pytest.raises(ValueError, match=r"16-bit channels are stored one after the other"):
+        Header.read(tiff(np.zeros((6, 5, 3), np.uint16), "<", True, 1, planes=2))
 
 
 def test_colours_become_rgb() -> None:
