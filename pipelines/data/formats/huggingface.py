@@ -22,13 +22,13 @@ from postprior.pipelines.data.formats.contents import (
     SourceContents,
     array_view,
     pixel_kind,
-    safe_name,
     simplify_table,
 )
 from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.stacking import Picture, original_file, stacked
 from postprior.pipelines.data.formats.tables import table_contents
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.data.pixels.modes import mode_of
 from postprior.pipelines.data.pixels.writing import encoded, suffix_for
 from postprior.pipelines.errors import UserError, as_user_error
@@ -36,6 +36,7 @@ from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a Hugging Face dataset"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare", "repeated", "size", "mode", "alpha", "first_frame")
 HUB = "hf:"
 STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # how the format stores an image
 
@@ -131,7 +132,7 @@ def _images(
             raise UserError(f"{place}: only the name of a file found, {expected}")
         return Picture(row, content, place)
 
-    rows, modality = np.flatnonzero(~missing).tolist(), safe_name(name)
+    rows, modality = np.flatnonzero(~missing).tolist(), composed(name)
     stack = stacked(name, modality, lambda: map(picture, rows), len(data), roles)
     kind = pixel_kind(path.name, modality, stack.pixels, stack.axes, roles.kinds)
     facts = {**facts, "feature": name, "image": True, **stack.facts}
@@ -158,7 +159,7 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
         raise UserError(f"{path}: {name}: {data.features[name]} found, expected {expected}")
     all_rows = np.zeros((len(data), *array.shape[1:]), array.dtype)
     all_rows[rows] = array
-    return array_view(path, safe_name(name), all_rows, missing, roles, {**facts, "feature": name, "image": False})
+    return array_view(path, composed(name), all_rows, missing, roles, {**facts, "feature": name, "image": False})
 
 
 def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:

@@ -8,19 +8,22 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind, safe_name
+from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind
 from postprior.pipelines.data.formats.file_names import NAMES, file_names
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds, is_hidden, visible
 from postprior.pipelines.data.formats.layout import File, Layout, layout_of
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.stacking import Picture, original_file, stacked
 from postprior.pipelines.data.formats.tables import write_table
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.data.pixels.reading import SUFFIXES
 from postprior.pipelines.data.pixels.writing import LOSSLESS_SUFFIXES, encoded, suffix_for
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 
 ABOUT = "a folder of folders of images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
+OPTIONS: tuple[str, ...] = ("folders", "size", "mode", "alpha", "first_frame", "nan_is_missing")
 CLASS, SUBJECT, SPLIT = "class", "subject", "split"
 """Names of the roles that folders have."""
 IGNORED = 3  # greatest number of other files that a note names
@@ -36,18 +39,18 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
     children = sorted(child for child in path.iterdir() if recognises(child) and not is_hidden(child.name))
     deep = [file for child in children for file in files_in(child, SUFFIXES, root=path)]
     layout = layout_of(path, [*files_in(path, SUFFIXES, deep=False), *deep], roles.folders)
-    skipped = [name for name in layout.files if safe_name(name) in roles.skip]
+    skipped = [name for name in layout.files if composed(name) in roles.skip]
     if len(skipped) == len(layout.files):
         raise UserError(f"{path}: all folders are left out, expected at least one modality; remove a --skip")
     contents = [_modality(n, files, layout, roles) for n, files in layout.files.items() if n not in skipped]
     notes = (*layout.notes, *_other_files(path))
-    first = replace(contents[0], skipped=tuple(map(safe_name, skipped)), notes=(*notes, *contents[0].notes))
+    first = replace(contents[0], skipped=tuple(map(composed, skipped)), notes=(*notes, *contents[0].notes))
     return [first, *contents[1:]]
 
 
 def _modality(name: str, files: Sequence[File], layout: Layout, roles: Roles) -> SourceContents:
     """Read the images of one modality, with the classes, subjects and splits that folders give them."""
-    modality = safe_name(name)
+    modality = composed(name)
     pictures = [Picture(row, file.path, str(file.path)) for row, file in enumerate(files)]
     stack = stacked(name, modality, lambda: pictures, len(files), roles)
     kind = pixel_kind(name, modality, stack.pixels, stack.axes, roles.kinds)
@@ -85,8 +88,7 @@ def _role(name: str, values: Sequence[str | None], wanted: str | None) -> Named 
 def _other_files(folder: Path) -> Iterator[str]:
     """Tell which files are ignored."""
     if names := sorted(file.name for file in visible(folder, ("",)) if not ends_in(file, SUFFIXES)):
-        shown = ", ".join(names[:IGNORED]) + (", …" if len(names) > IGNORED else "")
-        yield f"{folder.name}: other files ignored, which are not images: {shown} ({len(names)})"
+        yield f"{folder.name}: {len(names)} other files ignored: {enumerated(names, IGNORED)}"
 
 
 def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:

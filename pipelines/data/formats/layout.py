@@ -12,6 +12,7 @@ from pathlib import Path
 
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 
 KINDS = ("modalities", "classes", "subjects")
 SHOWN = 4  # greatest number of folders that a note names
@@ -94,7 +95,7 @@ def _told_splits(root: Path, tops: Mapping[str, str | None], complete: bool) -> 
 
 
 def _told_kind(root: Path, folders: Collection[str], kind: str) -> str:
-    names = ", ".join(sorted(folders)[:SHOWN]) + (", …" if len(folders) > SHOWN else "")
     why = "share file names" if kind == "modalities" else "share no file names"
     others = " or ".join(f"--folders {other}" for other in KINDS if other != kind)
-    return f"{root.name}: {len(folders)} folders {why} and are {kind} ({names}); {others} reads them otherwise"
+    found = f"{len(folders)} folders {why} and are {kind} ({enumerated(sorted(folders), SHOWN)})"
+    return f"{root.name}: {found}; {others} reads them otherwise"

@@ -17,9 +17,10 @@ from postprior.pipelines.data.pixels.modes import MODES, bits, has_alpha, mode_o
 from postprior.pipelines.data.pixels.reading import Content, Header, Reading
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
+from postprior.pipelines.texts import enumerated
 
 T = TypeVar("T")
-NAMED = 4  # greatest number of files or sizes that a message lists
+NAMED = 3  # greatest number of files or sizes that a message lists
 LARGEST = 10**8  # pixels of a resized image
 SHOWN = 1000  # number of images from which on progress is shown
 
@@ -135,9 +136,8 @@ def _each(
                 broken.append(f"{picture.name}: this image cannot be read ({error})")
             advance("")
     if broken:
-        several = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
-        named = [text.partition(": this image")[0].rpartition("/")[2] for text in broken[1:NAMED]]
-        others = f"{several}: {_some(named, len(broken) - 1)}" if several else ""
+        names = [text.partition(": this image")[0].rpartition("/")[2] for text in broken[1:]]
+        others = f", nor can {len(names)} others: {enumerated(names, NAMED)}" if names else ""
         raise UserError(f"{broken[0]}{others}; replace it or leave it out")
 
 
@@ -218,12 +218,7 @@ def counted(counts: dict[str, int]) -> str:
     'grey (3), RGB (1)'
     """
     named = [f"{MODES[key].words if key in MODES else key} ({count})" for key, count in counts.items()]
-    return _some(named[:NAMED], len(named))
-
-
-def _some(shown: Sequence[str], count: int) -> str:
-    """Join the first of `count` texts."""
-    return ", ".join(shown) + (f", … and {count - len(shown)} more" if count > len(shown) else "")
+    return enumerated(named, NAMED)
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -78,6 +78,4 @@ def test_files_that_systems_leave_behind(tmp_path: Path) -> None:
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "__MACOSX/0.png", "@eaDir/1.jpg", "labels.csv"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"no image")
-    assert notes(folder, tmp_path / "data", Roles()) == [
-        "in: other files ignored, which are not images: labels.csv (1)"
-    ]
+    assert notes(folder, tmp_path / "data", Roles()) == ["in: 1 other files ignored: labels.csv"]
