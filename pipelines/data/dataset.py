@@ -35,7 +35,7 @@ from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
-OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+OTHER_SPLITS = {"training": "train", **dict.fromkeys(("val", "valid", "dev"), "validation"), "testing": "test"}
 """Names of splits in other data sets."""
 Write = Callable[..., None]
 SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
