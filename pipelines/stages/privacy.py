@@ -72,6 +72,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
             space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
             for space, missing in untested.items()
         }
+        vectors, pairs = real.joint(vectors)
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
             "spaces": {space: estimates(values) for space, values in vectors.items()},
@@ -80,7 +81,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
             "detected": leaking_tests(vectors, {}),
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
-        }
+        } | ({"pairs": pairs} if pairs else {})
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))

@@ -7,10 +7,10 @@
 as the Synthetic Data Vault scores tables (Patki et al. 2016, https://doi.org/10.1109/DSAA.2016.49). For the marginal
 similarity a Bernoulli column is a class, and a value between 0 and 1 counts as that share of a row; for the correlation
 similarity it is a number. Columns and pairs with fewer than two observed rows in some half-sample are left out. If all
-are left out, the similarity is missing.
+are left out, those with two observed rows give a value without an interval; if there are none, it is missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -22,6 +22,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     Floats,
+    Score,
     Scores,
     correlation,
     mean_of,
@@ -31,10 +32,8 @@ from postprior.pipelines.metrics.statistics.intervals import (
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.modalities import Column, Modality
 
-TOO_FEW = {
-    "marginal_similarity": Missing("no column has two observed rows in every half-sample"),
-    "correlation_similarity": Missing("no pair of columns has two observed rows in every half-sample"),
-}
+NO_COLUMN = Missing("no column has two observed rows in both sets")
+NO_PAIR = Missing("no pair of columns has two observed rows in both sets")
 CLASSES = ("categorical", "bernoulli")  # likelihoods of columns whose marginals are class probabilities
 
 
@@ -62,6 +61,10 @@ class Cells:
         return Cells(self.column, self.values[rows[self.observed]], rows)
 
 
+Sides = tuple[Cells, Cells]  # a column in real and in fake rows
+Similarity = Callable[[list[Sides], Floats, Floats], Iterator[Floats]]
+
+
 def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weights: Floats) -> Scores:
     """Return both similarities of every table as "<score>/<modality>", with weights (1 + B, N) and (1 + B, N').
 
@@ -69,15 +72,10 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
     """
     scores: Scores = {}
     for modality, real_columns, fake_columns in _tables(real, fake):
-        pairs = zip(real_columns, fake_columns, strict=True)
-        columns = [(x, y) for x, y in pairs if x.sufficient(real_weights) and y.sufficient(fake_weights)]
-        values = {
-            "marginal_similarity": [_marginal(*column, real_weights, fake_weights) for column in columns],
-            "correlation_similarity": list(_correlations(columns, real_weights, fake_weights)),
-        }
-        if len(modality.columns) < 2:
-            del values["correlation_similarity"]
-        scores |= {f"{name}/{modality.name}": mean_of(x) if x else TOO_FEW[name] for name, x in values.items()}
+        sides = [*zip(real_columns, fake_columns, strict=True)], real_weights, fake_weights
+        scores[f"marginal_similarity/{modality.name}"] = _mean(_marginals, *sides, NO_COLUMN)
+        if len(modality.columns) > 1:
+            scores[f"correlation_similarity/{modality.name}"] = _mean(_correlations, *sides, NO_PAIR)
     return scores
 
 
@@ -127,6 +125,23 @@ def _columns(dataset: Dataset, table: Modality) -> list[Cells]:
     return [Cells(column, cells[present], present) for column, cells, present in columns]
 
 
+def _mean(
+    similarity: Similarity, columns: list[Sides], real_weights: Floats, fake_weights: Floats, none: Missing
+) -> Score:
+    """Return the mean similarity of columns or pairs, without half-samples if these have too few rows, or `none`."""
+    if values := [*similarity(columns, real_weights, fake_weights)]:
+        return mean_of(values)
+    whole = [*similarity(columns, real_weights[:1], fake_weights[:1])]
+    return np.append(np.mean(whole), np.full(len(real_weights) - 1, np.nan)) if whole else none
+
+
+def _marginals(columns: list[Sides], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
+    """Yield 1 − the distance (B,) between the distributions of every column."""
+    for x, y in columns:
+        if x.sufficient(real_weights) and y.sufficient(fake_weights):
+            yield _marginal(x, y, real_weights, fake_weights)
+
+
 def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> Floats:
     """Return 1 − the distance (B,) between the two distributions of a column."""
     w, v = real_weights[:, x.observed], fake_weights[:, y.observed]
@@ -139,7 +154,7 @@ def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) ->
     return 1 - np.abs(steps.cumsum(1)[:, last]).max(1)
 
 
-def _correlations(columns: list[tuple[Cells, Cells]], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
+def _correlations(columns: list[Sides], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
     """Yield 1 − the difference (B,) between real and fake rows in the association of every pair of columns."""
     for left, right in combinations(columns, 2):
         sets = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
-from postprior.pipelines.report.wording import Finding, listed, number_by_row, percent, percent_ci, titles
+from postprior.pipelines.report.wording import Finding, in_words, listed, number_by_row, percent, percent_ci, titles
 
 COPIES = 0.01  # share of near copies among held-out rows and codes, by definition
 CHANCE = 0.5  # AUC of an attacker who guesses
@@ -24,6 +24,7 @@ def leaks(results: Results) -> Iterator[Finding]:
     tested = [row for row in results.densities if "privacy" in row.scores]
     if tested:
         yield from _flags([row for row in tested if _measured(row)])
+        yield from _pairs(tested)
         yield from _unmeasured(tested)
         yield from _near_copies(tested)
         yield from _attack(tested)
@@ -73,6 +74,23 @@ def _unmeasured(rows: list[Row]) -> Iterator[Finding]:
         yield Finding(
             "Not tested",
             f"For {titles(untested)}, {tests} could not be computed over all modalities together: {why}.",
+        )
+
+
+def _pairs(rows: list[Row]) -> Iterator[Finding]:
+    """What the tests over all modalities together are where hardly any row has all modalities."""
+
+    def means(row: Row) -> Iterator[tuple[str, str]]:
+        for test, pairs in row.scores["privacy"].get("pairs", {}).items():
+            if test in TESTS:
+                mean = f"the mean over {in_words(len(pairs))} pairs of modalities that rows have"
+                yield test, mean if len(pairs) > 1 else f"that of {pairs[0]}"
+
+    for (tests, mean), rows_of_mean in _by_tests(rows, means).items():
+        yield Finding(
+            "Pairs of modalities",
+            f"For {titles(rows_of_mean)}, too few real rows have all modalities to compute {tests} over all "
+            f"modalities together; the value over all modalities together is {mean}.",
         )
 
 
