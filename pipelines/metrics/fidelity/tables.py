@@ -6,11 +6,11 @@
 
 as the Synthetic Data Vault scores tables (Patki et al. 2016, https://doi.org/10.1109/DSAA.2016.49). For the marginal
 similarity a Bernoulli column is a class, and a value between 0 and 1 counts as that share of a row; for the correlation
-similarity it is a number. Columns and pairs with fewer than two observed rows in some half-sample are left out. If all
-are left out, those with two observed rows give a value without an interval; if there are none, it is missing.
+similarity it is a number. The mean is over columns and pairs with two observed rows in every half-sample. If there are
+none, it is over those with two observed rows; their half-samples with fewer have no value.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -52,9 +52,9 @@ class Cells:
             return np.stack([1 - self.values, self.values], axis=1)
         return np.eye(self.column.classes or 1)[self.values.astype(int)]
 
-    def sufficient(self, weights: Floats) -> bool:
-        """Whether every half-sample of weights (B, N) keeps at least two observed rows."""
-        return int((weights[:, self.observed] > 0).sum(1).min()) > 1
+    def sufficient(self, weights: Floats) -> NDArray[np.bool_]:
+        """Return which half-samples (B,) of weights (B, N) keep at least two observed rows."""
+        return np.asarray((weights[:, self.observed] > 0).sum(1) >= FEWEST)
 
     def where(self, rows: NDArray[np.bool_]) -> "Cells":
         """Return the cells of rows (N,) in which the column is observed."""
@@ -62,7 +62,6 @@ class Cells:
 
 
 Sides = tuple[Cells, Cells]  # a column in real and in fake rows
-Similarity = Callable[[list[Sides], Floats, Floats], Iterator[Floats]]
 
 
 def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weights: Floats) -> Scores:
@@ -73,9 +72,9 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
     scores: Scores = {}
     for modality, real_columns, fake_columns in _tables(real, fake):
         sides = [*zip(real_columns, fake_columns, strict=True)], real_weights, fake_weights
-        scores[f"marginal_similarity/{modality.name}"] = _mean(_marginals, *sides, NO_COLUMN)
+        scores[f"marginal_similarity/{modality.name}"] = _mean(_marginals(*sides), NO_COLUMN)
         if len(modality.columns) > 1:
-            scores[f"correlation_similarity/{modality.name}"] = _mean(_correlations, *sides, NO_PAIR)
+            scores[f"correlation_similarity/{modality.name}"] = _mean(_correlations(*sides), NO_PAIR)
     return scores
 
 
@@ -125,21 +124,25 @@ def _columns(dataset: Dataset, table: Modality) -> list[Cells]:
     return [Cells(column, cells[present], present) for column, cells, present in columns]
 
 
-def _mean(
-    similarity: Similarity, columns: list[Sides], real_weights: Floats, fake_weights: Floats, none: Missing
-) -> Score:
-    """Return the mean similarity of columns or pairs, without half-samples if these have too few rows, or `none`."""
-    if values := [*similarity(columns, real_weights, fake_weights)]:
-        return mean_of(values)
-    whole = [*similarity(columns, real_weights[:1], fake_weights[:1])]
-    return np.append(np.mean(whole), np.full(len(real_weights) - 1, np.nan)) if whole else none
+def _mean(values: Iterable[Floats], none: Missing) -> Score:
+    """Return the mean of the values (1 + B,) without NaN; of all if each has some; `none` if there are none."""
+    every = [*values]
+    return mean_of([value for value in every if np.isfinite(value).all()] or every) if every else none
 
 
 def _marginals(columns: list[Sides], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
-    """Yield 1 − the distance (B,) between the distributions of every column."""
+    """Yield 1 − the distance (B,) between the distributions of every column; NaN in half-samples with too few rows."""
     for x, y in columns:
-        if x.sufficient(real_weights) and y.sufficient(fake_weights):
-            yield _marginal(x, y, real_weights, fake_weights)
+        lines = x.sufficient(real_weights) & y.sufficient(fake_weights)
+        if lines[0]:
+            yield _placed(_marginal(x, y, real_weights[lines], fake_weights[lines]), lines)
+
+
+def _placed(values: Floats, lines: NDArray[np.bool_]) -> Floats:
+    """Return an array (B,) with these values in these lines, and NaN in the others."""
+    placed = np.full(len(lines), np.nan)
+    placed[lines] = values
+    return placed
 
 
 def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> Floats:
@@ -161,10 +164,11 @@ def _correlations(columns: list[Sides], real_weights: Floats, fake_weights: Floa
             (x.where(x.observed & y.observed), y.where(x.observed & y.observed), weights)
             for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True)
         ]
-        if all(x.sufficient(weights) for x, _, weights in sets):
-            real, fake = (_association(x, y, weights[:, x.observed]) for x, y, weights in sets)
+        lines = np.all([x.sufficient(weights) for x, _, weights in sets], axis=0)
+        if lines[0]:
+            real, fake = (_association(x, y, weights[lines][:, x.observed]) for x, y, weights in sets)
             numbers = all(x.column.likelihood != "categorical" for x in (left[0], right[0]))
-            yield 1 - np.abs(real - fake) / (2 if numbers else 1)
+            yield _placed(1 - np.abs(real - fake) / (2 if numbers else 1), lines)
 
 
 def _association(x: Cells, y: Cells, weights: Floats) -> Floats:

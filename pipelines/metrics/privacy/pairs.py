@@ -17,6 +17,7 @@ from postprior.pipelines.metrics.statistics.intervals import ENOUGH, FEWEST, mea
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.metrics.statistics.neighbours import JOINT
 
+NO_PAIR = Missing("too few rows have all modalities, and no two modalities are observed together in enough rows")
 Masks = Mapping[str, NDArray[np.bool_]]  # by split, the observed modalities of its rows (N, M)
 
 
@@ -33,7 +34,7 @@ def pairs_of(names: Sequence[str], observed: Masks) -> dict[str, tuple[int, int]
     >>> pairs_of("abc", {"train": some, "validation": some, "test": some})
     {'a + b': (0, 1), 'a + c': (0, 2)}
     """
-    if len(names) < 3 or not paired_tests(observed):
+    if len(names) < 3 or not paired_tests(observed):  # the only pair of two is the joint space
         return {}
     pairs = np.array([*combinations(range(len(names)), 2)])
     rows = {split: mask[:, pairs].all(2).sum(0) for split, mask in observed.items()}
@@ -48,10 +49,11 @@ def averaged(
 ) -> tuple[dict[str, Vectors], dict[str, list[str]]]:
     """Return the vectors without the spaces of pairs, and the pairs in which each of these tests has a value.
 
-    In the joint space, the tests are the means over these pairs.
+    In the joint space, the tests are the means over these pairs; a test that has no value there either says so.
     """
     found = {test: [pair for pair in pairs if not isinstance(vectors[pair][test], Missing)] for test in tests}
     used = {test: measured for test, measured in found.items() if measured}
     joint = {test: mean_of_present([vectors[pair][test] for pair in measured]) for test, measured in used.items()}
     kept = {space: scores for space, scores in vectors.items() if space not in pairs}
-    return kept | {JOINT: kept[JOINT] | joint}, used
+    lacking = {test: NO_PAIR for test in tests if test not in used and isinstance(kept[JOINT][test], Missing)}
+    return kept | {JOINT: kept[JOINT] | joint | lacking}, used

@@ -145,7 +145,8 @@ class RealSplits:
     def joint(self, vectors: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], dict[str, list[str]]]:
         """Return the vectors with means over pairs in the joint space, and the pairs of each test that has them."""
         observed = {name: split.points.observed for name, split in self.splits.items()}
-        return averaged(vectors, [*self.pairs], paired_tests(observed) if self.pairs else ())
+        tests = paired_tests(observed) if len(self.scales) > 2 else ()
+        return averaged(vectors, [*self.pairs], tests) if tests else ({**vectors}, {})
 
     def gallery(self, proximity: Mapping[str, Proximity], samples: Dataset) -> dict[str, np.ndarray]:
         """Return samples with their closest training rows in the joint space, by increasing distance."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from postprior.pipelines.metrics.privacy.membership import Attack, Projection
-from postprior.pipelines.metrics.privacy.pairs import averaged, paired_tests, pairs_of
+from postprior.pipelines.metrics.privacy.pairs import NO_PAIR, averaged, paired_tests, pairs_of
 from postprior.pipelines.metrics.privacy.proximity import PROXIMITY
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.metrics.statistics.neighbours import Points
@@ -32,10 +32,8 @@ def test_the_mean_over_pairs_finds_copies_of_rows_that_lack_modalities_and_nothi
     splits = [(values(rows, seed), sparse(rows)) for seed, rows in enumerate((240, 240, 60))]
     train, test, auxiliary = (points(*split) for split in splits)
     project = Projection.fit(auxiliary, 16)
-    for copied, expected in (
-        (splits[0][0], pytest.approx(1, abs=0.02)),
-        (values(1200, 9), pytest.approx(0.5, abs=0.1)),
-    ):
+    copies, fresh = (splits[0][0], pytest.approx(1, abs=0.02)), (values(1200, 9), pytest.approx(0.5, abs=0.1))
+    for samples, expected in (copies, fresh):
         attack = Attack(*(project.side(side) for side in (train, test, auxiliary)))
         attack.update(project(samples))
         vectors = {space: {"membership_auc": auc} for space, auc in attack.aucs(*np.ones((2, 1, 240))).items()}
@@ -56,7 +54,7 @@ def test_complete_rows_are_compared_in_all_modalities_if_there_are_enough() -> N
     assert pairs_of(NAMES, dict.fromkeys(("train", "validation", "test"), alone)) == {}
 
 
-def test_a_test_without_a_value_in_any_pair_keeps_its_reason() -> None:
-    missing = Missing("there are no complete training rows")
-    vectors = {"a + b": {"x": Missing("too few")}, "joint": {"x": missing}}
-    assert averaged(vectors, ["a + b"], ["x"]) == ({"joint": {"x": missing}}, {})
+def test_a_test_without_a_value_in_any_pair_says_so_unless_a_few_complete_rows_have_one() -> None:
+    few, some = Missing("there are no complete training rows"), np.ones(3)
+    vectors = {"a + b": {"x": few, "y": few}, "joint": {"x": few, "y": some}}
+    assert averaged(vectors, ["a + b"], ["x", "y"]) == ({"joint": {"x": NO_PAIR, "y": some}}, {})
