@@ -77,8 +77,8 @@ def privacy(name: str, params: Params, root: Path) -> None:
         result = {
             "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(proximities, train.names),
-            "flagged": leaking_tests(vectors, MARGINS),
-            "detected": leaking_tests(vectors, {}),
+            "flagged": leaking_tests(vectors, MARGINS, len(real.fresh)),
+            "detected": leaking_tests(vectors, {}, len(real.fresh)),
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         } | ({"pairs": pairs} if pairs else {})

@@ -53,7 +53,9 @@ def averaged(
     """
     found = {test: [pair for pair in pairs if not isinstance(vectors[pair][test], Missing)] for test in tests}
     used = {test: measured for test, measured in found.items() if measured}
-    joint = {test: mean_of_present([vectors[pair][test] for pair in measured]) for test, measured in used.items()}
+    joint: Vectors = {
+        test: mean_of_present([vectors[pair][test] for pair in measured]) for test, measured in used.items()
+    }
     kept = {space: scores for space, scores in vectors.items() if space not in pairs}
-    lacking = {test: NO_PAIR for test in tests if test not in used and isinstance(kept[JOINT][test], Missing)}
-    return kept | {JOINT: kept[JOINT] | joint | lacking}, used
+    joint |= {test: NO_PAIR for test in tests if test not in used and isinstance(kept[JOINT][test], Missing)}
+    return kept | {JOINT: kept[JOINT] | joint}, used

@@ -143,16 +143,26 @@ class RealSplits:
         return {**aucs}, {name: len(chosen[split]) for name, split in SIDES.items()}
 
     def joint(self, vectors: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], dict[str, list[str]]]:
-        """Return the vectors with means over pairs in the joint space, and the pairs of each test that has them."""
+        """Return the vectors with the joint space, and the pairs of each test that is a mean over pairs there.
+
+        The joint space of one modality is that of this modality.
+        """
+        if len(self.scales) == 1:
+            return {**vectors, JOINT: vectors[self.whole]}, {}
         observed = {name: split.points.observed for name, split in self.splits.items()}
         tests = paired_tests(observed) if len(self.scales) > 2 else ()
         return averaged(vectors, [*self.pairs], tests) if tests else ({**vectors}, {})
 
+    @property
+    def whole(self) -> str:
+        """The space of all modalities."""
+        return next(iter(self.splits["train"].points.spaces)) if len(self.scales) == 1 else JOINT
+
     def gallery(self, proximity: Mapping[str, Proximity], samples: Dataset) -> dict[str, np.ndarray]:
-        """Return samples with their closest training rows in the joint space, by increasing distance."""
-        if JOINT not in proximity:
+        """Return samples with their closest training rows in all modalities together, by increasing distance."""
+        if self.whole not in proximity:
             return {}
-        closest, train = proximity[JOINT].samples, self.splits["train"]
+        closest, train = proximity[self.whole].samples, self.splits["train"]
         order = np.argsort(closest.distance, kind="stable")
         rows = order[np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))]
         records = closest.record[rows]

@@ -147,7 +147,8 @@ def _missing(results: Results) -> Iterator[Finding]:
                 groups.setdefault((lacking, why), {})[metric.title] = None
     for (lacking, why), metrics in groups.items():
         first, more = [*metrics][:MAX_LISTED], len(metrics) - MAX_LISTED
-        names = f"{', '.join(first)} and {more} more scores" if more > 0 else listed(first)
+        more_scores = f"{in_words(more)} more score{'s' if more > 1 else ''}" if more > 0 else ""
+        names = f"{', '.join(first)} and {more_scores}" if more_scores else listed(first)
         yield Finding("Missing scores", f"Some rows have no {lacking} for {names}. Reason: {why}.")
 
 
