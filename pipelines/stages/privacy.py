@@ -73,15 +73,16 @@ def privacy(name: str, params: Params, root: Path) -> None:
             for space, missing in untested.items()
         }
         vectors, pairs = real.joint(vectors)
+        flagged = leaking_tests(vectors, MARGINS, len(real.fresh))
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
             "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(proximities, train.names),
-            "flagged": leaking_tests(vectors, MARGINS, len(real.fresh)),
-            "detected": leaking_tests(vectors, {}, len(real.fresh)),
+            "flagged": [*flagged],
+            "detected": [*leaking_tests(vectors, {}, len(real.fresh))],
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
-        } | ({"pairs": pairs} if pairs else {})
+        } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))

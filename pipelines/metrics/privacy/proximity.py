@@ -186,23 +186,26 @@ def estimates(scores: Vectors) -> dict[str, Any]:
     return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
-def leaking_tests(spaces: Mapping[str, Vectors], margins: Mapping[str, float], fresh: int) -> list[str]:
-    """Return the tests whose value in some space exceeds that of m fresh rows significantly and by more than a margin.
+def leaking_tests(spaces: Mapping[str, Vectors], margins: Mapping[str, float], fresh: int) -> dict[str, list[str]]:
+    """Return the tests that exceed the value of m fresh rows significantly and by more than a margin, with the spaces.
 
     The intervals are one-sided with Bonferroni correction: without any leak, the probability that some test is flagged
     in some space is at most (1 − LEVEL) / 2.
     """
     excesses = []
-    for tests in spaces.values():
+    for space, tests in spaces.items():
         scores = {name: values for name, values in tests.items() if not isinstance(values, Missing)}
         for name in TESTS.keys() & scores.keys():
             excess = TESTS[name](scores, fresh)
             halves = replicates(excess)
             if np.isfinite(excess[0]) and halves is not None:
-                excesses.append((name, excess[0], halves.std()))
+                excesses.append((name, space, excess[0], halves.std()))
     critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
-    flagged = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
-    return [name for name in TESTS if name in flagged]
+    leaking = [
+        (name, space) for name, space, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)
+    ]
+    found = {name: [space for test, space in leaking if test == name] for name in TESTS}
+    return {name: of_test for name, of_test in found.items() if of_test}
 
 
 @torch.no_grad()

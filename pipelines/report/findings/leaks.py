@@ -101,7 +101,9 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
         yield Finding("Tests", f"No privacy test flags {listed(clean, 'or')}.")
     for row, names in flagged.items():
         if names:
-            yield Finding("Flagged", f"{row.title} is flagged by {_tests(names)}: do not share its samples.")
+            yield Finding(
+                "Flagged", f"{row.title} is flagged by {_tests(names)}{_where(row)}: do not share its samples."
+            )
 
     def traces(row: Row) -> Iterator[tuple[str, str]]:
         return ((name, "") for name in row.scores["privacy"].get("detected", []) if name not in flagged[row])
@@ -113,6 +115,15 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
             f"According to {tests}, {titles(traced)} {leak} more about training rows than expected by chance, but not "
             "enough for a flag.",
         )
+
+
+def _where(row: Row) -> str:
+    """Name the spaces in which a row is flagged, unless it is over all modalities together."""
+    by_test = row.scores["privacy"].get("flagged_in", {})
+    spaces = dict.fromkeys(space for of_test in by_test.values() for space in of_test)
+    if not spaces or JOINT[-1] in spaces:
+        return ""
+    return f" (in {listed([*spaces])}, not over all modalities together)"
 
 
 def _tests(names: list[str]) -> str:

@@ -303,6 +303,14 @@ def test_leaks_are_named(results: Results) -> None:
         "Among drawn codes, their share is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
     ):
         assert sentence in text
+    elsewhere = results.row("vamp").scores["privacy"] | {"flagged_in": {"near_copies": ["m1", "codes"]}}
+    assert "(in m1 and codes, not over all modalities together): do not share its samples." in sentences(
+        only(changed(results, "vamp", privacy=elsewhere), "vamp"), "leaks"
+    )
+    averaged = results.row("gmm").scores["privacy"] | {"pairs": {"membership_auc": ["m0 + m1", "m0 + m2"]}}
+    assert "is the mean over two pairs of modalities that rows have." in sentences(
+        only(changed(results, "gmm", privacy=averaged), "gmm"), "leaks"
+    )
     clean = sentences(only(results, "gmm"), "leaks")
     assert "AUC of 0.512 (95 % CI 0.499 to 0.525) for gmm. This is not clearly better than chance (0.5)." in clean
     assert "flagged" not in clean
