@@ -6,8 +6,9 @@
 
 as the Synthetic Data Vault scores tables (Patki et al. 2016, https://doi.org/10.1109/DSAA.2016.49). For the marginal
 similarity a Bernoulli column is a class, and a value between 0 and 1 counts as that share of a row; for the correlation
-similarity it is a number. The mean is over columns and pairs with two observed rows in every half-sample. If there are
-none, it is over those with two observed rows; their half-samples with fewer have no value.
+similarity it is a number. A table of more than 45 columns is scored by about `MOST` of its pairs. Both means are over
+columns and pairs with two observed rows in every half-sample. If there are none, they are over those with two observed
+rows, and have no value in half-samples with fewer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.stage1_vae.modalities import Column, Modality
 
+MOST = 1000  # maximum number of pairs of columns whose associations are compared
 NO_COLUMN = Missing("no column has two observed rows in both sets")
 NO_PAIR = Missing("no pair of columns has two observed rows in both sets")
 CLASSES = ("categorical", "bernoulli")  # likelihoods of columns whose marginals are class probabilities
@@ -159,7 +161,7 @@ def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) ->
 
 def _correlations(columns: list[Sides], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
     """Yield 1 − the difference (B,) between real and fake rows in the association of every pair of columns."""
-    for left, right in combinations(columns, 2):
+    for left, right in ((columns[m], columns[n]) for m, n in pairs_of_columns(len(columns))):
         sets = [
             (x.where(x.observed & y.observed), y.where(x.observed & y.observed), weights)
             for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True)
@@ -169,6 +171,15 @@ def _correlations(columns: list[Sides], real_weights: Floats, fake_weights: Floa
             real, fake = (_association(x, y, weights[lines][:, x.observed]) for x, y, weights in sets)
             numbers = all(x.column.likelihood != "categorical" for x in (left[0], right[0]))
             yield _placed(1 - np.abs(real - fake) / (2 if numbers else 1), lines)
+
+
+def pairs_of_columns(columns: int) -> Iterable[tuple[int, int]]:
+    """Return all pairs of columns, or about `MOST` of them, drawn at random but the same for every set of rows."""
+    if columns * (columns - 1) // 2 <= MOST:
+        return combinations(range(columns), 2)
+    drawn = np.sort(np.random.default_rng(0).integers(0, columns, (2 * MOST, 2)), axis=1)
+    different = drawn[drawn[:, 0] < drawn[:, 1]][:MOST]
+    return [(m, n) for m, n in np.unique(different, axis=0).tolist()]
 
 
 def _association(x: Cells, y: Cells, weights: Floats) -> Floats:

@@ -6,11 +6,13 @@ from scipy import stats
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.fidelity.tables import (
+    MOST,
     NO_COLUMN,
     NO_PAIR,
     column_tests,
     correlation_ratio,
     cramers_v,
+    pairs_of_columns,
     table_scores,
 )
 from postprior.pipelines.metrics.statistics.intervals import half_samples
@@ -189,3 +191,11 @@ def test_only_tables_are_scored():
     images = Dataset((Modality("x", "vector", (2,), "normal"),), {"x": np.zeros((3, 2), np.float32)})
     assert table_scores(images, np.ones((1, 3)), images, np.ones((1, 3))) == {}
     assert column_tests(images, images) == {}
+
+
+def test_a_wide_table_is_scored_by_some_of_its_pairs():
+    assert len([*pairs_of_columns(45)]) == 45 * 44 // 2
+    pairs = pairs_of_columns(1000)
+    assert 900 < len(set(pairs)) == len(pairs) <= MOST
+    assert all(0 <= m < n < 1000 for m, n in pairs)
+    assert max(np.bincount(np.ravel(pairs), minlength=1000)) < 12  # over all columns
