@@ -106,7 +106,10 @@ def write_sources(
 
 
 def imported(sources: list[Path], folder: Path) -> bool:
-    """Import the sources without the columns that the messages ask to leave out; false if there are too few rows."""
+    """Import the sources without the columns that the messages ask to leave out; false if there are too few rows.
+
+    A label of which few rows have a second class is left out as well.
+    """
     labelled = "lab" in sources[0].read_text().split("\n")[0]
     roles = Roles(id="id", label="lab" if labelled else None)
     while True:
@@ -117,9 +120,12 @@ def imported(sources: list[Path], folder: Path) -> bool:
             if re.search(REFUSED, str(error)):
                 return False
             left_out = re.findall(r"--skip (\w+)", str(error))
-            if not left_out:
+            if "leave --label out" in str(error):
+                roles = Roles(id="id", skip=(*roles.skip, "lab"))
+            elif left_out:
+                roles = Roles(id="id", label=roles.label, skip=(*roles.skip, *left_out))
+            else:
                 raise
-            roles = Roles(id="id", label=roles.label, skip=(*roles.skip, *left_out))
 
 
 def tiny(root: Path) -> Params:
