@@ -286,6 +286,13 @@ def test_stages_that_did_not_run_are_named(results: Results) -> None:
     )
 
 
+def test_a_ratio_without_a_value_gives_its_reason(results: Results) -> None:
+    why = "no test row is labelled correctly after training on real rows"
+    missing = {"ratio_to_real": {"joint": {"value": None, "why": why}}}
+    found = sentences(only(changed(results, "gmm", utility=missing), "gmm"), "useful")
+    assert "No test row is labelled correctly after training on real rows, so the usefulness of samples" in found
+
+
 def test_leaks_are_named(results: Results) -> None:
     text = sentences(results, "leaks")
     for sentence in (
