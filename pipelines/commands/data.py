@@ -65,6 +65,17 @@ def import_data(
     slices: Annotated[
         str | None, typer.Option(help="Cut volumes into slices of this plane: axial, coronal or sagittal.")
     ] = None,
+    series: Annotated[
+        Literal["channels", "rows"],
+        typer.Option(help="What the volumes of a 4-D NIfTI file are: channels of one row, or one row each."),
+    ] = "channels",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="first|FILE|MM",
+            help="Resample volumes to the grid of the first file, of another file, or of voxels of this size in mm.",
+        ),
+    ] = None,
     like: Annotated[
         Path | None,
         typer.Option(
@@ -87,6 +98,8 @@ def import_data(
         kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
         slices=slices,
+        series=series,
+        resample=resample,
         na=_marks(na),
         keep_na=tuple(keep_na or ()),
         keep_rare=keep_rare,

@@ -35,7 +35,7 @@ SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 """Names of splits in other data sets."""
 Write = Callable[..., None]
-SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+SPATIAL_KEYS = ("affine", "affines", "header", "headers", "codes", "units", "volume", "background", "backgrounds")
 """Facts that place volumes in space: they belong to the rows of an import and may differ from the training data."""
 
 

@@ -46,6 +46,8 @@ class Roles:
         kinds: kinds of columns and modalities that would be detected wrongly.
         nan_is_missing: whether NaN in an array means a missing value.
         slices: the plane in which volumes are cut into slices; None if they are not cut.
+        series: what each volume of a 4-D file is: `rows`, or else `channels`.
+        resample: the grid that volumes are resampled to: `first`, a path, a voxel size in mm; None refuses others.
         na: texts and numbers that mean a missing cell, by column; under an empty name those of all columns.
         keep_na: columns in which marks of missing cells such as NA are values.
         keep_rare: whether values that few rows have are kept, so that synthetic rows may have them.
@@ -67,6 +69,8 @@ class Roles:
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
     slices: str | None = None
+    series: str | None = None
+    resample: str | None = None
     na: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keep_na: tuple[str, ...] = ()
     keep_rare: bool = False

@@ -17,7 +17,7 @@ from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
-from postprior.pipelines.data.formats.nifti import check_orientation
+from postprior.pipelines.data.formats.nifti import check_grid
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
 from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
@@ -150,7 +150,8 @@ def _with_affines(description: dict[str, Any], views: Sequence[View]) -> dict[st
     updated = dict(entries)
     for name, entry in entries.items():
         if same := [n for n in (name, *facts) if n in facts and entries[n].get("volume") == entry.get("volume")]:
-            updated[name] = entry | {key: facts[same[0]][key] for key in SPATIAL_KEYS if key in facts[same[0]]}
+            keys = [key for key in SPATIAL_KEYS if key in facts[same[0]] and (same[0] == name or "header" not in key)]
+            updated[name] = entry | {key: facts[same[0]][key] for key in keys}
     return description | {"modalities": updated}
 
 
@@ -169,7 +170,7 @@ def _view_as_trained(view: View, conversion: Conversion) -> View:
         expected = f"{conversion.dtype} of shape {conversion.shape} as in the training data"
         raise UserError(f"{view.name}: {found} found, expected {expected}; convert the array")
     if conversion.facts["source"] == view.facts["source"] == "nifti":
-        check_orientation(view.name, view.facts["affine"], conversion.facts["affine"])
+        check_grid(view.name, view.facts["affine"], conversion.facts["affine"])
     if view.facts.get("features") != conversion.facts.get("features") and view.facts["source"] == "omics":
         expected = "expected those of the training data in the same order; select and sort the features"
         raise UserError(f"{view.name}: different features found, {expected}")
