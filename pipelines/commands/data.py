@@ -62,6 +62,17 @@ def import_data(
         typer.Option(help="If rows have the same id: keep all, as visits of one subject, or the first one."),
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="Treat NaN in arrays as missing values.")] = False,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[MODALITY=]NAME",
+            help="A layer of AnnData that is read in place of X, such as counts, or raw; repeatable.",
+        ),
+    ] = None,
+    obsm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A matrix in obsm of AnnData that is a modality as well; repeatable."),
+    ] = None,
     slices: Annotated[
         str | None, typer.Option(help="Cut volumes into slices of this plane: axial, coronal or sagittal.")
     ] = None,
@@ -97,6 +108,8 @@ def import_data(
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
         kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
+        layers=_by_name(layer),
+        obsm=tuple(obsm or ()),
         slices=slices,
         series=series,
         resample=resample,
@@ -114,6 +127,11 @@ def import_data(
         from postprior.pipelines.data.importing.run import import_data
 
         tell(*import_data(sources, folder, roles, (validation_share, test_share), seed))
+
+
+def _by_name(arguments: list[str] | None) -> dict[str, str]:
+    """Parse the values of --layer to layers by modality; an empty name stands for all modalities."""
+    return {name: layer for name, _, layer in (text.rpartition("=") for text in arguments or ())}
 
 
 def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:
