@@ -206,6 +206,10 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
             if name not in headers:
                 expected = f"expected one of {listed(headers)}; correct the name"
                 raise UserError(f"--{option} {name}: no such column found{hint(name, headers)}, {expected}")
+    for name in roles.layers:
+        if name and name not in views:
+            expected = f"expected one of {listed(views)}; correct the name"
+            raise UserError(f"--layer {name}: no such modality found{hint(name, views)}, {expected}")
     slots = {view.facts.get("slot", "") for source in sources for view in source.views}
     matrices = [name for source in sources for name in source.matrices]
     for option, name, used in (
@@ -214,12 +218,12 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
     ):
         if not used:
             offered = [entry.partition(" ")[2] for entry in matrices if entry.startswith(option)]
-            expected = f"expected one of {listed(offered)}; correct the name" if offered else "leave the option out"
+            expected = (
+                f"expected one of {listed(offered)}; correct the name"
+                if offered
+                else "expected an AnnData file; leave it out"
+            )
             raise UserError(f"--{option} {name}: no such matrix found{hint(name, offered)}, {expected}")
-    for name in roles.layers:
-        if name and name not in views:
-            expected = f"expected one of {listed(views)}; correct the name"
-            raise UserError(f"--layer {name}: no such modality found{hint(name, views)}, {expected}")
     for name in roles.kinds:
         if name not in names:
             expected = f"expected one of {listed(names)}; correct the name"

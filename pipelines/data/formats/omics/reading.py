@@ -1,6 +1,5 @@
 """Read AnnData and MuData files as modalities: X or a layer, and matrices of obsm."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -220,7 +219,10 @@ def _refuse_type(whole: Annotated, slot: str, found: str) -> None:
 
 
 def _cells(whole: Annotated, frame: Frame, roles: Roles, prefix: str, notes: Notes) -> SourceContents:
-    """Return the cells with their columns: those to which the user gives roles, and all of them for export."""
+    """Return the cells with their columns: those to which the user gives roles, and all of them for export.
+
+    If a column has the ids, the names of the cells are kept under the empty name.
+    """
     names = frame.columns.column_names
     if wrong := {roles.label, roles.group, roles.split, *roles.targets} & {*frame.unreadable}:
         expected = "expected numbers, texts or categories; convert the column"
@@ -236,21 +238,20 @@ def _cells(whole: Annotated, frame: Frame, roles: Roles, prefix: str, notes: Not
     known: dict[str, Any] = {role: column(getattr(roles, role)) for role in ("label", "group", "split")}
     kept = [name for name in names if name not in roles.skip]
     fields = [frame.columns.schema.field(name).with_name(prefix + name) for name in kept]
+    cells, columns = pa.chunked_array([frame.index], pa.string()), [frame.columns[name] for name in kept]
+    if (ids := column(roles.id)) is not None:
+        fields, columns = [*fields, pa.field(prefix, pa.string())], [*columns, cells]
     return SourceContents(
         whole.place,
         len(frame.index),
-        ids=(None, pa.chunked_array([frame.index], pa.string())),
+        ids=ids or (None, cells),
         targets=targets,
         names=tuple(names),
         skipped=tuple(name for name in names if name in roles.skip),
         notes=notes.lines(whole.place),
-        kept=_table(fields, (frame.columns[name] for name in kept)),
+        kept=pa.Table.from_arrays(columns, schema=pa.schema(fields)) if fields else None,
         **known,
     )
-
-
-def _table(fields: list[pa.Field], columns: Iterable[pa.ChunkedArray]) -> pa.Table | None:
-    return pa.Table.from_arrays(list(columns), schema=pa.schema(fields)) if fields else None
 
 
 def _unrepeated(source: SourceContents, roles: Roles) -> SourceContents:

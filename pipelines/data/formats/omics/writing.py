@@ -98,9 +98,11 @@ def _write_cells(group: Any, samples: Samples, rows: Values, prefix: str, with_r
     Roles with missing values are left out.
     """
     kept, taken = samples.dataset.source_values.get("ids", pa.table({})), pa.array(rows)
-    fields, columns = [], []
+    fields, columns, cells = [], [], samples.ids
     for field in kept.schema:
-        if field.name.startswith(prefix):
+        if field.name == prefix:
+            cells = kept[prefix].combine_chunks()
+        elif field.name.startswith(prefix):
             fields.append(field.with_name(field.name.removeprefix(prefix)))
             columns.append(kept[field.name].take(taken))
     known = {field.name for field in fields}
@@ -108,4 +110,4 @@ def _write_cells(group: Any, samples: Samples, rows: Values, prefix: str, with_r
     if with_roles:
         others = with_categories({name: column for name, column in roles.items() if not column.null_count})
         fields, columns = [*fields, *others.schema], [*columns, *others.columns]
-    write_frame(group, "obs", samples.ids.take(taken), pa.Table.from_arrays(columns, schema=pa.schema(fields)))
+    write_frame(group, "obs", cells.take(taken), pa.Table.from_arrays(columns, schema=pa.schema(fields)))
