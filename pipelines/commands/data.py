@@ -108,7 +108,7 @@ def import_data(
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
         kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
-        layers=_by_name(layer),
+        layer=_by_name(layer),
         obsm=tuple(obsm or ()),
         slices=slices,
         series=series,

@@ -45,10 +45,10 @@ class Roles:
         modalities: table columns by modality; columns that are not listed form a modality named after the file.
         kinds: kinds of columns and modalities that would be detected wrongly.
         nan_is_missing: whether NaN in an array means a missing value.
-        layers: layers that are read in place of X, by modality; under an empty name that of all modalities.
+        layer: layers that are read in place of X, by modality; under an empty name that of all modalities.
         obsm: matrices of obsm that are modalities.
         slices: the plane in which volumes are cut into slices; None if they are not cut.
-        series: what each volume of a 4-D file is: `rows`, or else `channels`.
+        series: what each volume of a 4-D file is: `channels` of one row, or `rows`.
         resample: the grid that volumes are resampled to: `first`, a path, a voxel size in mm; None refuses others.
         na: texts and numbers that mean a missing cell, by column; under an empty name those of all columns.
         keep_na: columns in which marks of missing cells such as NA are values.
@@ -70,10 +70,10 @@ class Roles:
     modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
-    layers: Mapping[str, str] = field(default_factory=dict)
+    layer: Mapping[str, str] = field(default_factory=dict)
     obsm: tuple[str, ...] = ()
     slices: str | None = None
-    series: str | None = None
+    series: str = "channels"
     resample: str | None = None
     na: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keep_na: tuple[str, ...] = ()

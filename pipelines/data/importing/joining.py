@@ -206,14 +206,14 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
             if name not in headers:
                 expected = f"expected one of {listed(headers)}; correct the name"
                 raise UserError(f"--{option} {name}: no such column found{hint(name, headers)}, {expected}")
-    for name in roles.layers:
+    for name in roles.layer:
         if name and name not in views:
             expected = f"expected one of {listed(views)}; correct the name"
             raise UserError(f"--layer {name}: no such modality found{hint(name, views)}, {expected}")
     slots = {view.facts.get("slot", "") for source in sources for view in source.views}
     matrices = [name for source in sources for name in source.matrices]
     for option, name, used in (
-        *(("layer", name, f"layers/{name}" in slots or name in slots) for name in roles.layers.values()),
+        *(("layer", name, f"layers/{name}" in slots or name in slots) for name in roles.layer.values()),
         *(("obsm", name, f"obsm/{name}" in slots) for name in roles.obsm),
     ):
         if not used:

@@ -12,5 +12,6 @@ from postprior.pipelines.data.formats.nifti.reading import read
 from postprior.pipelines.data.formats.nifti.writing import write
 
 FACTS: tuple[str, ...] = ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis")
+OPTIONS: tuple[str, ...] = ("slices", "series", "resample", "nan_is_missing")
 
-__all__ = ["ABOUT", "FACTS", "check_grid", "read", "recognises", "write"]
+__all__ = ["ABOUT", "FACTS", "OPTIONS", "check_grid", "read", "recognises", "write"]

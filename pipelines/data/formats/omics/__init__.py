@@ -10,5 +10,6 @@ from postprior.pipelines.data.formats.omics.stores import ABOUT, recognises
 from postprior.pipelines.data.formats.omics.writing import write
 
 FACTS: tuple[str, ...] = ("file", "modality", "features", "sparse")
+OPTIONS: tuple[str, ...] = ("layer", "obsm", "nan_is_missing", "keep_rare", "repeated")
 
-__all__ = ["ABOUT", "FACTS", "read", "recognises", "write"]
+__all__ = ["ABOUT", "FACTS", "OPTIONS", "read", "recognises", "write"]

@@ -153,7 +153,7 @@ def _annotated(
 def _slot(whole: Annotated, roles: Roles, notes: Notes) -> str | None:
     """Return where the main matrix lies: `X`, `raw` or `layers/…`; None if only matrices of obsm are read."""
     layers = whole.layers
-    wanted = roles.layers.get(safe_name(whole.owner), roles.layers.get(""))
+    wanted = roles.layer.get(safe_name(whole.owner), roles.layer.get(""))
     if wanted is None or wanted not in layers:
         stored = whole.group.get("X")
         if stored is not None and stored.attrs.get("encoding-type") != "null":

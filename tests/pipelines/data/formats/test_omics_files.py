@@ -69,7 +69,7 @@ def compare(path: Path, data: Path, out: Path, names: list[str], order: list[str
 
 def test_all_columns_and_matrices_come_back_as_anndata_wrote_them(tmp_path: Path) -> None:
     path = written(tmp_path)
-    roles = Roles(label="type", group="donor", layers={"": "counts"}, obsm=("protein_expression", "X_pca"))
+    roles = Roles(label="type", group="donor", layer={"": "counts"}, obsm=("protein_expression", "X_pca"))
     lines = import_data([path], tmp_path / "data", roles)
     assert any(
         line.startswith("written.h5ad: left out: X, layer raw; --layer NAME reads one in place") for line in lines
@@ -113,7 +113,7 @@ def test_ids_of_a_column_match_another_source_and_names_of_cells_stay(tmp_path: 
 def test_cells_that_a_modality_lacks_are_missing(tmp_path: Path) -> None:
     """The file has the proteins of cell10 to cell39 only, and a column of these cells."""
     path = written(tmp_path, ".h5mu")
-    import_data([path], tmp_path / "data", Roles(label="type", layers={"rna": "counts"}))
+    import_data([path], tmp_path / "data", Roles(label="type", layer={"rna": "counts"}))
     for split in SPLITS:
         dataset = Dataset.load(tmp_path / "data" / split)
         rows = [int(name[4:]) for name in dataset.ids]  # type: ignore[union-attr]
@@ -208,10 +208,10 @@ def test_a_column_of_unknown_encoding_is_left_out_or_refused_as_a_label(tmp_path
     ("roles", "sentence"),
     [
         (
-            Roles(layers={"": "count"}),
+            Roles(layer={"": "count"}),
             r"--layer count: no such matrix found \(did you mean counts\?\), expected one of",
         ),
-        (Roles(layers={"rna": "counts"}), "--layer rna: no such modality found, expected one of written"),
+        (Roles(layer={"rna": "counts"}), "--layer rna: no such modality found, expected one of written"),
         (Roles(obsm=("pca",)), "--obsm pca: no such matrix found.*, expected one of X_pca, protein_expression"),
         (Roles(skip=("written",)), "all modalities are left out, expected at least one"),
         (Roles(label="typ"), "--label typ: no such column found"),
@@ -227,7 +227,7 @@ def test_layers_of_a_table_are_refused(tmp_path: Path) -> None:
         tmp_path / "a.csv",
         tmp_path / "data",
         "--layer counts: no such matrix found, expected an AnnData file; leave it out",
-        Roles(layers={"": "counts"}),
+        Roles(layer={"": "counts"}),
     )
 
 
@@ -291,4 +291,4 @@ def test_an_unknown_modality_of_a_layer_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"--layer prots: no such modality found \(did you mean prot\?\), expected one of prot, rna"
     ):
-        import_data([written(tmp_path, ".h5mu")], tmp_path / "data", Roles(layers={"": "counts", "prots": "counts"}))
+        import_data([written(tmp_path, ".h5mu")], tmp_path / "data", Roles(layer={"": "counts", "prots": "counts"}))
