@@ -89,6 +89,7 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
     kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
     columns = [column for table in tables for column in (*table.columns, *table.unmodelled)]
     kinds |= {column.name: column.kind for column in columns}
+    slots = {c.name: c.facts.get("slot", "X") for c in conversions.values()}
     na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
         roles,
@@ -98,6 +99,10 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
         modalities={table.name: tuple(c.name for c in (*table.columns, *table.unmodelled)) for table in tables},
         kinds=kinds,
+        layer={name: slot.removeprefix("layers/") for name, slot in slots.items() if slot == "raw" or "layers/" in slot}
+        | dict(roles.layer),
+        obsm=(*roles.obsm, *(slot.removeprefix("obsm/") for slot in slots.values() if slot.startswith("obsm/"))),
+        series=next((c.facts["series"] for c in conversions.values() if "series" in c.facts), roles.series),
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
         patterns={column.name: column.form.pattern for column in columns if column.form.pattern},
@@ -111,6 +116,7 @@ def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceConte
     names = {name for source in contents for name in (*source.headers, *source.names)} | {name for name, _ in roles}
     views = [view for source in contents for view in source.views]
     kinds = {name for view in views for name in (view.name, *view.columns)}
+    matrices = {name for source in contents for name in source.matrices}
 
     def available(name: str | None, named_by_user: str | None) -> str | None:
         return name if name in names or named_by_user else None
@@ -123,6 +129,8 @@ def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceConte
         targets=tuple(name for name in wanted.targets if name in names),
         modalities={n: columns for n, columns in wanted.modalities.items() if n in {view.name for view in views}},
         kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
+        layer={n: layer for n, layer in wanted.layer.items() if n in given.layer or f"layer {layer}" in matrices},
+        obsm=tuple(name for name in wanted.obsm if name in given.obsm or f"obsm {name}" in matrices),
         na={name: marks for name, marks in wanted.na.items() if name in names},
         keep_na=tuple(name for name in wanted.keep_na if name in names),
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.formats.omics.stores import is_group, texts
 
 KEY = b"categorical"
@@ -100,7 +101,7 @@ def from_description(entries: Iterable[dict[str, Any]]) -> pa.Table:
     """Return the columns that `describe` described."""
     fields, arrays = [], []
     for entry in entries:
-        kind = pa.type_for_alias(entry["type"])
+        kind = named_type(entry["type"])
         marks = {key: entry[key] for key in ("categories", "ordered") if key in entry}
         fields.append(pa.field(entry["name"], kind, metadata={KEY: json.dumps(marks)} if marks else None))
         arrays.append(pa.array(entry["values"], kind))

@@ -16,6 +16,7 @@ from postprior.pipelines.data.arrays import SparseRows, blocks, chunks
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
+from postprior.pipelines.data.importing.rows import import_rows
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
 
@@ -292,3 +293,18 @@ def test_an_unknown_modality_of_a_layer_is_reported(tmp_path: Path) -> None:
         UserError, match=r"--layer prots: no such modality found \(did you mean prot\?\), expected one of prot, rna"
     ):
         import_data([written(tmp_path, ".h5mu")], tmp_path / "data", Roles(layer={"": "counts", "prots": "counts"}))
+
+
+def test_rows_for_a_trained_model_are_read_from_the_same_matrices(tmp_path: Path) -> None:
+    roles = Roles(label="type", layer={"": "counts"}, obsm=("X_pca",))
+    import_data([path := written(tmp_path)], tmp_path / "data", roles)
+    import_rows([path], tmp_path / "rows", Roles(), tmp_path / "data")
+    rows, train = Dataset.load(tmp_path / "rows"), Dataset.load(tmp_path / "data/train")
+    places = [CELLS.index(name) for name in train.ids]  # type: ignore[union-attr]
+    for name in ("written", "X_pca"):
+        np.testing.assert_array_equal(rows.data[name][places], train.data[name])
+    with h5py.File(path, "a") as file:
+        del file["obsm"], file["layers"]
+    with pytest.raises(UserError, match=r"values from 0 to 2\.3.* found, expected whole numbers"):
+        import_rows([path], tmp_path / "again", Roles(), tmp_path / "data")
+    assert not (tmp_path / "again").exists()
