@@ -172,7 +172,9 @@ def with_categories(columns: dict[str, Any]) -> pa.Table:
     fields = []
     for name, column in columns.items():
         entry = (
-            {"categories": column.unique().to_pylist(), "ordered": False} if pa.types.is_string(column.type) else None
+            {"categories": column.drop_null().unique().to_pylist(), "ordered": False}
+            if pa.types.is_string(column.type)
+            else None
         )
         fields.append(pa.field(name, column.type, metadata={KEY: json.dumps(entry)} if entry else None))
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields)) if fields else pa.table({})

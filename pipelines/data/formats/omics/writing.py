@@ -95,7 +95,7 @@ def _write_matrix(group: Any, name: str, array: Values, sparse: bool | str) -> N
 def _write_cells(group: Any, samples: Samples, rows: Values, prefix: str, with_roles: bool) -> None:
     """Write the cells with the columns of their file, whose names begin with `prefix` in `kept`, and with roles.
 
-    Roles with missing values are left out.
+    Roles without any value are left out.
     """
     kept, taken = samples.dataset.source_values.get("ids", pa.table({})), pa.array(rows)
     fields, columns, cells = [], [], samples.ids
@@ -108,6 +108,6 @@ def _write_cells(group: Any, samples: Samples, rows: Values, prefix: str, with_r
     known = {field.name for field in fields}
     roles = {name: column.take(taken) for name, column in samples.roles().items() if name not in known}
     if with_roles:
-        others = with_categories({name: column for name, column in roles.items() if not column.null_count})
+        others = with_categories({name: column for name, column in roles.items() if column.null_count < len(column)})
         fields, columns = [*fields, *others.schema], [*columns, *others.columns]
     write_frame(group, "obs", cells.take(taken), pa.Table.from_arrays(columns, schema=pa.schema(fields)))
