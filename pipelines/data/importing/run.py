@@ -279,7 +279,7 @@ def converted(
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         key = conversion.name
         data[key], seen = conversion.encode(view.content, joined.places[rows, m])
-        if not seen[observed[:, m]].all():
+        if not (seen.reshape(len(seen), -1).all(1) | ~observed[:, m]).all():
             cells[key] = seen
         sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))
     columns, lost = [], {}
