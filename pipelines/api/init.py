@@ -22,7 +22,7 @@ from postprior.pipelines.metrics.statistics.intervals import well_observed
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.texts import enumerated, shell_quoted
 
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
@@ -150,7 +150,7 @@ def _ignore(path: Path, lines: str) -> None:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return enumerated([f"{key} {item}" for key, item in value.items()])
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return enumerated(value)
     return "null" if value is None else str(value)
