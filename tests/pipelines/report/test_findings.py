@@ -517,6 +517,8 @@ def test_what_the_profile_leaves_out_and_what_it_costs(results: Results) -> None
         "evaluate.neighbours": (3, 5),
     }
     costs = [finding.text for finding in findings(replace(results, shortened=shortened)) if finding.topic == "Profile"]
+    untested = findings(replace(results, shortened=shortened, augmentation_sizes=()))
+    assert sum(finding.topic == "Profile" for finding in untested) == len(costs) - 1
     resamples, utility, augmentation, privacy, imputation, other, remedy = (
         text.replace("\u202f", " ") for text in costs
     )
