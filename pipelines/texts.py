@@ -9,8 +9,12 @@ from html import escape
 from pathlib import Path
 from unicodedata import category
 
+from postprior.pipelines.errors import naming
+
 CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that move the cursor, break or reverse the line, or are invisible."""
+OUTPUT = Path("standard output")
+"""The name of stdout in errors."""
 LONGEST = 2000
 """Maximal number of characters of a line on stderr."""
 JOINERS = "\u200c\u200d"
@@ -61,7 +65,8 @@ def tell(*lines: str, err: bool = False) -> None:
             with suppress(OSError):
                 print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
         else:
-            print(escape_controls(line), flush=True)
+            with naming(OUTPUT):
+                print(escape_controls(line), flush=True)
 
 
 def format_warning(
