@@ -160,10 +160,12 @@ def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str
     """Return cautions about rows that lack modalities, and about spaces with few rows for their number of features."""
     widths = [features.shape[1] for features in outputs["reference"].features]
     sizes = zip(widths, rows_by_modality(outputs).tolist(), strict=True)
-    spaces = dict(zip((m.name for m in test.modalities), sizes, strict=True))
+    spaces = dict(zip((m.title for m in test.modalities), sizes, strict=True))
     incomplete = int((~outputs["reference"].observed.all(1)).sum())
     lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
-    return lacking + cautions(spaces | {"whole tuples": (sum(widths), len(outputs["real"]))})
+    if len(widths) > 1:
+        spaces["all modalities together"] = sum(widths), len(outputs["real"])
+    return lacking + cautions(spaces)
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:
