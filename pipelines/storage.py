@@ -227,10 +227,14 @@ def files_of(folder: Path, kind: str) -> Collection[Path]:
 
 
 def manifest_in(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder, or an empty dictionary if there is no readable one."""
+    """Return the manifest of a folder, or an empty dictionary if it has none or one that is not JSON.
+
+    Raises:
+        OSError: the disk or its permissions do not let it be read.
+    """
     try:
         return read_json(folder / MANIFEST)
-    except (UserError, OSError):
+    except UserError:
         return {}
 
 
