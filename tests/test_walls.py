@@ -15,12 +15,12 @@ FRAMEWORKS = {"dvc", "mlflow", "typer", "pydantic"}
 ROOMS = [
     *("commands", "stages", "planning", "api", "report", "tracking", "detection", "generation", "artefacts"),
     *("metrics", "data", "settings"),
-    *("locks", "storage", "publishing", "space", "progress", "signals", "texts", "errors"),
+    *("locks", "git", "storage", "publishing", "space", "progress", "signals", "texts", "errors"),
 ]
 """Folders and files of pipelines/: each may import only those that come later."""
 DATA = [
     *("export", "importing", "formats", "sources", "pictures", "conversion"),
-    *("dataset", "checks", "names", "manifest", "source_values", "arrays"),
+    *("dataset", "checks", "names", "manifest", "source_values", "pixels", "arrays"),
 ]
 """The same for pipelines/data/."""
 

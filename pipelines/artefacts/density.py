@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.artefacts.codes import complete_rows
+from postprior.pipelines.metrics.statistics.intervals import too_few
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding, save_artefact
@@ -33,8 +35,8 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
         generator, rows = generator_for("cpu", seed, 1), complete_rows(table)
         if len(rows) > MOST:
             rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
-        if not len(rows):
-            means[split] = Missing(f"there is no complete {split} row").written
+        if missing := too_few(len(rows), 1, f"complete {'training' if split == 'train' else split} rows"):
+            means[split] = missing.written
             continue
         with torch.no_grad():
             mean = float(density.log_prob(table.draw(generator, rows)).mean())
@@ -59,7 +61,7 @@ def load_density(folder: Path | str) -> Density:
 
 def density_of(artefact: Artefact, folder: Path) -> Density:
     """Rebuild the density of an artefact; `folder` is named in errors."""
-    with rebuilding(folder):
+    with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
         density = family.from_state(artefact.tensors, artefact.manifest)
         check_tensors(artefact.tensors, density.state()[0])

@@ -62,6 +62,30 @@ def import_data(
         typer.Option(help="If rows have the same id: keep all, as visits of one subject, or the first one."),
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="Treat NaN in arrays as missing values.")] = False,
+    folders: Annotated[
+        Literal["modalities", "classes", "subjects"] | None,
+        typer.Option(
+            help="What the folders of images are. By default, they are modalities if they share file names, else "
+            "classes; below modalities, they are a part of the ids."
+        ),
+    ] = None,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH", help="Resize all images, linearly with antialiasing."),
+    ] = None,
+    mode: Annotated[
+        Literal["L", "LA", "RGB", "RGBA"] | None,
+        typer.Option(
+            help="Convert images to grey (L) or RGB, with alpha (A) or without; by default to the commonest mode."
+        ),
+    ] = None,
+    alpha: Annotated[
+        Literal["white", "black"] | None,
+        typer.Option(help="Put transparent pixels of images over a colour; by default, alpha is a channel."),
+    ] = None,
+    first_frame: Annotated[
+        bool, typer.Option("--first-frame", help="Read the first frame or page of images that have several.")
+    ] = False,
     slices: Annotated[
         str | None, typer.Option(help="Cut volumes into slices of this plane: axial, coronal or sagittal.")
     ] = None,
@@ -90,6 +114,11 @@ def import_data(
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
         kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
+        folders=folders,
+        size=size,
+        mode=mode,
+        alpha=alpha,
+        first_frame=first_frame,
         slices=slices,
         na=_marks(na),
         keep_na=tuple(keep_na or ()),
@@ -132,11 +161,14 @@ def init(
             help="full computes more for each score than quick: its intervals are more exact, and it is slower."
         ),
     ] = "quick",
+    no_git: Annotated[
+        bool, typer.Option("--no-git", help="Use no git: make no repository, and stage and commit nothing.")
+    ] = False,
 ) -> None:
-    """Create a project from imported data."""
+    """Create a project from imported data, in the git repository that it lies in or in a new one."""
     from postprior.pipelines.api.init import init
 
-    tell(*init(project, data, profile))
+    tell(*init(project, data, profile, not no_git))
 
 
 @app.command()
@@ -144,7 +176,7 @@ def upgrade(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
     yes: Annotated[bool, typer.Option("--yes", help="Write the changes without asking.")] = False,
 ) -> None:
-    """Update params.yaml and dvc.yaml of a project of an earlier version.
+    """Update params.yaml, dvc.yaml and .dvc/.gitignore of a project of an earlier version.
 
     The differences are shown first. Your own stages are kept, but changes that you made to the stages of postprior are
     lost.

@@ -1,5 +1,8 @@
 """Read arrays from archives, and process arrays that may be larger than memory in chunks of rows."""
 
+import math
+import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -8,12 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.errors import UserError, as_user_error, naming
 from postprior.pipelines.settings.names import first_duplicate
 
 Values = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 22
 """Number of values per chunk: 16 MB of float32."""
+LARGE = 1 << 25
+"""Number of bytes from which on a new array is kept in a file."""
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Values:
+    """Return an array of zeros; a large one is kept in a temporary file, so that it does not take up memory."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < LARGE:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file, naming(Path(tempfile.gettempdir())):
+        if hasattr(os, "posix_fallocate"):  # else, a disk that gets full would kill the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def blocks(array: Values, count: int | None = None) -> Iterator[slice]:

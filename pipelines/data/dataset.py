@@ -15,7 +15,7 @@ labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
-OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+OTHER_SPLITS = {"training": "train", **dict.fromkeys(("val", "valid", "dev"), "validation"), "testing": "test"}
 """Names of splits in other data sets."""
 Write = Callable[..., None]
 SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
@@ -233,11 +233,9 @@ def writing(
 
     @contextmanager
     def writer() -> Iterator[Write]:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(_published(folder, manifest, known or {}, source_values or {}, inputs))
+        with _published(folder, manifest, known or {}, source_values or {}, inputs) as temporary:
             writers = {
-                name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", shape, dtype))
-                for name, (shape, dtype) in shapes.items()
+                name: ArrayWriter(temporary / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()
             }
 
             def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:

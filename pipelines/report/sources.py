@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from postprior.pipelines.artefacts.project import earlier
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.git import run_git
 from postprior.pipelines.settings.profiles import FULL, PROFILES, of_profile, values_by_profile
 from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
@@ -130,7 +130,7 @@ def _commit(label: str, name: str, root: Path) -> str:
 def _git(root: Path, *arguments: str) -> str | None:
     """Return the output of a git command, or None if it fails."""
     try:
-        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+        answer = run_git(root, *arguments)
     except FileNotFoundError:
         raise UserError("--with: found no git, which is needed to read results of revisions; install git") from None
-    return answer.stdout.decode() if answer.returncode == 0 else None
+    return answer.stdout if answer.returncode == 0 else None

@@ -163,7 +163,9 @@ def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str
     spaces = dict(zip((m.title for m in test.modalities), sizes, strict=True))
     incomplete = int((~outputs["reference"].observed.all(1)).sum())
     lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
-    return lacking + cautions(spaces | {"whole tuples": (sum(widths), len(outputs["real"]))})
+    if len(widths) > 1:
+        spaces["all modalities together"] = sum(widths), len(outputs["real"])
+    return lacking + cautions(spaces)
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks
+from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks, zeros
 from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
 from postprior.pipelines.errors import UserError
@@ -110,7 +110,7 @@ class ArrayConversion:
         """
         present = places >= 0
         shape = self.modality.shape
-        values, seen = np.zeros((len(places), *shape), np.float32), np.zeros((len(places), *shape), bool)
+        values, seen = zeros((len(places), *shape), np.float32), zeros((len(places), *shape), bool)
         for block in blocks(array, len(places)):
             raw = array[places[block][present[block]]].astype(np.float64)
             if self.classes is not None and raw.size and raw.max() >= self.classes:

@@ -44,7 +44,10 @@ FORMATS: dict[str, Format] = {
 """File formats by their name in manifests (`source`); the first format that recognises a path reads it."""
 
 
-NAMING = ("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only")
+NAMING = (
+    *("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only"),
+    "images",
+)
 """Fields of `Roles` that name columns or arrays: `join` refuses names that no source has."""
 
 

@@ -15,7 +15,9 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.formats.files import stored_files
 from postprior.pipelines.data.names import composed
+from postprior.pipelines.data.pixels.reading import Content, Reading
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import shell_quoted
@@ -45,6 +47,12 @@ class Roles:
         modalities: table columns by modality; columns that are not listed form a modality named after the file.
         kinds: kinds of columns and modalities that would be detected wrongly.
         nan_is_missing: whether NaN in an array means a missing value.
+        folders: what subfolders of a folder of images are: modalities, classes or subjects; None detects it.
+        size: height and width to which images are resized; None refuses images of different sizes.
+        mode: the colours of images, L, LA, RGB or RGBA; None means those that most images of a folder have.
+        alpha: `white` or `black` if transparent pixels of images are put over a colour; None keeps alpha as a channel.
+        first_frame: whether only the first frame or page of an image is read; otherwise, several are refused.
+        images: how images of a modality are read, if this is known from the training data.
         slices: the plane in which volumes are cut into slices; None if they are not cut.
         na: texts and numbers that mean a missing cell, by column; under an empty name those of all columns.
         keep_na: columns in which marks of missing cells such as NA are values.
@@ -66,6 +74,12 @@ class Roles:
     modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
+    folders: str | None = None
+    size: tuple[int, int] | None = None
+    mode: str | None = None
+    alpha: str | None = None
+    first_frame: bool = False
+    images: Mapping[str, Reading] = field(default_factory=dict)
     slices: str | None = None
     na: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keep_na: tuple[str, ...] = ()
@@ -119,8 +133,8 @@ class TableView:
 class ArrayView:
     """A modality that is one array (n, …), with its axes and kind; NaN means missing.
 
-    `missing` (n,) marks rows that the source declares missing. `files` (n,) are the contents of the original files, if
-    their format is lossy and values cannot be written back exactly.
+    `missing` (n,) marks rows that the source declares missing. `files` are the original files of the n rows, or their
+    contents, if the values of some do not restore them; `exact` (n,) marks those whose values do.
     """
 
     name: str
@@ -129,7 +143,8 @@ class ArrayView:
     kind: str
     facts: dict[str, Any]
     missing: Values | None = None
-    files: pa.Array | None = None
+    files: tuple[Content, ...] | None = None
+    exact: Values | None = None
     columns = ()
 
     @cached_property
@@ -145,9 +160,14 @@ class ArrayView:
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """Return the original files or values if encoded values do not decode to exactly these; else None."""
-        if self.files is not None:
-            return pa.table({"file": self.files.take(pa.array(places, mask=places < 0))})
-        return conversion.lost(self.content, places, values, seen)
+        lost = conversion.lost(self.content, places, values, seen)
+        if self.files is None or self.exact is None:
+            return lost
+        kept = (places >= 0) & (~self.exact[places] | (lost is not None))
+        if not kept.any():
+            return lost
+        files = [self.files[place] if keep else None for place, keep in zip(places, kept, strict=True)]
+        return stored_files(files, self.facts.get("suffix", ""))
 
 
 View = TableView | ArrayView
@@ -273,8 +293,9 @@ def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
 
 
 def pixel_kind(place: str, name: str, array: Values, axes: str, requested: Mapping[str, str]) -> str:
-    """Return the kind of the values of images or volumes: the requested one if it fits, otherwise numeric."""
-    return array_kind(place, name, array, axes, requested) if name in requested else "numeric"
+    """Return the kind of the values of images or volumes: the requested one if it fits, else numeric or boolean."""
+    detected = name in requested or array.dtype == bool
+    return array_kind(place, name, array, axes, requested) if detected else "numeric"
 
 
 def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:

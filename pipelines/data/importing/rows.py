@@ -18,6 +18,7 @@ from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import check_options, read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
+from postprior.pipelines.data.formats.stacking import is_picture, reading_of
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
 from postprior.pipelines.data.importing.summary import Summary, completeness, left_out, outliers, overview, patterns
@@ -106,6 +107,7 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
     kinds = {title: c.kind for title, c in conversions.items() if isinstance(c, ArrayConversion)}
     columns = [column for table in tables.values() for column in (*table.columns, *table.unmodelled)]
     kinds |= {column.name: column.kind for column in columns}
+    pictures = {title: c for title, c in conversions.items() if isinstance(c, ArrayConversion) and is_picture(c)}
     na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
         roles,
@@ -115,6 +117,8 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
         modalities={title: tuple(c.name for c in (*t.columns, *t.unmodelled)) for title, t in tables.items()},
         kinds=kinds,
+        images={title: reading_of(conversion) for title, conversion in pictures.items()},
+        folders=roles.folders or next((c.facts.get("folders", "modalities") for c in pictures.values()), None),
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
         patterns={column.name: column.form.pattern for column in columns if column.form.pattern},

@@ -219,8 +219,10 @@ def check_splits(
         if len(rows) < (least := FEWEST[split]):
             several = 0 if groups is None else len(np.unique(groups))
             note = f" (all rows of each of {several} subjects stay in one split)" if several else ""
-            expected = f"expected {least} or more; provide more rows or change the shares"
-            raise UserError(f"{split}: {len(rows)} rows found{note}, {expected}")
+            remedy = f"provide more {'subjects' if several else 'rows'} or change the shares"
+            if 0 < several < len(splits):
+                remedy = f"provide {len(splits)} subjects or more, or rows without subjects"
+            raise UserError(f"{split}: {len(rows)} rows found{note}, expected {least} or more; {remedy}")
     if labels is not None and names is not None:
         for label in np.setdiff1d(labels, labels[splits["train"]])[:1]:
             expected = "expected 3 rows (or subjects) or more; provide more rows or merge it with another label"
@@ -277,7 +279,7 @@ def converted(
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         key = conversion.name
         data[key], seen = conversion.encode(view.content, joined.places[rows, m])
-        if not seen[observed[:, m]].all():
+        if not (seen.reshape(len(seen), -1).all(1) | ~observed[:, m]).all():
             cells[key] = seen
         sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))
     columns, lost = [], {}
