@@ -38,7 +38,7 @@ SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"training": "train", **dict.fromkeys(("val", "valid", "dev"), "validation"), "testing": "test"}
 """Names of splits in other data sets."""
 Write = Callable[..., None]
-SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+SPATIAL_KEYS = ("affine", "affines", "header", "headers", "codes", "units", "volume", "background", "backgrounds")
 """Facts that place volumes in space: they belong to the rows of an import and may differ from the training data."""
 
 

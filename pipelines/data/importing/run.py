@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.arrays import Values, blocks
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.categories import OTHER, common_values, grouped
 from postprior.pipelines.data.conversion.forms import PLAIN
@@ -279,7 +279,7 @@ def converted(
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         key = conversion.name
         data[key], seen = conversion.encode(view.content, joined.places[rows, m])
-        if not (seen.reshape(len(seen), -1).all(1) | ~observed[:, m]).all():
+        if not all(seen[block][observed[block, m]].all() for block in blocks(seen)):
             cells[key] = seen
         sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))
     columns, lost = [], {}
@@ -289,6 +289,7 @@ def converted(
         original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
         if not is_restored(pa.chunked_array([target.decode(numbers, seen)]), original):
             lost[target.name] = original
+    sources["ids"] = None if joined.kept is None else joined.kept.take(taken)
     sources["targets"] = pa.table(lost) if lost else None
     if joined.label is not None and labels is not None:
         name, column = joined.label
