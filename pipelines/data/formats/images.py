@@ -23,7 +23,7 @@ from postprior.pipelines.texts import enumerated
 
 ABOUT = "a folder of folders of images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
-OPTIONS: tuple[str, ...] = ("folders", "size", "mode", "alpha", "first_frame", "nan_is_missing")
+OPTIONS: tuple[str, ...] = ("folders", "size", "mode", "alpha", "first_frame", "nan_is_missing", "keep_rare")
 CLASS, SUBJECT, SPLIT = "class", "subject", "split"
 """Names of the roles that folders have."""
 IGNORED = 3  # greatest number of other files that a note names
