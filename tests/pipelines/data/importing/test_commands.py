@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
     "an unreadable image": (
         images(lambda path: path.write_bytes(b"no image")),
         ("scans", "data"),
-        "scans/mri/07.png: this image cannot be read (cannot identify image file 'scans/mri/07.png'); replace it or "
+        "scans/mri/07.png: this image cannot be read (it is not an image of a known format); replace it or "
         "leave it out",
     ),
     "a volume of another shape": (
