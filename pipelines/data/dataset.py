@@ -271,7 +271,7 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
         if m.name not in wanted:
             names = listed(m.title for m in modalities)
             raise UserError(f"{place}: modality {m.title} found, expected some of {names}; leave it out or rename it")
-        expected, described = wanted[m.name].describe(), replace(m, partial=False).describe()
+        expected, described = (replace(x, partial=False, title="").describe() for x in (wanted[m.name], m))
         for key in {**expected, **described}:
             if expected.get(key) != described.get(key):
                 pair = f"{described.get(key)} found, expected {expected.get(key)}"

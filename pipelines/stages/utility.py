@@ -25,6 +25,7 @@ from postprior.pipelines.metrics.utility.classifiers import (
     classifier_estimates,
     modality_names,
     observed_by_classifier,
+    ratio_estimates,
     recipe,
     train_classifiers,
 )
@@ -115,9 +116,7 @@ def score_both_ways(
     real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), observed_by_classifier(samples))
     return test_hits, {
         "train_synthetic_test_real": classifier_estimates(synthetic_to_real, names, SHARE),
-        "ratio_to_real": classifier_estimates(
-            synthetic_to_real / np.maximum(real_to_real, 1 / len(test)), names, (0, np.inf)
-        ),
+        "ratio_to_real": ratio_estimates(synthetic_to_real, real_to_real, len(test), names),
         "train_real_test_synthetic": classifier_estimates(real_to_synthetic, names, SHARE),
         "labels_from": samples.provenance["labels_from"],
     }

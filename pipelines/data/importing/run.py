@@ -219,8 +219,10 @@ def check_splits(
         if len(rows) < (least := FEWEST[split]):
             several = 0 if groups is None else len(np.unique(groups))
             note = f" (all rows of each of {several} subjects stay in one split)" if several else ""
-            expected = f"expected {least} or more; provide more rows or change the shares"
-            raise UserError(f"{split}: {len(rows)} rows found{note}, {expected}")
+            remedy = f"provide more {'subjects' if several else 'rows'} or change the shares"
+            if 0 < several < len(splits):
+                remedy = f"provide {len(splits)} subjects or more, or rows without subjects"
+            raise UserError(f"{split}: {len(rows)} rows found{note}, expected {least} or more; {remedy}")
     if labels is not None and names is not None:
         for label in np.setdiff1d(labels, labels[splits["train"]])[:1]:
             expected = "expected 3 rows (or subjects) or more; provide more rows or merge it with another label"
