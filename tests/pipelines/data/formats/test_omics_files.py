@@ -227,7 +227,7 @@ def test_layers_of_a_table_are_refused(tmp_path: Path) -> None:
     refused(
         tmp_path / "a.csv",
         tmp_path / "data",
-        "--layer counts: no such matrix found, expected an AnnData file; leave it out",
+        "--layer: .*a.csv found, which is not read with this option, expected an .h5ad, .h5mu or .zarr file",
         Roles(layer={"": "counts"}),
     )
 
