@@ -42,6 +42,11 @@ def composed(names: Any) -> Any:
     return type(names)(map(composed, names)) if type(names) in (tuple, frozenset) else names
 
 
+def column_name(header: str) -> str:
+    """Return the name of a column: its header in composed form, without blanks around it."""
+    return str(composed(header)).strip()
+
+
 def keys_of(names: Iterable[str]) -> dict[str, str]:
     """Return the keys of different names, which also differ when capital and small letters are the same.
 

@@ -77,7 +77,10 @@ def check_numbers(place: str, name: str, observed: pa.ChunkedArray) -> None:
     texts = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
     if len(values) > 2 * len(texts) > 0:
         found = f"the text {texts[0].as_py()!r} found among numbers, expected only numbers and empty cells"
-        remedy = f"correct it or leave the column out (--skip {shell_quoted(name)})"
+        mark = shell_quoted(f"{name}={texts[0]}")
+        remedy = (
+            f"add --na {mark} if it means missing, or correct it, or leave the column out (--skip {shell_quoted(name)})"
+        )
         raise UserError(f"{place}: column {name}: {found}; {remedy}")
 
 

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,21 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 TYPES = (pa.int64(), pa.bool_(), pa.date32(), pa.timestamp("s"), pa.timestamp("ns"), pa.float64())
 """Types of a column of texts, tried in this order."""
+TYPOGRAPHIC = (
+    ("^\u2013|[\u2212\uff0d]", "-"),
+    ("[\u00a0\u2000-\u200a\u202f\u3000]", " "),
+    ("[\u2019\u02bc\u00b4]", "'"),
+    *((chr(ord(plain) - ord("!") + 0xFF01), plain) for plain in "0123456789.,%+$"),
+)
+"""Regular expressions of minus signs, blanks, apostrophes and full-width characters, and the ASCII text of each."""
+SIGNS = ((r"\.-+$", ""), (r"^\((.*)\)$", r"-\1"), (r"^([^-].*)-$", r"-\1"))
+"""Regular expressions of the negative numbers (5) and 5-, and of whole amounts such as 5.-, and what replaces them."""
+ZONE = "%z"
+"""What ends the pattern of times with an offset from UTC; the values are in UTC."""
+ZONED = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:?\d\d)$"
+"""A regular expression for such a time."""
+PARTS = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{1,2}", "%b": "[A-Za-z]{3}"}
+"""Regular expressions for the parts of dates."""
 SOME = 1000
 """Number of rows that are tried first: if they do not fit, the other rows need not be tried."""
 
@@ -33,18 +48,22 @@ class Form:
             thousands: `${,}` for $1,200, and `{}%` for 12.5%. Empty for plain values.
         missing: texts and numbers that mark a missing cell in this column, besides `MARKS`.
         marks: whether `MARKS` mark a missing cell; if not, only an empty text does.
+        decimal: the decimal mark, if it is not that of the file.
     """
 
     pattern: str = ""
     missing: tuple[str, ...] = ()
     marks: bool = True
+    decimal: str = ""
 
     @property
     def kind(self) -> pa.DataType:
         """The type of values that are written in the pattern."""
-        if "%m" not in self.pattern and "%b" not in self.pattern and "%H" not in self.pattern:
-            return pa.float64()
-        return pa.timestamp("s") if "%H" in self.pattern else pa.date32()
+        if self.pattern.endswith(ZONE):
+            return pa.timestamp("us")
+        if re.search("%[HI]", self.pattern):
+            return pa.timestamp("s")
+        return pa.date32() if re.search("%[mb]", self.pattern) else pa.float64()
 
     def observed(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """Replace marks of missing cells, in a column of texts or numbers, by null."""
@@ -66,8 +85,8 @@ class Form:
         """
         observed = self.observed(texts)
         if types.is_string(kind):
-            return observed
-        trimmed = pc.utf8_trim(observed, " \t")
+            return pc.utf8_trim_whitespace(observed)
+        trimmed = readable(observed)
         if types.is_temporal(kind) and self.pattern:
             return dates(trimmed, self.pattern, kind)
         if not (types.is_integer(kind) or types.is_floating(kind)):
@@ -79,19 +98,23 @@ class Form:
         return self.observed(pc.if_else(number, plain, pa.scalar(None, pa.string())).cast(kind))
 
     def plain(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Remove the symbols around numbers, and the separators of thousands."""
+        """Put signs in front of numbers, and remove the symbols around them and the separators of thousands."""
         if not self.pattern:
             return texts
         before, separator, after = self._parts()
-        texts = pc.replace_substring_regex(texts, f"^{re.escape(before)}|{re.escape(after)}$", "")
+        symbols = rf"^([+-]?)\s?{re.escape(before)}|{re.escape(after)}$"
+        texts = pc.replace_substring_regex(signed(texts), symbols, r"\1")
         return pc.replace_substring(texts, separator, "") if separator else texts
 
     def written(self, column: Any, mark: str = ".") -> Any:
         """Format values as texts, with the decimal `mark`; null remains null."""
         if types.is_temporal(column.type) and self.pattern:
-            return pc.strftime(column.cast(pa.timestamp("s")), format=self.pattern)
+            zone = "UTC" if self.pattern.endswith(ZONE) else None
+            return pc.strftime(
+                column.cast(pa.timestamp("s"), safe=False).cast(pa.timestamp("s", zone)), format=self.pattern
+            )
         texts = column.cast(pa.string())
-        texts = pc.replace_substring(texts, ".", mark) if types.is_floating(column.type) else texts
+        texts = pc.replace_substring(texts, ".", self.decimal or mark) if types.is_floating(column.type) else texts
         if not self.pattern:
             return texts
         before, _, after = self._parts()
@@ -104,7 +127,7 @@ class Form:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description: the arguments that are not the usual ones."""
-        fields = {"pattern": self.pattern, "missing": list(self.missing), "marks": self.marks}
+        fields = {**asdict(self), "missing": list(self.missing)}
         return {name: value for name, value in fields.items() if value not in ("", [], True)}
 
 
@@ -122,7 +145,7 @@ def typed(observed: pa.ChunkedArray, mark: str = ".") -> pa.ChunkedArray:
     """Convert texts, null where missing, to the first type that fits all, or strings; `mark` is the decimal mark."""
     if observed.null_count == len(observed):
         return observed.cast(pa.float64())
-    trimmed = pc.utf8_trim(observed, " \t")
+    trimmed = readable(observed)
     for kind in TYPES:
         with suppress(pa.ArrowException):
             cast(trimmed[:SOME], kind, mark)  # fails faster than a cast of all texts
@@ -136,6 +159,8 @@ def cast(texts: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArra
         if pc.any(pc.match_substring(texts, ".")).as_py():
             raise pa.ArrowInvalid("a decimal point among decimal commas")
         return pc.replace_substring(texts, mark, ".").cast(kind)
+    if types.is_integer(kind) and pc.any(pc.match_substring_regex(texts, "^[+-]?0[xX]")).as_py():
+        raise pa.ArrowInvalid("hexadecimal codes")
     if not types.is_boolean(kind):
         return texts.cast(kind)
     true, false = (pc.is_in(texts, value_set=pa.array(words)) for words in (TRUE, FALSE))
@@ -144,6 +169,31 @@ def cast(texts: pa.ChunkedArray, kind: pa.DataType, mark: str) -> pa.ChunkedArra
     return pc.if_else(texts.is_null(), pa.scalar(None, pa.bool_()), true)
 
 
+def readable(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts without surrounding blanks, and with ASCII characters in place of typographic ones in numbers."""
+    texts = pc.utf8_trim_whitespace(texts)
+    if not pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
+        for found, plain in TYPOGRAPHIC:
+            texts = pc.replace_substring_regex(texts, found, plain)
+    return texts
+
+
+def signed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Put the signs of negative numbers such as (5) and 5- in front."""
+    for found, plain in SIGNS:
+        texts = pc.replace_substring_regex(texts, found, plain)
+    return texts
+
+
 def dates(texts: pa.ChunkedArray, pattern: str, kind: pa.DataType) -> pa.ChunkedArray:
-    """Convert texts to dates or timestamps of this pattern; null where a text does not fit."""
-    return pc.strptime(texts, format=pattern, unit="s", error_is_null=True).cast(kind)
+    """Convert texts to dates or timestamps of this pattern; null where a text does not fit or no such day exists."""
+    if pattern.endswith(ZONE):
+        fits = pc.match_substring_regex(texts, ZONED)
+        zoned = pc.if_else(fits, texts, pa.scalar(None, pa.string())).cast(pa.timestamp("us", "UTC"))
+        return zoned.cast(kind)
+    values = pc.strptime(texts, format=pattern, unit="s", error_is_null=True)
+    if "%d" in pattern:  # strptime reads 31.02. as 2 March
+        before = re.sub("%[Yymb]", lambda part: PARTS[part[0]], pattern[: pattern.index("%d")])
+        day = pc.struct_field(pc.extract_regex(texts, rf"^{before}(?P<day>\d{{1,2}})"), "day").cast(pa.int64())
+        values = pc.if_else(pc.equal(pc.day(values), day), values, pa.scalar(None, values.type))
+    return values.cast(kind)

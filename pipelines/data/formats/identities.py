@@ -1,5 +1,7 @@
 """Columns of ids: which one of a table it is, and rows that have the same id."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,8 +12,6 @@ from postprior.pipelines.data.formats.text_files import INDEX
 
 IDS = ("id", "participant_id", "patient_id", "subject_id", "sample_id", "sample", "barcode")
 """Headers, in lower case, of columns that are used as ids if the user names none; the first ones come first."""
-INDICES = (INDEX, "__index_level_0__", "Unnamed: 0")
-"""Headers of the index of pandas, which is used as ids if nothing else is, or is left out."""
 
 
 def unless_padded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -30,6 +30,11 @@ def id_rank(name: str) -> int:
     return len(IDS) - IDS.index(plain) if plain in IDS else 0
 
 
+def is_index(name: str) -> bool:
+    """Whether a header is that of an index of pandas, which is used as ids if nothing else is, or is left out."""
+    return name == INDEX or bool(re.fullmatch(r"__index_level_\d+__|Unnamed: 0(_level_\d+)?", name))
+
+
 def id_column(table: pa.Table, roles: Roles) -> str | None:
     """Return the column of ids: the one that the user names, or one with a usual header; an index comes last.
 
@@ -42,9 +47,9 @@ def id_column(table: pa.Table, roles: Roles) -> str | None:
     for name in reversed(names):
         if name.lower().endswith("id") or _unique(table[name]):
             return str(name)
-    for name in INDICES:
-        if name in table.column_names and name not in taken and _unique(table[name]) and not _counts(table[name]):
-            return name
+    for name in filter(is_index, table.column_names):
+        if name not in taken and _unique(table[name]) and not _counts(table[name]):
+            return str(name)
     return None
 
 

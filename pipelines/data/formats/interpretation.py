@@ -1,40 +1,41 @@
 """Find out what the cells of a column mean: missing values, numbers with symbols, dates, mistyped numbers."""
 
-import re
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from postprior.pipelines.data.conversion.categories import value_counts
-from postprior.pipelines.data.conversion.forms import NUMBER, SOME, Form, dates, typed
+from postprior.pipelines.data.conversion.categories import MOST, value_counts
+from postprior.pipelines.data.conversion.forms import NUMBER, Form, readable, signed, typed
 from postprior.pipelines.data.formats.contents import Roles
+from postprior.pipelines.data.formats.patterns import COMPACT, STRAY, are_compact_dates, date_pattern, number_pattern
 from postprior.pipelines.texts import Listing
 
 DASHES = ("-", "--", "\u2013", "\u2014")
+SHORT = (-9.0, -8.0)
+"""Numbers that mean missing only if they are far from the others."""
 _NEGATIVE = [-int(digit * length) for digit in "987" for length in range(2, 7)]
-FILLS = pa.array([float(number) for number in (*_NEGATIVE, *(-number for number in _NEGATIVE if number < -99))])
-"""Numbers that often mean a missing cell: −99, −999, 999, 8888 and others of one digit."""
+FILLS = pa.array([float(number) for number in (*SHORT, *_NEGATIVE, *(-number for number in _NEGATIVE if number < -99))])
+"""Numbers that often mean a missing cell: −9, −99, −999, 999, 8888 and others of one digit."""
 REACH = 3
 """Such a number means missing if its distance to the other values is more than `REACH` times their range."""
-SYMBOLS = r"(?:[$€£¥%]|CHF|USD|EUR|GBP)"
-ORDERS = {"dmy": ("%d", "%m", "{year}"), "mdy": ("%m", "%d", "{year}"), "ymd": ("{year}", "%m", "%d")}
-"""Orders of day, month and year in a date, those that are tried first in front."""
-OTHER_DATES = {
-    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$": "%Y-%m-%dT%H:%M:%SZ",
-    r"^\d{1,2} [A-Za-z]{3} \d{4}$": "%d %b %Y",
-    r"^\d{1,2}-[A-Za-z]{3}-\d{4}$": "%d-%b-%Y",
-    r"^\d{1,2}:\d\d:\d\d$": "%H:%M:%S",
-    r"^\d{1,2}:\d\d$": "%H:%M",
-}
-FEWEST_NUMBERS, STRAY = 10, 20
-"""Texts among numbers are mistyped if there are `FEWEST_NUMBERS` different numbers and at most one in `STRAY` texts."""
+FEWEST_NUMBERS = 10
+"""Texts among whole numbers are mistyped only if there are so many different numbers; fewer may be codes."""
 
 MISSING = "read as missing: {}; --keep-na COLUMN keeps them as values"
-STRAYS = "texts among numbers, read as missing: {}; --kind COLUMN=categorical keeps them as categories"
-ORDER = "dates read as {}; --dates mdy or dmy chooses the other order"
+STRAYS = "texts among numbers or dates, read as missing: {}; --kind COLUMN=categorical keeps them as categories"
+ORDERS = {
+    order: f"dates read as {words}: {{}}; --dates mdy or dmy chooses the other order"
+    for order, words in (("dmy", "day, month, year"), ("mdy", "month, day, year"), ("ymd", "year, month, day"))
+}
+CENTURY = "years of two digits read as 1969 to 2068: {}"
+COMPACT_DATES = "whole numbers read as dates (year, month, day): {}; --kind COLUMN=numeric keeps the numbers"
+BLANKS = "texts that differ in surrounding blanks alone, read as the same: {}"
+CAPITALS = "texts that differ in capital letters alone, read as different values: {}"
 UNLIKE = "cells that are not written as in the training data, read as missing: {}"
 NUMBERS = "read as numbers: {}; --kind COLUMN=categorical keeps the texts"
 
@@ -75,25 +76,63 @@ def interpret(name: str, texts: pa.ChunkedArray, mark: str, roles: Roles, notes:
         form = Form(missing=(*form.missing, *dashes))  # beside + a dash is a value
     observed = form.observed(texts)
     notes.add(MISSING, _counted(name, pc.utf8_trim_whitespace(texts.filter(observed.is_null()))))
+    kind = roles.kinds.get(name)
+    if kind is None and are_compact_dates(readable(observed.drop_null())):
+        notes.add(COMPACT_DATES, [f"{name} ({observed.drop_null()[0]})"])
+        form = replace(form, pattern=COMPACT)
+        return Interpreted(form.parsed(texts, form.kind), form)
     values = typed(observed, mark)
-    if roles.kinds.get(name) == "categorical" or name == roles.label:
-        return Interpreted(values, form)
+    if kind == "categorical" or name == roles.label:
+        return Interpreted(_merged(name, values, notes), form)
     if types.is_string(values.type) and values.null_count < len(values):
         if (pattern := roles.patterns.get(name)) is not None:
-            known = Form(pattern, form.missing, form.marks)
+            known = replace(form, pattern=pattern)
             values = known.parsed(texts, known.kind)
             notes.add(UNLIKE, [name] if values.null_count > observed.null_count else [])
             return Interpreted(values, known)
-        if (pattern := _date_pattern(name, observed, roles, notes)) is not None:
-            form = Form(pattern, form.missing, form.marks)
-            return Interpreted(form.parsed(texts, form.kind), form)
-        if pattern := _number_pattern(observed, mark):
-            form = Form(pattern, form.missing, form.marks)
+        if (found := date_pattern(observed, roles.dates)) is not None:
+            form = replace(form, pattern=found.pattern)
+            values = form.parsed(texts, form.kind)
+            notes.add(ORDERS.get(found.order or "", "{}"), [name] if found.order else [])
+            notes.add(CENTURY, [name] if "%y" in found.pattern else [])
+            notes.add(STRAYS, _named(name, observed, pc.and_(values.is_null(), observed.is_valid())))
+            return Interpreted(values, form)
+        if (pattern := number_pattern(observed, mark)) is not None:
+            form = replace(form, pattern=pattern)
             values = form.parsed(texts, pa.float64())
-            notes.add(NUMBERS, [f"{name} ({observed.drop_null()[0]})"])
+            notes.add(NUMBERS, [f"{name} ({_example(observed)})"])
+            notes.add(STRAYS, _named(name, observed, pc.and_(values.is_null(), observed.is_valid())))
+        elif mark == "," and types.is_floating((points := typed(observed)).type):
+            values, form = points, replace(form, decimal=".")
         elif (numbers := _among_texts(observed, mark, notes, name)) is not None:
             values = numbers
-    return fills(name, values, form, roles, notes)
+    return fills(name, _merged(name, values, notes), form, roles, notes)
+
+
+def _merged(name: str, values: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
+    """Remove blanks around texts, and tell which texts are thereby equal, or are nearly equal."""
+    if not types.is_string(values.type):
+        return values
+    trimmed = pc.utf8_trim_whitespace(values)
+    number = pc.count_distinct(trimmed).as_py()
+    notes.add(BLANKS, [name] if number < pc.count_distinct(values).as_py() else [])
+    if number <= MOST:
+        different = sorted(trimmed.unique().drop_null().to_pylist(), key=lambda text: (text.casefold(), text))
+        pairs = [f"{a}, {b}" for a, b in pairwise(different) if a.casefold() == b.casefold()]
+        notes.add(CAPITALS, [f"{name} ({pairs[0]}{', …' * (len(pairs) > 1)})"] if pairs else [])
+    return trimmed
+
+
+def _example(observed: pa.ChunkedArray) -> str:
+    """Return the first text with an unusual sign, or the first of all."""
+    texts = readable(observed)
+    unusual = observed.filter(pc.not_equal(signed(texts), texts)).drop_null()
+    return str((unusual if len(unusual) else observed.drop_null())[0])
+
+
+def _named(name: str, observed: pa.ChunkedArray, others: pa.ChunkedArray) -> list[str]:
+    """Name the texts in the rows that are marked by `others`."""
+    return [f"{name} '{observed[row]}' (row {row + 1})" for row in pc.indices_nonzero(others).to_pylist()]
 
 
 def stored(name: str, column: pa.ChunkedArray, roles: Roles, notes: Notes) -> Interpreted:
@@ -118,7 +157,7 @@ def fills(name: str, values: pa.ChunkedArray, form: Form, roles: Roles, notes: N
     far = [
         value
         for value in found
-        if max(low - value, value - high) > REACH * (high - low) > 0 or (value < 0 <= low < high)
+        if max(low - value, value - high) > REACH * (high - low) > 0 or (value < 0 <= low < high and value not in SHORT)
     ]
     known = Form(form.pattern, (*form.missing, *(f"{value:.0f}" for value in far)), form.marks)
     observed = known.observed(values)
@@ -136,76 +175,21 @@ def _counted(name: str, texts: pa.ChunkedArray) -> list[str]:
     """Name the commonest of these texts and how many rows have each; empty cells are not told."""
     values, counts = value_counts(texts)
     pairs = sorted(zip(map(str, values.to_pylist()), counts.tolist(), strict=True), key=lambda pair: -pair[1])
-    parts = [f"'{value}' {count}" for value, count in pairs if value]
+    parts = [f"'{value.removesuffix('.0')}' {count}" for value, count in pairs if value]
     return [f"{name} ({', '.join(parts[:3] + ['…'] * (len(parts) > 3))})"] if parts else []
-
-
-def _date_pattern(name: str, observed: pa.ChunkedArray, roles: Roles, notes: Notes) -> str | None:
-    """Return the pattern of dates that fits all texts, or None."""
-    texts = pc.utf8_trim(observed.drop_null(), " \t")
-    first = texts[0].as_py()
-    for expression, pattern in OTHER_DATES.items():
-        if re.match(expression, first):
-            return pattern if _all_match(texts, expression) and _all_dates(texts, pattern) else None
-    match = re.match(r"^(\d{1,4})([/.\-])\d{1,2}[/.\-](\d{1,4})([ T]\d{1,2}:\d\d(:\d\d)?)?$", first)
-    if match is None:
-        return None
-    separator, time = match[2], ("" if match[4] is None else match[4][0] + ("%H:%M:%S" if match[5] else "%H:%M"))
-    long = max(len(match[1]), len(match[3])) == 4
-    year = "%Y" if long else "%y"
-    shapes = {"%Y": (r"\d{4}", r"\d{1,2}"), "%y": (r"\d{2}", r"\d{1,2}")}[year]
-    fitting = []
-    for order, parts in ORDERS.items():
-        expression = re.escape(separator).join(shapes[0] if part == "{year}" else shapes[1] for part in parts)
-        pattern = separator.join(part.format(year=year) for part in parts) + time
-        if _all_match(texts, f"^{expression}([ T]|$)") and _all_dates(texts, pattern):
-            fitting.append((order, pattern))
-    if not fitting:
-        return None
-    order, pattern = next((pair for pair in fitting if pair[0] == roles.dates), fitting[0])
-    if len(fitting) > 1:
-        names = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "year, month, day"}
-        notes.add(ORDER, [f"{names[order]}: {name}"])
-    return pattern
-
-
-def _all_match(texts: pa.ChunkedArray, expression: str) -> bool:
-    """Whether all texts match a regular expression."""
-    parts = (texts[:SOME], texts[SOME:])
-    return all(pc.all(pc.match_substring_regex(part, expression), min_count=0).as_py() for part in parts)
-
-
-def _all_dates(texts: pa.ChunkedArray, pattern: str) -> bool:
-    """Whether all texts are dates of this pattern."""
-    return all(not dates(part, pattern, pa.timestamp("s")).null_count for part in (texts[:SOME], texts[SOME:]))
-
-
-def _number_pattern(observed: pa.ChunkedArray, mark: str) -> str | None:
-    """Return the pattern of numbers with one symbol around all, or with separators of thousands; None if none fits."""
-    texts = pc.utf8_trim(observed.drop_null(), " \t")
-    match = re.match(rf"^({SYMBOLS}?\s?)([+-]?\d[\d.,' \u00a0\u202f]*?)(\s?{SYMBOLS}?)$", texts[0].as_py())
-    if match is None:
-        return None
-    before, after = match[1], match[3]
-    marks = {".": ",' \u00a0\u202f", ",": ".' \u00a0\u202f"}[mark]
-    for separator in ("", *marks):
-        group = rf"\d{{1,3}}({re.escape(separator)}\d{{3}})*" if separator else r"\d+"
-        expression = f"^{re.escape(before)}[+-]?{group}({re.escape(mark)}\\d+)?{re.escape(after)}$"
-        if (separator or before or after) and _all_match(texts, expression):
-            return f"{before}{{{separator}}}{after}"
-    return None
 
 
 def _among_texts(observed: pa.ChunkedArray, mark: str, notes: Notes, name: str) -> pa.ChunkedArray | None:
     """Return the numbers among which a few other texts stand, which become null; None if most texts are no numbers."""
-    trimmed = pc.utf8_trim(observed, " \t")
-    plain = trimmed if mark == "." else pc.replace_substring(trimmed, mark, ".")
+    plain = readable(observed)
+    plain = plain if mark == "." else pc.replace_substring(plain, mark, ".")
     number = pc.match_substring_regex(plain, NUMBER)
     others = pc.and_(pc.invert(number), observed.is_valid()).fill_null(False)
-    few = pc.sum(others).as_py() * STRAY <= len(observed) - observed.null_count
-    if not few or pc.count_distinct(plain.filter(number)).as_py() < FEWEST_NUMBERS:
+    numbers = plain.filter(number)
+    if pc.sum(others).as_py() * STRAY > len(observed) - observed.null_count:
         return None
-    rows = pc.indices_nonzero(others).to_pylist()
-    notes.add(STRAYS, [f"{name} '{observed[row]}' (row {row + 1})" for row in rows])
-    null = pa.scalar(None, pa.string())
-    return typed(pc.if_else(others, null, observed), mark)
+    codes = not pc.any(pc.match_substring(numbers, ".")).as_py()
+    if codes and pc.count_distinct(numbers).as_py() < FEWEST_NUMBERS:
+        return None
+    notes.add(STRAYS, _named(name, observed, others))
+    return typed(pc.if_else(others, pa.scalar(None, pa.string()), observed), mark)

@@ -23,7 +23,7 @@ from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 DIALECTS: dict[str, Sequence[str]] = {
     "delimiter": (",", ";", "\t", "|", " "),
     "decimal": (".", ","),
-    "encoding": ("utf-8", "utf-16", "cp1252", "latin-1"),
+    "encoding": ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"),
 }
 """Column delimiters, decimal marks and encodings that text files may have."""
 AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}

@@ -30,18 +30,27 @@ from postprior.pipelines.data.formats.contents import (
 from postprior.pipelines.data.formats.files import ends_in, files_in, holds
 from postprior.pipelines.data.formats.identities import (
     IDS,
-    INDICES,
     first_rows,
     id_column,
     id_rank,
+    is_index,
     unless_padded,
     visits,
 )
 from postprior.pipelines.data.formats.interpretation import DASHES, Notes, interpret, stored
+from postprior.pipelines.data.formats.patterns import has_decimal_commas
 from postprior.pipelines.data.formats.samples import Samples
-from postprior.pipelines.data.formats.text_files import INDEX, cells, check_headers, layout, stem
+from postprior.pipelines.data.formats.text_files import (
+    INDEX,
+    are_numbers,
+    cells,
+    check_headers,
+    layout,
+    stem,
+    without_extras,
+)
 from postprior.pipelines.data.formats.text_files import texts as as_texts
-from postprior.pipelines.data.names import composed
+from postprior.pipelines.data.names import column_name, composed
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
@@ -61,6 +70,8 @@ CONSTANT = "constant or nearly, not modelled but written back: {}; --keep-rare m
 FREE_TEXT = "free text or names, not modelled but written back: {}; --kind COLUMN=categorical models the common values"
 NOTHING = "constant or free text, left out and not written back, as nothing else is in the modality: {}"
 OTHERS = "rare values, modelled together as 'other': {}; --keep-rare keeps those of few rows"
+EXTRAS = "rows that are no samples, left out: {}"
+NUMBERED = "headers that are numbers: {}, …; if they are a row of the data, add a row of headers above it"
 RARE_NUMBERS = "rare values, which the model treats as missing: {}; --keep-rare keeps those of few rows"
 
 
@@ -120,10 +131,16 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
         original = cells(path, found)
     _check_rows(path, original)
     original, spellings = _composed(path, original)
+    original, extras = without_extras(
+        original, any(id_rank(name) or name == roles.id for name in original.column_names)
+    )
     texts = {name: as_texts(path, name, original[name]) for name in original.column_names}
-    mark = "," if any(_decimal_commas(text, found.delimiter) for text in texts.values()) else "."
+    observed = map(Form(missing=DASHES).observed, texts.values())
+    mark = "," if any(has_decimal_commas(column, found.delimiter) for column in observed) else "."
     identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if id_rank(name)}
     columns, originals, forms, notes = {}, {}, {}, Notes()
+    notes.add(EXTRAS, extras)
+    notes.add(NUMBERED, found.names[:3] if are_numbers(found.names) else [])
     for name, text in substeps(texts.items(), len(texts)):
         if name in identities or name == INDEX:
             column, forms[name] = unless_padded(text), PLAIN
@@ -143,8 +160,8 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
 
 
 def _composed(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """Return a table with its headers in composed form, and the headers as written where these differ."""
-    headers = [composed(name) for name in table.column_names]
+    """Return a table with its headers in plain form, and the headers as written where these differ."""
+    headers = [column_name(name) for name in table.column_names]
     check_headers(path, headers)
     spellings = {header: name for header, name in zip(headers, table.column_names, strict=True) if header != name}
     return table.rename_columns(headers), spellings
@@ -154,19 +171,6 @@ def _padded(text: pa.ChunkedArray, column: pa.ChunkedArray, requested: str | Non
     """Whether whole numbers are written with leading zeros, and the user requests no numeric kind."""
     codes = pa.types.is_integer(column.type) and requested in (None, "categorical")
     return bool(codes and pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py())
-
-
-def _decimal_commas(texts: pa.ChunkedArray, delimiter: str) -> bool:
-    """Whether all texts of a column are numbers, and some of them have a decimal comma.
-
-    In a file that is delimited by commas, commas before three digits separate thousands.
-    """
-    if not pc.any(pc.match_substring(texts, ",")).as_py():
-        return False
-    observed = Form(missing=DASHES).observed(texts)
-    if delimiter == "," and pc.all(pc.match_substring_regex(observed, r"^[+-]?\d{1,3}(,\d{3})*$")).as_py():
-        return False
-    return bool(pc.all(pc.match_substring_regex(observed, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py())
 
 
 def _check_rows(path: Path, table: pa.Table) -> None:
@@ -248,7 +252,7 @@ def _kind(place: str, name: str, column: pa.ChunkedArray, roles: Roles, notes: N
         return UNMODELLED
     if name in roles.kinds:
         return kind
-    if name in INDICES:
+    if is_index(name):
         notes.add("index, not modelled but written back: {}", [name])
         return UNMODELLED
     if kind != "categorical":
@@ -259,7 +263,7 @@ def _kind(place: str, name: str, column: pa.ChunkedArray, roles: Roles, notes: N
         return UNMODELLED
     common = common_values(column, roles.keep_rare)
     if rare := pc.count_distinct(column).as_py() - len(common.values) + common.others:
-        notes.add(OTHERS if common.others else RARE_NUMBERS, [f"{name} ({rare} values)"])
+        notes.add(OTHERS if common.others else RARE_NUMBERS, [f"{name} ({rare} value{'s' * (rare > 1)})"])
     return kind
 
 
@@ -312,7 +316,7 @@ def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) 
         if text and samples.excel_safe:
             for name, generated in _generated_cells(samples, within).items():
                 columns[name] = _formula_safe(columns[name], generated)
-        order = {composed(header): header for header in headers or columns if composed(header) in columns}
+        order = {column_name(text): text for text in headers or columns if column_name(text) in columns}
         table = pa.table([columns[name] for name in order], names=list(order))
         if within:
             observed = samples.observed({conversion.name for conversion in within})

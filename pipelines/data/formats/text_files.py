@@ -10,15 +10,24 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.conversion.forms import CELL
+from postprior.pipelines.data.conversion.forms import CELL, NUMBER
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import first_duplicate
+from postprior.pipelines.texts import shortened
 
 BLOCK = 1 << 26  # bytes of a text file per read, which is the greatest length of a row
 DELIMITERS = ",;\t|"
+ARCHIVES = {
+    b"\x1f\x8b": ("a file that gzip compressed", "add .gz to its name"),
+    b"PK\x03\x04": ("a spreadsheet or a zip archive", "save the sheet as CSV in UTF-8"),
+}
+"""The first bytes of files that are named .csv by mistake, what they are, and a remedy."""
+TOTALS = {"total", "totals", "sum", "mean", "average", "summe", "gesamt", "mittelwert", "durchschnitt", "somme", "suma"}
+"""First cells, in small letters, of rows of totals."""
 FIRST = 20  # rows that decide about the delimiter
 INDEX = "index"
 """The name that import gives to a first column without a header, such as the index that pandas writes."""
@@ -40,6 +49,10 @@ def layout(path: Path) -> Layout:
         lines: Iterator[str] = iter(text)
         comments = 0
         first = next(lines, "")
+        while first and not first.strip():
+            first, comments = next(lines, ""), comments + 1
+        if hint := re.match(rf'^"?sep=([{DELIMITERS}])"?\s*$', first):  # as Excel writes and reads
+            first, comments = next(lines, ""), comments + 1
         while first.startswith("#") or (comments and not first.strip()):
             following = next(lines, "")
             if not following.startswith("#") and _delimited(first, following):
@@ -50,11 +63,17 @@ def layout(path: Path) -> Layout:
                 break
         head = [first, *islice(lines, 10 * FIRST)]
     marks = DELIMITERS + " " * bool(re.search(r"\.txt(\.gz)?$", path.name, re.IGNORECASE))  # as R writes
-    delimiter = max(marks, key=lambda mark: _consistency(head, mark))
+    csv.field_size_limit(BLOCK)
+    delimiter = hint[1] if hint else max(marks, key=lambda mark: _consistency(head, mark))
     reader = csv.reader(head, delimiter=delimiter)
     names = next(reader, [])
+    if not names:
+        raise UserError(f"{path}: no text found, expected a row of headers, and one row per sample; check the file")
     skip = comments + reader.line_num
     rows = [row for row in islice(reader, FIRST) if row and not row[0].startswith("#")]
+    if len(names) == 1 and not "".join(head[1:2]).strip() and any(len(row) > 1 for row in rows):
+        expected = "expected the headers first; delete the lines above them"
+        raise UserError(f"{path}: the title {shortened(names[0], 60)!r} found above the headers, {expected}")
     if names and {len(row) for row in rows} == {len(names) + 1}:
         named = any(row[-1].strip() for row in rows)  # R leaves out the header of row names
         names = ["", *names] if named else [*names, ""]  # others end each row with a delimiter
@@ -66,11 +85,24 @@ def layout(path: Path) -> Layout:
 def cells(path: Path, found: Layout) -> pa.Table:
     """Read the texts of all cells of a file, with the type `CELL`, and drop empty columns without a header at the end.
 
-    An ArrowException is raised if rows have different numbers of cells.
+    A UserError names the first row that has another number of cells than the headers.
     """
+    try:
+        table = _read(path, found)
+    except pa.ArrowInvalid:
+        _check_lengths(path, found)
+        raise
+    names = list(found.names)
+    while len(names) > 1 and not names[-1].strip() and not pc.any(pc.greater(pc.binary_length(table[-1]), 0)).as_py():
+        names, table = names[:-1], table.remove_column(len(names) - 1)
+    check_headers(path, names)
+    return table.rename_columns(names)
+
+
+def _read(path: Path, found: Layout) -> pa.Table:
     import pyarrow.csv as arrow
 
-    table = arrow.read_csv(
+    return arrow.read_csv(
         path,
         arrow.ReadOptions(
             block_size=BLOCK,
@@ -85,11 +117,56 @@ def cells(path: Path, found: Layout) -> pa.Table:
         ),
         arrow.ConvertOptions(column_types=dict.fromkeys(places, CELL), strings_can_be_null=False),
     )
-    names = list(found.names)
-    while len(names) > 1 and not names[-1].strip() and not pc.any(pc.greater(pc.binary_length(table[-1]), 0)).as_py():
-        names, table = names[:-1], table.remove_column(len(names) - 1)
-    check_headers(path, names)
-    return table.rename_columns(names)
+
+
+def _check_lengths(path: Path, found: Layout) -> None:
+    """Refuse the first row that has another number of cells than the headers."""
+    expected = len(found.names)
+    with _opened(path) as file, io.TextIOWrapper(file, found.encoding, newline="") as text:
+        reader = csv.reader(islice(text, found.skip, None), delimiter=found.delimiter)
+        for row in reader:
+            if row and not row[0].startswith("#") and len(row) != expected:
+                line, cells = found.skip + reader.line_num, f"{len(row)} cell{'s' * (len(row) > 1)}"
+                wanted = f"expected {expected}, as in the headers ({shortened(', '.join(found.names), 60)})"
+                remedy = "correct the line, and delete lines of titles above the headers"
+                raise UserError(f"{path}: line {line} has {cells}, {wanted}; {remedy}")
+
+
+def without_extras(table: pa.Table, identified: bool) -> tuple[pa.Table, list[str]]:
+    """Leave out rows that are no samples; also return what they are.
+
+    Such are rows that repeat the headers, rows of totals at the end and, if the rows are `identified` by ids, empty
+    rows.
+    """
+    names, texts = table.column_names, table[0]
+    header, empty = (pc.equal(texts, pa.scalar(text.encode(), CELL)) for text in (names[0], ""))
+    suspects = np.flatnonzero(pc.or_(header, empty).to_numpy())
+    few = table.take(pa.array(suspects)).to_pylist()
+    extras: dict[str, list[int]] = {"headers again": [], "empty": [], "totals": []}
+    for row, cells in zip(suspects.tolist(), few, strict=True):
+        if all(cell.decode(errors="replace").strip() == name for name, cell in cells.items()):
+            extras["headers again"].append(row)
+        elif identified and not any(cell.strip() for cell in cells.values()):
+            extras["empty"].append(row)
+    last = len(table) - 1
+    word = texts[last].as_py().decode(errors="replace").strip().strip(":").casefold()
+    if word in TOTALS and len(names) > 1 and pc.sum(pc.equal(texts, texts[last])).as_py() == 1:
+        extras["totals"].append(last)
+    rows = [row for kind in extras.values() for row in kind]
+    told = [
+        f"row {kind[0] + 1}{f' and {len(kind) - 1} more' * (len(kind) > 1)} ({what})"
+        for what, kind in extras.items()
+        if kind
+    ]
+    return (table.take(pa.array(np.delete(np.arange(len(table)), rows))) if rows else table), told
+
+
+def are_numbers(names: list[str]) -> bool:
+    """Whether headers are numbers that neither rise nor fall, such as those of a first sample."""
+    if len(names) < 2 or not all(re.match(NUMBER, name.strip()) for name in names):
+        return False
+    steps = np.diff([float(name) for name in names])
+    return not ((steps > 0).all() or (steps < 0).all())
 
 
 def texts(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -106,7 +183,8 @@ def check_headers(path: Path, names: list[str]) -> None:
     if empty := [place for place, name in enumerate(names) if not name.strip()]:
         raise UserError(f"{path}: column {empty[0] + 1} has an empty header, expected a name; name the column")
     if (name := first_duplicate(names)) is not None:
-        raise UserError(f"{path}: header {name!r} found twice, expected a different name per column; rename one")
+        remedy = "rename one" if not re.match(NUMBER, name) else "rename one, or add a row of headers if there is none"
+        raise UserError(f"{path}: header {name!r} found twice, expected a different name per column; {remedy}")
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -114,10 +192,17 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _encoding(path: Path) -> str:
-    """Return the encoding of a file: UTF-16 with a mark, UTF-8, Windows-1252 or Latin-1."""
+    """Return the encoding of a file: UTF-16, UTF-8, Windows-1252 or Latin-1."""
     with _opened(path) as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
+        start = file.read(1 << 10)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for marks, (what, remedy) in ARCHIVES.items():
+        if start.startswith(marks):
+            raise UserError(f"{path}: {what} found, expected a table as text; {remedy}")
+    for encoding, zeros in (("utf-16-le", start[1::2]), ("utf-16-be", start[::2])):
+        if zeros.count(0) > 0.9 * len(zeros) > 0:
+            return encoding
     for encoding in ("utf-8", "cp1252", "latin-1"):
         decoder = codecs.getincrementaldecoder(encoding)()
         with _opened(path) as file:
@@ -129,8 +214,22 @@ def _encoding(path: Path) -> str:
                 decoder.decode(b"", final=True)
                 return encoding
             except UnicodeDecodeError:
-                continue
+                if encoding == "utf-8":
+                    _check_utf8(path)
     raise csv.Error("no known encoding")  # every byte is valid in Latin-1
+
+
+def _check_utf8(path: Path) -> None:
+    """Refuse a file in UTF-8 with some bytes of another encoding, which would garble all other letters."""
+    known, broken, line, first = 0, 0, 1, 0
+    with _opened(path) as file, io.TextIOWrapper(file, "utf-8", errors="replace") as text:
+        while block := text.read(1 << 20):
+            if (place := block.find("\ufffd")) >= 0:
+                broken, first = broken + block.count("\ufffd"), first or line + block.count("\n", 0, place)
+            known, line = known + sum(character > "\x7f" for character in block), line + block.count("\n")
+    if known > 2 * broken:
+        expected = "expected one encoding; save the file in UTF-8"
+        raise UserError(f"{path}: text in UTF-8 with other bytes found, the first in line {first}, {expected}")
 
 
 def _delimited(header: str, row: str) -> bool:

@@ -12,7 +12,7 @@ from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, TableView, View, check_type
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
-from postprior.pipelines.texts import shell_quoted, shortened
+from postprior.pipelines.texts import brief, shell_quoted, shortened
 
 SUFFIX = r"(?i)\.(png|jpe?g|tiff?|bmp|webp|npy|nii|nii\.gz|csv|txt|dcm)$"
 """Suffixes of files that one source has in its ids and another has not."""
@@ -162,7 +162,11 @@ def _check_names(sources: Sequence[SourceContents], names: Sequence[str]) -> Non
     """Refuse duplicate names of modalities, and sources without any modality."""
     if not names:
         expected = "expected columns, arrays or images besides those with roles"
-        raise UserError(f"{sources[0].place}: no modality found, {expected}; add some or remove a role or --skip")
+        reasons = [brief(note) for source in sources for note in source.notes]
+        reason = f" ({'; '.join(reasons[-2:])})" if reasons else ""
+        raise UserError(
+            f"{sources[0].place}: no modality found, {expected}{reason}; add some or remove a role or --skip"
+        )
     if (same := first_duplicate(names)) is not None:
         raise UserError(
             f"modality {same}: found in two sources, expected different names; rename a file, folder or key"

@@ -83,7 +83,8 @@ def summary(
 
 def left_out(joined: Joined) -> str:
     """Return how many rows were left out because they have no modality, or an empty text if there are none."""
-    return f"; left out: {joined.dropped} rows without any modality" if joined.dropped else ""
+    rows = f"{joined.dropped} row{'s' * (joined.dropped > 1)}"
+    return f"; left out: {rows} without any modality" if joined.dropped else ""
 
 
 def named(learned: Sequence[Conversion]) -> list[str]:
@@ -163,7 +164,8 @@ def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str
         if column.kind == "categorical":
             notes.append(enumerated(column.values, 4))
         elif pa.types.is_temporal(values.type):
-            notes.append(" to ".join(str(end) for end in pc.min_max(values).as_py().values()))
+            ends = pa.array(pc.min_max(values).as_py().values(), values.type)
+            notes.append(" to ".join(column.form.written(ends).to_pylist()))
         elif column.kind != "boolean":
             ends = pc.min_max(values).as_py()
             notes.append(f"{ends['min']:g} to {ends['max']:g}")

@@ -57,7 +57,7 @@ def test_fill_values_far_outside_are_missing(tmp_path: Path, fill: str) -> None:
     text = "\n".join(lines("id x city", x, CITY))
     told, back = returned(tmp_path, "a.csv", text)
     assert back == text
-    assert f"read as missing: x ('{float(fill)}' 2)" in told
+    assert f"read as missing: x ('{fill}' 2)" in told
     assert missing(tmp_path, "x") == [IDS[3], IDS[9]]
     returned(tmp_path, "a.csv", text, Roles(keep_na=("x",)))
     assert missing(tmp_path, "x") == []
@@ -71,7 +71,7 @@ def test_a_text_among_numbers_is_told_with_its_row(tmp_path: Path) -> None:
     text = "\n".join(lines("id dose x", dose, X))
     told, back = returned(tmp_path, "a.csv", text)
     assert back == text
-    assert "texts among numbers, read as missing: dose '5 mg' (row 18)" in told
+    assert "texts among numbers or dates, read as missing: dose '5 mg' (row 18)" in told
     assert missing(tmp_path, "dose") == [IDS[17]]
     assert "5 mg" not in (tmp_path / "data/train/manifest.json").read_text()
 

@@ -130,3 +130,36 @@ def test_a_table_of_free_text_alone_is_told_and_a_spreadsheet_is_refused(tmp_pat
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(UserError, match=r"a.xlsx: a spreadsheet found, expected a .csv.*; save the sheet as CSV"):
         import_data([tmp_path / "a.xlsx"], tmp_path / "other", Roles())
+
+
+@pytest.mark.parametrize("place", [1, 31, ROWS + 1])
+@pytest.mark.parametrize(
+    ("row", "told"), [("id,x,city", "headers again"), (",,", "empty"), ("Total,9999.5,", "totals")]
+)
+def test_rows_that_are_no_samples_are_left_out(tmp_path: Path, place: int, row: str, told: str) -> None:
+    """A first cell such as Total counts only in the last row."""
+    text = lines("id x city", X, CITY)
+    note, back = returned(tmp_path, "a.csv", "\n".join([*text[:place], row, *text[place:]]))
+    if told != "totals" or place > ROWS:
+        assert f"rows that are no samples, left out: row {place} ({told})" in note
+        assert back == "\n".join(text)
+    else:
+        assert row in back
+
+
+@pytest.mark.parametrize(
+    ("start", "encoding"), [("\n\n", "utf-8"), ("sep=,\r\n", "utf-8"), ("", "utf-16-le"), ("", "utf-16-be")]
+)
+def test_what_stands_before_the_headers(tmp_path: Path, start: str, encoding: str) -> None:
+    """Also a cell of 200,000 characters, and blanks around headers, which export writes."""
+    text = "\n".join(lines("id x city", X, ["a" * 200_000, *CITY[1:]])).replace("id,x,city", "id, x,city ")
+    _, back = returned(tmp_path, "a.csv", start + text, Roles(id="id"), encoding=encoding)
+    assert back == text
+    assert list(columns_of(tmp_path)) == ["x", "city"]
+
+
+def test_headers_that_are_a_row_are_told(tmp_path: Path) -> None:
+    rows = [f"{row % 7}.5,{row},{row % 3}.25" for row in range(ROWS)]
+    assert "headers that are numbers: 3.5, 3, 0.25, …; " in returned(tmp_path, "a.csv", "\n".join(rows[3:]))[0]
+    rising = "\n".join(["400,402.5,405", *rows])  # wavelengths
+    assert "headers that are numbers" not in returned(tmp_path, "a.csv", rising)[0]

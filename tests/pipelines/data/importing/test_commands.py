@@ -157,7 +157,7 @@ def test_the_process_ends_with_one_sentence(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("postprior")), "import", "body.csv", "data"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr.startswith("postprior: error: body.csv: this is not a table with one header")
+    assert answer.stderr.startswith("postprior: error: body.csv: no text found, expected a row of headers")
     assert answer.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["body.csv"]
 

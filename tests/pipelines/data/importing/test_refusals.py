@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -159,12 +160,22 @@ def test_files_that_are_not_tables_are_refused(tmp_path: Path) -> None:
         ("twice.csv", b"a,b,a\n1,2,3\n", "header 'a' found twice"),
         ("ids.csv", b"id,id\n1,2\n", "header 'id' found twice"),
         ("nameless.csv", b"a,,c\n1,2,3\n", "column 2 has an empty header"),
-        ("short.csv", b"a,b\n1,2\n3\n", "not a table with one header per column"),
+        ("short.csv", b"a,b\n1,2\n3\n", r"line 3 has 1 cell, expected 2, as in the headers \(a, b\)"),
+        (
+            "title.csv",
+            b"# by X\nReport\n\na,b\n1,2\n",
+            "the title .Report. found above the headers, .* delete the lines above them",
+        ),
+        ("packed.csv", gzip.compress(b"a,b\n1,2\n"), r"gzip compressed found, .* add \.gz to its name"),
+        ("sheet.csv", b"PK\x03\x04\0\0", "spreadsheet or a zip archive found, .* save the sheet as CSV"),
+        ("bytes_8.csv", "a,b\né,ü\nà,".encode() + b"\xfc\n", "UTF-8 with other bytes found, the first in line 3"),
+        ("numbers.csv", b"5,5\n1,2\n", "header '5' found twice, .* or add a row of headers if there is none"),
+        ("lone.csv", b"id,v\n1,2\n", r"no modality found, .* \(lone.csv: constant or free text"),
         ("commas.csv", b",,,\n,,,\n", "column 1 has an empty header"),
-        ("lines.csv", b"\n\n\n", "not a table with one header per column"),
+        ("lines.csv", b"\n\n\n", "no text found, expected a row of headers"),
         ("bytes.csv", bytes(range(256)), "not a table with one header per column"),
         ("none.parquet", b"PAR1", "not a table with one header per column"),
-        ("none.csv", b"", "not a table with one header per column"),
+        ("none.csv", b"", "no text found, expected a row of headers"),
         ("none.pdf", b"", "no data in a known format found, expected an .npz archive"),
     ):
         path = tmp_path / name
