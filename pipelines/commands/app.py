@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from postprior.pipelines.commands import applications, data, stages
 from postprior.pipelines.errors import UserError, naming
@@ -46,6 +46,15 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
 
 
+class NamedOutput(TyperCommand):
+    """Command that names the standard output if its help cannot be written there."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the arguments; `--help` writes here."""
+        with naming(OUTPUT):
+            return super().make_context(*args, **kwargs)
+
+
 @contextmanager
 def in_one_line() -> Iterator[None]:
     """Report the errors of the block in one line on stderr and exit with code 1.
@@ -77,4 +86,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for group in (data.app, stages.app, applications.app):
+    for command in group.registered_commands:
+        command.cls = NamedOutput
     app.add_typer(group)

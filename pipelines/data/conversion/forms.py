@@ -180,6 +180,8 @@ def readable(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def signed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Put the signs of negative numbers such as (5) and 5- in front."""
+    if not pc.any(pc.match_substring_regex(texts, "[)-]$")).as_py():
+        return texts
     for found, plain in SIGNS:
         texts = pc.replace_substring_regex(texts, found, plain)
     return texts

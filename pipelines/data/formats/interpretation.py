@@ -10,12 +10,18 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from postprior.pipelines.data.conversion.categories import MOST, value_counts
-from postprior.pipelines.data.conversion.forms import NUMBER, Form, readable, signed, typed
+from postprior.pipelines.data.conversion.forms import NUMBER, SOME, Form, readable, signed, typed
 from postprior.pipelines.data.formats.contents import Roles
-from postprior.pipelines.data.formats.patterns import COMPACT, STRAY, are_compact_dates, date_pattern, number_pattern
+from postprior.pipelines.data.formats.patterns import (
+    COMPACT,
+    DASHES,
+    STRAY,
+    are_compact_dates,
+    date_pattern,
+    number_pattern,
+)
 from postprior.pipelines.texts import Listing
 
-DASHES = ("-", "--", "\u2013", "\u2014")
 SHORT = (-9.0, -8.0)
 """Numbers that mean missing only if they are far from the others."""
 _NEGATIVE = [-int(digit * length) for digit in "987" for length in range(2, 7)]
@@ -77,7 +83,7 @@ def interpret(name: str, texts: pa.ChunkedArray, mark: str, roles: Roles, notes:
     observed = form.observed(texts)
     notes.add(MISSING, _counted(name, pc.utf8_trim_whitespace(texts.filter(observed.is_null()))))
     kind = roles.kinds.get(name)
-    if kind is None and are_compact_dates(readable(observed.drop_null())):
+    if kind is None and are_compact_dates(observed):
         notes.add(COMPACT_DATES, [f"{name} ({observed.drop_null()[0]})"])
         form = replace(form, pattern=COMPACT)
         return Interpreted(form.parsed(texts, form.kind), form)
@@ -115,7 +121,8 @@ def _merged(name: str, values: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray
         return values
     trimmed = pc.utf8_trim_whitespace(values)
     number = pc.count_distinct(trimmed).as_py()
-    notes.add(BLANKS, [name] if number < pc.count_distinct(values).as_py() else [])
+    if not trimmed.equals(values):
+        notes.add(BLANKS, [name] if number < pc.count_distinct(values).as_py() else [])
     if number <= MOST:
         different = sorted(trimmed.unique().drop_null().to_pylist(), key=lambda text: (text.casefold(), text))
         pairs = [f"{a}, {b}" for a, b in pairwise(different) if a.casefold() == b.casefold()]
@@ -124,10 +131,11 @@ def _merged(name: str, values: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray
 
 
 def _example(observed: pa.ChunkedArray) -> str:
-    """Return the first text with an unusual sign, or the first of all."""
-    texts = readable(observed)
-    unusual = observed.filter(pc.not_equal(signed(texts), texts)).drop_null()
-    return str((unusual if len(unusual) else observed.drop_null())[0])
+    """Return one of the first texts, with an unusual sign if there is such a one."""
+    first = observed.drop_null()[:SOME]
+    texts = readable(first)
+    unusual = first.filter(pc.not_equal(signed(texts), texts))
+    return str((unusual if len(unusual) else first)[0])
 
 
 def _named(name: str, observed: pa.ChunkedArray, others: pa.ChunkedArray) -> list[str]:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.conversion.forms import PARTS, SOME, ZONE, ZONED, dates, readable, signed
+from postprior.pipelines.data.conversion.forms import PARTS, SOME, ZONE, ZONED, Form, dates, readable, signed
 
+DASHES = ("-", "--", "\u2013", "\u2014")
+"""Texts that mark a missing cell where nothing else does."""
 STRAY = 20
 """At most one in `STRAY` texts may be mistyped."""
 FIRST = 3
@@ -78,9 +80,13 @@ def date_pattern(observed: pa.ChunkedArray, preferred: str | None = None) -> Dat
     return None
 
 
-def are_compact_dates(texts: pa.ChunkedArray) -> bool:
+def are_compact_dates(observed: pa.ChunkedArray) -> bool:
     """Whether all texts are whole numbers such as 20240131 that are days from 1900 to 2099."""
-    return len(texts) > 0 == _misfits(texts, r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$", COMPACT)
+    for part in (observed[:SOME], observed):
+        texts = readable(part.drop_null())
+        if _misfits(texts, r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$", COMPACT) or not len(texts):
+            return False
+    return True
 
 
 def _misfits(texts: pa.ChunkedArray, expression: str, pattern: str) -> int:
@@ -124,14 +130,14 @@ def number_pattern(observed: pa.ChunkedArray, mark: str) -> str | None:
     return None
 
 
-def has_decimal_commas(observed: pa.ChunkedArray, delimiter: str) -> bool:
+def has_decimal_commas(texts: pa.ChunkedArray, delimiter: str) -> bool:
     """Whether most texts of a column are numbers, and some of them have a decimal comma.
 
     In a file that is delimited by commas, commas before three digits separate thousands.
     """
-    texts = readable(observed.drop_null())
     if not pc.any(pc.match_substring(texts, ",")).as_py():
         return False
+    texts = readable(Form(missing=DASHES).observed(texts).drop_null())
     if delimiter == "," and pc.all(pc.match_substring_regex(texts, THOUSANDS)).as_py():
         return False
     plain = pc.sum(pc.match_substring_regex(texts, r"^[+-]?\d*,?\d+([eE][+-]?\d+)?$")).as_py()

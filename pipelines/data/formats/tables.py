@@ -37,7 +37,7 @@ from postprior.pipelines.data.formats.identities import (
     unless_padded,
     visits,
 )
-from postprior.pipelines.data.formats.interpretation import DASHES, Notes, interpret, stored
+from postprior.pipelines.data.formats.interpretation import Notes, interpret, stored
 from postprior.pipelines.data.formats.patterns import has_decimal_commas
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.text_files import (
@@ -135,8 +135,7 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
         original, any(id_rank(name) or name == roles.id for name in original.column_names)
     )
     texts = {name: as_texts(path, name, original[name]) for name in original.column_names}
-    observed = map(Form(missing=DASHES).observed, texts.values())
-    mark = "," if any(has_decimal_commas(column, found.delimiter) for column in observed) else "."
+    mark = "," if any(has_decimal_commas(text, found.delimiter) for text in texts.values()) else "."
     identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if id_rank(name)}
     columns, originals, forms, notes = {}, {}, {}, Notes()
     notes.add(EXTRAS, extras)
