@@ -68,7 +68,7 @@ FIT = (
         name="Effective share",
     ),
     _fit("rows", "used", about="training rows that the density was fitted to", name="Rows fitted", decimals=0),
-    _fit("rows", "left_out", about="training rows left out because they lack a modality", name="Left out", decimals=0),
+    _fit("rows", "left_out", about="training rows left out because they lack a modality or a label", name="Left out", decimals=0),
 )
 """Metrics of the table of fits."""
 
