@@ -132,9 +132,9 @@ class Auto(Density):
         summaries = {trial.name: trial.summary() for trial in trials}
         self.scores = [summaries.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates]
         self._adopt(self.candidates[name])
-        if left_out := self.chosen.rows["left_out"]:  # rows with missing blocks or without a label
-            total, incomplete = self.rows["left_out"] + left_out, self.chosen.rows["incomplete"]
-            self.rows |= {"used": self.rows["used"] - left_out, "left_out": total, "incomplete": incomplete}
+        left_out = self.chosen.rows["left_out"]  # rows with missing blocks or without a label
+        totals = {"used": self.rows["used"] - left_out, "left_out": self.rows["left_out"] + left_out}
+        self.rows = self.chosen.rows | totals | ({} if left_out else {"incomplete": self.rows["incomplete"]})
 
     def _relay(self, record: Record, place: int) -> Any:
         """Return a progress callback that records the passes of a candidate, with the index of the candidate."""

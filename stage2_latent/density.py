@@ -116,8 +116,9 @@ class Density(Stored):
             "used": len(used),
             "left_out": len(codes) - len(used),
             "incomplete": int((~used.complete).sum()),
-            **({"unlabelled": int(unlabelled.sum())} if bool(unlabelled.any()) else {}),
         }
+        if bool(unlabelled.any()):
+            self.rows["inferred" if self.semi_supervised else "unlabelled"] = int(unlabelled.sum())
         like = codes.loc[0, 0]
         self.whitening = Whitening.fit(used) if self.whitens else Whitening.identity(like)
         train, held_out = split(codes, validation, self.classes, self.whitening, self._usable, generator)

@@ -208,13 +208,14 @@ def split(
 ) -> tuple[Draws, Draws]:
     """Return draws for fitting and held-out draws, both of `usable` rows.
 
-    Without validation codes, or if none of them has a label, a tenth of each class is held out. If at least `ENOUGH_COMPLETE` held-out rows are
-    complete, only these are held out, because the filled-in blocks of the others are themselves model predictions.
+    Without validation codes, or if none of them has a label, a tenth of each class is held out. If at least
+    `ENOUGH_COMPLETE` held-out rows are complete, only these are held out, because the filled-in blocks of the others
+    are themselves model predictions.
     """
     train, count = usable(codes), len(classes)
     filling = None if bool(codes.complete[train].all()) else fit_filling(codes, train, classes)
-    if validation is not None and validation.labels is not None and not bool((classes.of(validation) >= 0).any()):
-        validation = None
+    if classes.labelled and validation is not None and validation.labels is not None:
+        validation = validation if bool((validation.labels >= 0).any()) else None
 
     def draws(source: Codes, chosen: Tensor) -> Draws:
         rows = chosen.nonzero().squeeze(-1)

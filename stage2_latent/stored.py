@@ -26,8 +26,8 @@ class Stored(ABC):
         classes: labels of the density and their probabilities.
         levels: quantiles of the scores of held-out codes of each class, (K, 101).
         rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; incomplete rows are used rows with
-            missing blocks. Also {"unlabelled": n} if some rows have a label and n have none; a density that is
-            `semi_supervised` uses these, others leave them out.
+            missing blocks. If some rows have a label and others have none, these are {"inferred": n} used rows of a
+            density that is `semi_supervised`, and {"unlabelled": n} rows that another density leaves out.
     """
 
     name: ClassVar[str]

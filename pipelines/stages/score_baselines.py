@@ -196,9 +196,10 @@ def autoencoder_scores(
         "samples": len(outputs),
     }
     if evaluators.classifiers is not None:
+        labelled = np.flatnonzero(sets["real"].labelled)[:CONDITIONED]
         scores["conditional_coherence"] = conditional_scores(
-            prior_generator.model, evaluators.classifiers, rows, subset_weights, rng
+            prior_generator.model, evaluators.classifiers, sets["real"].select(labelled), weights[:, labelled], rng
         )
-        scores["conditional_samples"] = len(subset)
+        scores["conditional_samples"] = len(labelled)
     likelihood = log_evidence(prior_generator.model, rows, subset_weights, generator_from(rng))
     return scores if likelihood is None else scores | {"log_evidence": likelihood}

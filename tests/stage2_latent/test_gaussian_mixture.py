@@ -290,7 +290,7 @@ def test_labels_of_most_rows_are_inferred() -> None:
     observed[100:150, 1] = False
     density = GaussianMixture(components=1, covariance="full", averaged=1)
     density.fit(replace(codes, observed=observed), generator=seeded())
-    assert density.rows == {"used": 1000, "left_out": 0, "incomplete": 50, "unlabelled": 984}
+    assert density.rows == {"used": 1000, "left_out": 0, "incomplete": 50, "inferred": 984}
     means = torch.stack([x[labels == label].mean(0) for label in (0, 1)])
     torch.testing.assert_close(density.mixture.unwhitened(density.whitening).means[:, 0], means, atol=0.15, rtol=0)
     shares = torch.tensor([float((labels == label).float().mean()) for label in (0, 1)])

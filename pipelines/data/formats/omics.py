@@ -190,13 +190,13 @@ def _write_modality(group: Any, samples: Samples, conversion: ArrayConversion, c
 
 
 def _roles(samples: Samples, rows: Values) -> dict[str, pa.Array]:
-    """Return labels, subjects and targets of the given cells; columns with missing values are left out."""
+    """Return labels, subjects and targets of the given cells; columns without any value are left out."""
     columns = {name: column.take(pa.array(rows)) for name, column in samples.roles().items()}
-    return {name: column for name, column in columns.items() if not column.null_count}
+    return {name: column for name, column in columns.items() if column.null_count < len(column)}
 
 
 def _write_frame(group: Any, name: str, index: Iterable[Any], columns: dict[str, pa.Array]) -> None:
-    """Write a data frame: texts as categories, as anndata itself writes them, and numbers as arrays."""
+    """Write a data frame: texts as categories, as anndata itself writes them, and numbers as arrays; null as NaN."""
     from h5py import string_dtype
 
     frame, texts = group.create_group(name), string_dtype()
@@ -205,12 +205,24 @@ def _write_frame(group: Any, name: str, index: Iterable[Any], columns: dict[str,
     _write(frame, "_index", np.array([str(label) for label in index], object), "string-array", texts)
     for header, column in columns.items():
         if not pa.types.is_string(column.type):
-            _write(frame, header, column.to_numpy(zero_copy_only=False))
+            _write_numbers(frame, header, column)
             continue
         coded, stored = column.dictionary_encode(), frame.create_group(header)
         stored.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
         _write(stored, "categories", np.array(coded.dictionary.to_pylist(), object), "string-array", texts)
-        _write(stored, "codes", coded.indices.to_numpy())
+        _write(stored, "codes", coded.indices.fill_null(-1).to_numpy())
+
+
+def _write_numbers(frame: Any, header: str, column: pa.Array) -> None:
+    """Write numbers or booleans; those that cannot be NaN as values and a mask, where some are null."""
+    if pa.types.is_floating(column.type) or not column.null_count:
+        _write(frame, header, column.to_numpy(zero_copy_only=False))
+        return
+    stored = frame.create_group(header)
+    kind = "nullable-boolean" if pa.types.is_boolean(column.type) else "nullable-integer"
+    stored.attrs.update({"encoding-type": kind, "encoding-version": "0.1.0"})
+    _write(stored, "values", column.fill_null(False).to_numpy(zero_copy_only=False))
+    _write(stored, "mask", column.is_null().to_numpy(zero_copy_only=False))
 
 
 def _write(group: Any, name: str, values: Values, encoding: str = "array", dtype: Any = None) -> None:

@@ -20,7 +20,7 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     _orders,
     classifier_estimates,
-    observed_by_classifier,
+    tested_rows,
     train_classifiers,
 )
 from postprior.stage1_vae.modalities import Batch, Modality
@@ -72,7 +72,7 @@ def test_missing_values_are_neither_learned_from_nor_counted() -> None:
     states = [each.state_dict() for each in learned]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     test = data(120, seed=1, fill=1e3)
-    hits, seen = learned[0].hits(test), observed_by_classifier(test)
+    hits, seen = learned[0].hits(test), tested_rows(test.labels, test.observed)
     assert seen.sum(1).tolist() == [120, 80, 80]
     assert not hits[~seen].any()
     weights = Replicates.draw(1, np.arange(120), 20, np.random.default_rng(0))
