@@ -34,12 +34,16 @@ def summary(
         lines += ["", f"{view.name}:", *("  " + line for line in details(view, conversion))]
     lines += ["", *patterns(observed, [view.name for view in joined.views]), *joined.notes]
     if labels is not None and names is not None:
-        counts = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
+        counts = zip(names, np.bincount(labels[labels >= 0], minlength=len(names)), strict=True)
         lines.append(f"labels: {shortened([f'{name} ({count})' for name, count in counts])}")
+        if unlabelled := int((labels < 0).sum()):
+            use = "the autoencoder learns from them; a density infers their labels or leaves them out"
+            lines.append(f"without a label: {unlabelled} of {len(labels)} rows; {use}")
     if joined.group is not None:
         lines.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
     if joined.targets:
-        lines.append(f"targets: {shortened(list(joined.targets))}")
+        use = "kept and exported, but neither the autoencoder nor a density uses them"
+        lines.append(f"targets: {shortened(list(joined.targets))}; {use}")
     if joined.dropped:
         lines.append(f"left out: {joined.dropped} rows without any modality")
     lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))

@@ -162,7 +162,7 @@ def test_a_modality_with_few_or_no_test_rows_is_missing_with_a_reason(classifier
     test.mask[:, 0] = False
     test.mask[2:, 1] = False
     found = accuracy(evaluators(classifiers).outputs(test), ["picture", "table"], np.random.default_rng(0))
-    missing = {"value": None, "why": "no test row has picture"}
+    missing = {"value": None, "why": "no test row with a label has picture"}
     assert found["modalities"]["picture"]["accuracy"] == missing
     table = found["modalities"]["table"]["accuracy"]
     assert table["value"] == 1  # of two rows, of which many half-samples keep none
