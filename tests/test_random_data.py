@@ -35,7 +35,8 @@ from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import read_json
 
-REFUSED = "train: .* rows found, expected 10|label .* none of them in train|no modality found"
+REFUSED = "train: .* rows found, expected 10|no modality found"
+UNUSABLE = "label lab: |rows with a label found"
 COLUMNS = {
     "number": lambda rng, classes: (rng.normal(size=len(classes)) + classes).round(3),
     "positive": lambda rng, classes: np.exp(rng.normal(size=len(classes)) + classes).round(4),
@@ -63,9 +64,18 @@ def observed(rng: np.random.Generator, pattern: str, rows: int, modalities: int)
 
 
 def write_sources(
-    folder: Path, rng: np.random.Generator, rows: int, modalities: int, pattern: str, classes: int
+    folder: Path,
+    rng: np.random.Generator,
+    rows: int,
+    modalities: int,
+    pattern: str,
+    classes: int,
+    unlabelled: float = 0.0,
 ) -> list[Path]:
-    """Write a table per modality of columns of random kinds, some with missing cells; no label with one class."""
+    """Write a table per modality of columns of random kinds, some with missing cells; no label with one class.
+
+    If there are unlabelled rows, only the last file has labels, and only rows that have its modality are in it.
+    """
     labels = rng.choice(classes, rows, p=rng.dirichlet(np.ones(classes)))
     mask, sources = observed(rng, pattern, rows, modalities), []
     for m in range(modalities):
@@ -73,16 +83,20 @@ def write_sources(
         for j, kind in enumerate(rng.choice([*COLUMNS], rng.integers(1, 4))):
             hole = rng.random(rows) < rng.choice([0, 0.1])
             table[f"c{m}{j}"] = pd.Series(COLUMNS[kind](rng, labels)).astype(object).where(mask[:, m] & ~hole, None)
-        if m == 0 and len(set(labels)) > 1:
+        if m == (modalities - 1 if unlabelled else 0) and len(set(labels)) > 1:
             table["lab"] = [f"l{label}" for label in labels]
+        frame = pd.DataFrame(table)
+        if unlabelled and "lab" in frame:
+            frame.loc[rng.random(rows) < unlabelled, "lab"] = None
+            frame = frame[mask[:, m]]
         sources.append(folder / f"m{m}.csv")
-        pd.DataFrame(table).to_csv(sources[-1], index=False)
+        frame.to_csv(sources[-1], index=False)
     return sources
 
 
 def imported(sources: list[Path], folder: Path) -> bool:
     """Import the sources without the columns that the messages ask to leave out; false if there are too few rows."""
-    labelled = "lab" in sources[0].read_text().split("\n")[0]
+    labelled = any("lab" in source.read_text().split("\n")[0] for source in sources)
     roles = Roles(id="id", label="lab" if labelled else None)
     while True:
         try:
@@ -92,9 +106,11 @@ def imported(sources: list[Path], folder: Path) -> bool:
             if re.search(REFUSED, str(error)):
                 return False
             left_out = re.findall(r"--skip (\w+)", str(error))
+            if unusable := re.search(UNUSABLE, str(error)):
+                left_out = ["lab"]
             if not left_out:
                 raise
-            roles = Roles(id="id", label=roles.label, skip=(*roles.skip, *left_out))
+            roles = Roles(id="id", label=None if unusable else roles.label, skip=(*roles.skip, *left_out))
 
 
 def tiny(root: Path) -> Params:
@@ -157,11 +173,19 @@ def test_twenty_rows_reach_the_report(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["metrics"]["frechet_distance"]["value"] is not None
 
 
-def test_half_of_six_views_missing_still_has_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = reach_the_page(
-        tmp_path, monkeypatch, np.random.default_rng(0), rows=120, modalities=6, pattern="at random", classes=2
-    )
+def test_half_of_six_views_and_most_labels_missing_still_has_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"rows": 120, "modalities": 6, "pattern": "at random", "classes": 2, "unlabelled": 0.3}
+    found = reach_the_page(tmp_path, monkeypatch, np.random.default_rng(0), **facts)
     assert found is not None
+    rows = [read_json(tmp_path / f"data/{split}/manifest.json")["samples"] for split in ("train", "test")]
+    labels = [np.load(tmp_path / f"data/{split}/labels.npy") for split in ("train", "test")]
+    known = [int((of_split >= 0).sum()) for of_split in labels]
+    assert 10 <= known[0] < rows[0] / 2
+    assert found["utility"]["samples"] == dict(zip(("train", "test"), known, strict=True))
+    assert found["metrics"]["rows"]["inferred"] == rows[0] - known[0]
+    assert found["metrics"]["cautions"][1].startswith(f"{rows[1] - known[1]} of the {rows[1]} real rows have no label")
     metrics = found["metrics"]
     for name in ("frechet_distance", "coverage", "joint_coherence", "pairing_auc", "label_entropy"):
         assert metrics[name]["value"] is not None, metrics[name]
@@ -180,6 +204,7 @@ def test_random_data_reach_the_report(seed: int, tmp_path: Path, monkeypatch: py
         "modalities": int(rng.integers(1, 7)),
         "pattern": str(rng.choice(["complete", "at random", "last one sparse", "one per row"])),
         "classes": int(rng.integers(1, 6)),
+        "unlabelled": float(rng.choice([0, 0.3])),
     }
     found = reach_the_page(tmp_path, monkeypatch, rng, **facts)
     assert found is not None or facts["rows"] < 60

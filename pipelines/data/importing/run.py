@@ -100,9 +100,9 @@ def split_rows(
 
     Subjects are sorted by their most frequent label and by size, in random order if these are equal. Validation and
     test each take subjects from this order at equal steps, so that each gets its share of all subjects and of each
-    label, plus or minus one; rows without a label, −1, count as one more label. `labels` and `groups` are (N,); without groups each row is a subject. `shares` are those
-    of validation and test; for few subjects they are raised, see `adapted`. A label that would have no training row
-    gets one.
+    label, plus or minus one. Rows without a label, −1, count as one more label. `labels` and `groups` are (N,); without
+    groups each row is a subject. `shares` are those of validation and test; for few subjects they are raised, see
+    `adapted`. A label that would have no training row gets one.
     """
     validation, test = shares
     if not (validation > 0 and test > 0 and validation + test < 1):

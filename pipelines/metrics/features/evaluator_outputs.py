@@ -87,4 +87,6 @@ def accuracy(outputs: EvaluatorOutputs, modalities: Sequence[str], rng: np.rando
         for name, hits, rows in zip(modalities, correct.T, observed.T, strict=True)
     ]
     by_modality = {name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)}
-    return {"accuracy": estimate(mean_of_present(shares), SHARE), "modalities": by_modality}
+    labelled = int((outputs.labels >= 0).sum())
+    number = {"labelled": labelled} if labelled < len(outputs) else {}
+    return {"accuracy": estimate(mean_of_present(shares), SHARE), **number, "modalities": by_modality}
