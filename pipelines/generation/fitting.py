@@ -15,6 +15,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.checks import read_entry
 from postprior.pipelines.settings.params import Fitting, Options
+from postprior.pipelines.texts import tell
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
@@ -103,12 +104,22 @@ def fit_density(
                 step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
             density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
+            tell_about_labels(name, density)
             likelihoods = log_likelihoods(density, codes, seed)
             step("log-likelihood of all splits")
     except ValueError as error:
         message = str(error).removeprefix(f"density {fitting.kind}: ")
         raise UserError(f"density.{name}: {message}") from None
     return density, {"fitting": fitting.model_dump(), "bound": density.bound, "log_likelihood": likelihoods}
+
+
+def tell_about_labels(name: str, density: Density) -> None:
+    """Tell how many rows without a label a labelled density was fitted to, or leaves out."""
+    used, told = density.rows["used"], "rows without a label"
+    if inferred := density.rows.get("inferred"):
+        tell(f"fit {name}: {inferred} of {used} training rows are {told}; their labels are inferred by EM", err=True)
+    if unlabelled := density.rows.get("unlabelled"):
+        tell(f"fit {name}: {unlabelled} {told} are left out, {used} others are used; labels: false uses all", err=True)
 
 
 def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor:

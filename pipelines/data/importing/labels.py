@@ -37,9 +37,9 @@ def with_common_labels(joined: Joined, rare: str) -> tuple[Joined, dict[str, boo
         values, counts = value_counts(labels)
         common = values.filter(pa.array(counts >= RARE))
         labels = pc.if_else(pc.is_in(labels, value_set=common), labels, pa.scalar(None, labels.type))
-        if len(common) < 2 <= len(value_counts(every)[0]):
-            found = f"{len(common)} classes of {RARE} rows or more found, expected two or more"
-            raise UserError(f"label {name}: {found}; add --rare-labels keep, or leave --label out")
+        if len(common) < 2:
+            found = f"{len(common)} of {len(value_counts(every)[0])} classes found in {RARE} rows or more"
+            raise UserError(f"label {name}: {found}, expected two; add --rare-labels keep, or leave --label out")
     if labels.equals(given):
         return joined, {}
     merged = every.filter(pc.not_equal(every, labels))

@@ -137,7 +137,10 @@ REFUSED = {
         np.arange(N) % 41,
         "41 different numbers found, most of them in fewer than 5 rows, .* --target dx, .* keep",
     ),
-    "one common class": ([*"a" * 57, "b", "c", "d"], "1 classes of 5 rows or more found, .* --rare-labels keep"),
+    "one common class": (
+        [*"a" * 57, "b", "c", "d"],
+        "1 of 4 classes found in 5 rows or more, expected two; add --rare-labels keep",
+    ),
     "few labels": ([*"aaaaabbbbb", *[None] * 50], "train: 7 rows with a label found, expected 10 or more"),
     "no labels": ([None] * N, "label dx: no label found, expected two classes"),
 }
