@@ -185,7 +185,7 @@ def test_half_of_six_views_and_most_labels_missing_still_has_numbers(
     assert 10 <= known[0] < rows[0] / 2
     assert found["utility"]["samples"] == dict(zip(("train", "test"), known, strict=True))
     assert found["metrics"]["rows"]["inferred"] == rows[0] - known[0]
-    assert found["metrics"]["cautions"][1].startswith(f"{rows[1] - known[1]} of the {rows[1]} real rows have no label")
+    assert found["metrics"]["cautions"][1].startswith(f"{rows[1] - known[1]} of the {rows[1]} test rows have no label")
     metrics = found["metrics"]
     for name in ("frechet_distance", "coverage", "joint_coherence", "pairing_auc", "label_entropy"):
         assert metrics[name]["value"] is not None, metrics[name]

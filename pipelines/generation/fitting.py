@@ -114,12 +114,13 @@ def fit_density(
 
 
 def tell_about_labels(name: str, density: Density) -> None:
-    """Tell how many rows without a label a labelled density was fitted to, or leaves out."""
-    used, told = density.rows["used"], "rows without a label"
+    """Tell what a density with labels made of training rows that have none."""
     if inferred := density.rows.get("inferred"):
-        tell(f"fit {name}: {inferred} of {used} training rows are {told}; their labels are inferred by EM", err=True)
+        used = density.rows["used"]
+        tell(f"fit {name}: {inferred} of {used} training rows have no label; EM infers their labels", err=True)
     if unlabelled := density.rows.get("unlabelled"):
-        tell(f"fit {name}: {unlabelled} {told} are left out, {used} others are used; labels: false uses all", err=True)
+        remedy = f"density.{name}.labels: false fits one density to all rows"
+        tell(f"fit {name}: {unlabelled} training rows have no label and are left out; {remedy}", err=True)
 
 
 def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor:

@@ -50,7 +50,7 @@ INCOMPLETE = (
     "{} of the {} real rows lack a modality. The samples that are compared with them lack the same modalities, and "
     "coherence is that of the modalities that a row has."
 )
-UNLABELLED = "{} of the {} real rows have no label. Label classifiers and scores of labels use the other rows."
+UNLABELLED = "{} of the {} test rows have no label. Label classifiers and scores of labels use the other rows."
 TARGETS = "Neither the autoencoder nor a density uses the targets of the data ({}), and samples have none."
 MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
 CONDITIONED = 500  # number of rows whose modalities are generated from one another

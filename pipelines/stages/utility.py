@@ -25,7 +25,7 @@ from postprior.pipelines.metrics.utility.classifiers import (
     classifier_estimates,
     modality_names,
     recipe,
-    tested_rows,
+    rows_by_classifier,
     train_classifiers,
 )
 from postprior.pipelines.progress import progress
@@ -56,7 +56,7 @@ def utility_of_real(params: Params, root: Path) -> None:
                     hits.append(classifiers.hits(test))
                     tensors |= {f"{seed}/{key}": value for key, value in classifiers.state_dict().items()}
                     step(f"accuracy {hits[-1][0].mean():.3f}")
-            shares = replicates(params, test).accuracy(np.stack(hits), tested_rows(test.labels, test.observed))
+            shares = replicates(params, test).accuracy(np.stack(hits), rows_by_classifier(test.labels, test.observed))
             written["train_real_test_real"] = classifier_estimates(shares, modality_names(test), SHARE)
         arrays = {"hits": np.stack(hits)} if hits else {}
         save_artefact(project.artefacts.real_utility, KIND, about(params, train, test), tensors, arrays)
@@ -108,9 +108,9 @@ def score_both_ways(
             step(f"accuracy {hits[-1][0].mean():.3f}")
     test_hits, names = np.stack(hits), modality_names(test)
     weights = replicates(params, test)
-    tested = tested_rows(test.labels, test.observed)
+    tested = rows_by_classifier(test.labels, test.observed)
     synthetic_to_real, real_to_real = (weights.accuracy(x, tested) for x in (test_hits, real.arrays["hits"]))
-    unlabelled, tested_samples = replace(samples, labels=None), tested_rows(samples.labels, samples.observed)
+    unlabelled, tested_samples = replace(samples, labels=None), rows_by_classifier(samples.labels, samples.observed)
     real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), tested_samples)
     return test_hits, {
         "train_synthetic_test_real": classifier_estimates(synthetic_to_real, names, SHARE),

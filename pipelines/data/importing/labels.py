@@ -48,8 +48,8 @@ def with_common_labels(joined: Joined, rare: str) -> tuple[Joined, dict[str, boo
     if len(merged):
         notes.append(f"label {name}: {pc.count_distinct(merged)} rare classes merged into '{OTHER}'; {keep}")
     if len(removed):
-        classes = f"{pc.count_distinct(removed)} classes of fewer than {RARE} rows"
-        notes.append(f"label {name}: {classes} are not used, their {len(removed)} rows have no label; {keep}")
+        rare_classes = f"rare classes (of fewer than {RARE} rows, {pc.count_distinct(removed)} found)"
+        notes.append(f"label {name}: {len(removed)} rows of {rare_classes} have no label; {keep}")
     treated = replace(joined, label=(name, labels), originals={name: given, **joined.originals}, notes=tuple(notes))
     happened = {"others": len(merged) > 0, "unlabelled": len(removed) > 0}
     return treated, {key: True for key, value in happened.items() if value}

@@ -31,7 +31,7 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     by_classifier,
     classifier_estimates,
-    tested_rows,
+    rows_by_classifier,
 )
 from postprior.stage1_vae.modalities import Modality, support
 
@@ -68,7 +68,7 @@ class ArmHits:
     def seen(self) -> NDArray[np.bool_]:
         """The rows on which each classifier is tested (1 + M, N)."""
         observed = np.ones(self.hits.shape[:1:-1], bool)[:, 1:] if self.mask is None else self.mask
-        return tested_rows(self.labels, observed)
+        return rows_by_classifier(self.labels, observed)
 
     @property
     def accuracy(self) -> dict[str, Any]:

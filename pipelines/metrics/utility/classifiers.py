@@ -73,7 +73,7 @@ class Classifiers(nn.Module):
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:
         """Return which predicted labels are correct (1 + M, N); false for rows on which a classifier is not tested."""
-        return (self.predict(dataset) == dataset.labels) & tested_rows(dataset.labels, dataset.observed)
+        return (self.predict(dataset) == dataset.labels) & rows_by_classifier(dataset.labels, dataset.observed)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _of_modality(
     return lambda values: distortion(modality, values, generator)
 
 
-def tested_rows(labels: Ints | None, observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def rows_by_classifier(labels: Ints | None, observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the rows on which each classifier is tested (1 + M, N): those that have a label and its modality.
 
     The joint classifier, which comes first, needs no certain modality. Shapes: labels (N,), observed (N, M).

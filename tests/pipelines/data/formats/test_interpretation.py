@@ -150,7 +150,7 @@ def test_rare_texts_are_one_category_and_reach_no_synthetic_row(tmp_path: Path) 
     told, back = returned(tmp_path, "a.csv", text, roles)
     assert back == text
     assert "rare values, modelled together as 'other': job (2 values)" in told
-    assert "3 classes of fewer than 5 rows are not used, their 3 rows have no label" in told
+    assert "3 rows of rare classes (of fewer than 5 rows, 3 found) have no label" in told
     assert columns_of(tmp_path)["job"]["values"] == ["Bern", "Genf", "Zug", "other"]
     assert [cells_of(tmp_path, "job")[key] for key in IDS[:4]] == [3, 3, 3, 3]
     for split in ("train", "validation", "test"):

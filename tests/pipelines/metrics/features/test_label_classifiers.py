@@ -155,6 +155,17 @@ def test_label_classifiers_need_labels() -> None:
         next(train_label_classifiers(classifiers, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))
 
 
+def test_the_accuracy_is_that_of_the_rows_with_a_label(classifiers: LabelClassifiers) -> None:
+    test = data(60, seed=1)
+    wrong = np.asarray(test.labels).copy()
+    wrong[:20] = (wrong[:20] + 1) % 3
+    known = np.arange(60) >= 10
+    names, some = ["picture", "table"], evaluators(classifiers).outputs(replace(test, labels=np.where(known, wrong, -1)))
+    found, expected = (accuracy(o, names, np.random.default_rng(0)) for o in (some, some.select(np.flatnonzero(known))))
+    assert found["labelled"] == 50
+    assert found["accuracy"]["value"] == expected["accuracy"]["value"] == pytest.approx(0.8, abs=0.03)
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_modality_with_few_or_no_test_rows_is_missing_with_a_reason(classifiers: LabelClassifiers) -> None:
     test = data(20, seed=1)
