@@ -1,4 +1,4 @@
-"""The process that logs to MLflow while a stage works: it logs what the stage would, and outlives no stage."""
+"""The process that logs to MLflow while a stage works: it logs what the stage would, and waits for the next one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -102,3 +104,42 @@ def test_a_command_that_is_refused_leaves_no_run(prepared: Path) -> None:
     assert process.returncode == 1
     assert err.count("\n") == 1
     assert set(runs(prepared)) == before
+
+
+RUN = """
+import socket, sys
+from pathlib import Path
+from postprior.pipelines.tracking.client import ExperimentGroup
+from postprior.pipelines.tracking.worker import RemoteRun
+
+name, tag = sys.argv[1:]
+run = RemoteRun()
+print(run._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12).hex())
+run.start(Path(), name, {}, {}, ExperimentGroup("group", {}, {}))
+run.tag(tag, "value")
+if name != "killed":
+    run.finish("FINISHED")
+"""
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="Linux tells who answers at a socket")
+def test_stages_of_one_dvc_share_a_worker(tmp_path: Path) -> None:
+    """A stage finds the worker of the last one; a stage that dies is FAILED; a warning reaches the stage it is of."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+
+    def stage(name: str, tag: str = "tag", **settings: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", RUN, name, tag]
+        variables = environment | {"DVC_STAGE": name} | settings
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
+        return struct.unpack("3i", bytes.fromhex(done.stdout))[0], done.stderr
+
+    stage("first")  # makes the database
+    stage("second")
+    answers = [stage("third"), stage("killed"), stage("fourth", "x" * 1000), stage("fifth")]
+    assert len({worker for worker, _ in answers}) == 1
+    assert [stderr.count("could not log this run") for _, stderr in answers] == [0, 0, 1, 0]
+    status = {name: run.info.status for name, run in runs(tmp_path).items() if name != "group"}
+    assert status.pop("killed") == "FAILED"
+    assert status.pop("fourth") == "RUNNING"  # a run whose logging failed is left alone
+    assert set(status.values()) == {"FINISHED"}
+    assert stage("other", DVC_EXP_NAME="experiment")[0] != answers[0][0]
