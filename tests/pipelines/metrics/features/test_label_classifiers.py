@@ -160,8 +160,9 @@ def test_the_accuracy_is_that_of_the_rows_with_a_label(classifiers: LabelClassif
     wrong = np.asarray(test.labels).copy()
     wrong[:20] = (wrong[:20] + 1) % 3
     known = np.arange(60) >= 10
-    names, some = ["picture", "table"], evaluators(classifiers).outputs(replace(test, labels=np.where(known, wrong, -1)))
-    found, expected = (accuracy(o, names, np.random.default_rng(0)) for o in (some, some.select(np.flatnonzero(known))))
+    some = evaluators(classifiers).outputs(replace(test, labels=np.where(known, wrong, -1)))
+    sets = some, some.select(np.flatnonzero(known))
+    found, expected = (accuracy(each, ["picture", "table"], np.random.default_rng(0)) for each in sets)
     assert found["labelled"] == 50
     assert found["accuracy"]["value"] == expected["accuracy"]["value"] == pytest.approx(0.8, abs=0.03)
 
