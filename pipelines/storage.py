@@ -64,34 +64,31 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) 
 class ArrayWriter:
     """Write an .npy file of a known shape in pieces, without the whole array in memory.
 
+    The file is open only while a piece is written, so that any number of files can be written side by side.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     with ArrayWriter(Path(root, "a.npy"), (3, 2), np.float32) as writer:
-    ...         writer.write(0, np.ones((2, 2)))
-    ...         writer.write(2, np.zeros((1, 2)))
+    ...     writer = ArrayWriter(Path(root, "a.npy"), (3, 2), np.float32)
+    ...     writer.write(0, np.ones((2, 2)))
+    ...     writer.write(2, np.zeros((1, 2)))
     ...     load_array(Path(root, "a.npy"), mmap=False).tolist()
     [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
-        _write_header(self._file, shape, self.dtype)
-        self._origin = self._file.tell()
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        with naming(path), open(path, "wb") as file:
+            _write_header(file, shape, self.dtype)
+            self._origin = file.tell()
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Write `rows` (n, *shape[1:]) to rows start … start + n."""
         rows = np.ascontiguousarray(rows, self.dtype)
         if rows.shape[1:] != self.shape[1:] or not 0 <= start <= self.shape[0] - len(rows):
             raise ValueError(f"rows {rows.shape} at {start} do not fit into an array of shape {self.shape}")
-        self._file.seek(self._origin + start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
-        self._file.write(rows.data)
-
-    def __enter__(self) -> ArrayWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self.path), open(self.path, "r+b") as file:
+            file.seek(self._origin + start * self.dtype.itemsize * int(np.prod(self.shape[1:])))
+            file.write(rows.data)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -4,15 +4,19 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from unicodedata import category
+from typing import Self
+from unicodedata import category, combining, east_asian_width
 
 CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that move the cursor, break or reverse the line, or are invisible."""
-LONGEST = 2000
+LONGEST = 1200
 """Maximal number of characters of a line on stderr."""
+WIDEST, LONG, FEW = 200, 60, 6
+"""Maximal number of characters of a line of a summary and of a name in a list, and number of names in a list."""
 JOINERS = "\u200c\u200d"
 """Characters of these categories that join letters of several scripts and emoji. They are not escaped."""
 
@@ -48,6 +52,53 @@ def shortened(text: str, most: int = LONGEST) -> str:
     found xxxx…expected y
     """
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
+
+
+def enumerated(names: Sequence[object], most: int = FEW) -> str:
+    """Join names with commas; of more than `most` names only the first are listed, and long ones are shortened.
+
+    >>> enumerated(["age", "sex", "weight", "site"], 2)
+    'age, sex, … and 2 more'
+    """
+    rest = f", … and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shortened(str(name), LONG) for name in names[:most]) + rest
+
+
+class Listing(str):
+    """A line that lists all items; `brief` lists the first and counts the rest.
+
+    >>> Listing.of("constant: {}", ["age", "sex"] * 4).brief
+    'constant: age, sex, age, sex, age, sex, … and 2 more'
+    """
+
+    brief: str
+
+    @classmethod
+    def of(cls, topic: str, items: Sequence[str]) -> Self:
+        """Return the line for a topic with `{}` in place of the items."""
+        line = cls(topic.format(", ".join(items)))
+        line.brief = topic.format(enumerated(items))
+        return line
+
+    def after(self, start: str) -> Self:
+        """Return the line after another text."""
+        line = type(self)(start + self)
+        line.brief = start + self.brief
+        return line
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a wide character, none for a combining one.
+
+    >>> width("abc"), width("基因"), width("e\u0301")
+    (3, 4, 1)
+    """
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def brief(line: str) -> str:
+    """Return a line with short lists, of at most `WIDEST` characters."""
+    return shortened(line.brief if isinstance(line, Listing) else line, WIDEST)
 
 
 def tell(*lines: str, err: bool = False) -> None:

@@ -76,7 +76,7 @@ class Modality:
     """One modality of a dataset.
 
     Args:
-        name: letters, digits, `_` and `-`; used in names of files and network parameters.
+        name: letters, digits, `_` and `-`; the key of the modality in files, results and network parameters.
         kind: one of `KINDS`; it determines the default networks.
         shape: shape of one value.
         likelihood: a key of `postprior.stage1_vae.likelihoods.LIKELIHOODS`; `columns` for tables and only for tables.
@@ -84,6 +84,7 @@ class Modality:
         classes: number K of classes of a categorical modality, whose values are 0 … K − 1; None for other modalities.
         columns: the columns of a table, in the order of its values; empty for other kinds.
         partial: whether single cells of an observed value may be missing; encoders then read which cells are observed.
+        title: the name for readers, any text; by default the name itself.
 
     Raises:
         ValueError: a field is invalid.
@@ -97,8 +98,10 @@ class Modality:
     classes: int | None = None
     columns: tuple[Column, ...] = ()
     partial: bool = False
+    title: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ValueError(f"modality name: found {self.name!r}, expected letters, digits, _ and - only")
         if self.kind not in KINDS:
@@ -149,6 +152,7 @@ class Modality:
             **classes,
             **columns,
             **({"partial": True} if self.partial else {}),
+            **({} if self.title == self.name else {"title": self.title}),
         }
 
     @classmethod
@@ -164,6 +168,7 @@ class Modality:
             classes=description.get("classes"),
             columns=tuple(Column(**column) for column in description.get("columns", ())),
             partial=description.get("partial", False),
+            title=str(description.get("title", "")),
         )
 
 

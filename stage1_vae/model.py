@@ -109,9 +109,9 @@ class MultimodalVAE(nn.Module, ABC):
         self.weights = rescaling_weights(rescaling, self.modalities)
         sizes = per_modality("private", private, names, 0)
         self.blocks = tuple(Block(f"w_{name}", (size,), name) for name, size in sizes.items() if size)
-        owners = [names.index(str(block.owner)) for block in self.blocks for _ in range(block.size)]
+        owners = [torch.full((block.size,), names.index(str(block.owner))) for block in self.blocks]
         self.owners: Tensor  # (P,) index of the modality that owns each private coordinate
-        self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
+        self.register_buffer("owners", torch.cat([torch.empty(0, dtype=torch.int64), *owners]), persistent=False)
         check_names("networks", self.networks, names)
         with seeded(seed):
             self.encoders, self.decoders = (

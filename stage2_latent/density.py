@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ Progress = Callable[[dict[str, float]], None]
 
 FLOATS = 2**24
 """Maximum number of floats in a temporary tensor of `log_prob`; more rows are evaluated in chunks."""
+QUANTILES = 101
+"""Number of quantiles of the scores of held-out codes, from 0 to 1."""
 MAX_ROUNDS = 200
 """Maximum number of times that truncation redraws samples."""
 
@@ -273,20 +275,25 @@ class Density(Stored):
     def _row_chunks(self, chosen: Tensor) -> tuple[Tensor, ...]:
         return chosen.nonzero().squeeze(-1).split(self._rows_per_chunk())
 
+    def _load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        super()._load(tensors, meta)
+        if self.exact_log_prob and self.levels.shape[1] != QUANTILES:
+            raise ValueError(f"tensor levels has {self.levels.shape[1]} quantiles, expected {QUANTILES}")
+
     def _usable(self, codes: Codes) -> Tensor:
         """Return the mask of the rows that the density can learn from, (N,) bool."""
         return codes.observed.any(-1) if self.incomplete else codes.complete
 
     @torch.no_grad()
     def _levels(self, held_out: Draws, generator: torch.Generator) -> Tensor:
-        """Return quantiles of log p(x | class) of held-out codes of each class, (K, 101).
+        """Return quantiles of log p(x | class) of held-out codes of each class, (K, QUANTILES).
 
         A class without held-out codes gets the quantiles over all classes.
         """
         like = held_out.codes.loc
         if not self.exact_log_prob:
             return like.new_zeros(len(self.classes), 0)
-        share = torch.linspace(0, 1, 101).to(like)
+        share = torch.linspace(0, 1, QUANTILES).to(like)
         values = self._log_prob_of_classes(held_out.draw(generator), held_out.classes)
         by_class = [values[held_out.classes == index] for index in range(len(self.classes))]
         return torch.stack([(of_class if len(of_class) else values).quantile(share) for of_class in by_class])

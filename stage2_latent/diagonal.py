@@ -81,6 +81,9 @@ class DiagonalMixture(Density):
     def _tensors(self) -> dict[str, Tensor]:
         return {"log_weights": self.log_weights, "loc": self.loc, "scale": self.scale}
 
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        return {"log_weights": "K T", "loc": "K T D", "scale": "K T D"}
+
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.family = learned["family"]
         self.log_weights, self.loc, self.scale = tensors["log_weights"], tensors["loc"], tensors["scale"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class FactorAnalysers(Components):
         loadings: F, (K, T, D, R).
         variances: d, (K, T, D).
     """
+
+    shapes: ClassVar = {"log_weights": "K T", "means": "K T D", "loadings": "K T D R", "variances": "K T D"}
 
     loadings: Tensor
     variances: Tensor

@@ -232,6 +232,9 @@ class Flow(Density):
     def _tensors(self) -> dict[str, Tensor]:
         return add_prefix("layers.", self.transport.state_dict()) | add_prefix("base.", self.base.tensors())
 
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        return add_prefix("base.", Gaussians.shapes)
+
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.base = Gaussians.of(strip_prefix("base.", tensors))
         self.transport = frozen(self._build(0).to(self.base.means), strip_prefix("layers.", tensors))

@@ -287,6 +287,9 @@ class FlowMatching(Density):
     def _learned(self) -> dict[str, Any]:
         return {"ode_steps": self.ode_steps, "exact_log_prob": self.exact_log_prob}
 
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        return add_prefix("gaussians.", Gaussians.shapes)
+
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.ode_steps = learned.get("ode_steps", self.ode_steps)
         self.exact_log_prob = learned.get("exact_log_prob", True)

@@ -214,6 +214,9 @@ class GaussianMixture(Density):
     def _tensors(self) -> dict[str, Tensor]:
         return self.mixture.tensors()
 
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        return COVARIANCES[learned["covariance"]].components.shapes
+
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.covariance = learned["covariance"]
         self.mixture = COVARIANCES[self.covariance].components.of(tensors)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class Components(ABC):
         log_weights: (K, T), normalised over T.
         means: μ, (K, T, D).
     """
+
+    shapes: ClassVar[dict[str, str]]
+    """Shapes of the parameters, as `check_shapes` expects them."""
 
     log_weights: Tensor
     means: Tensor
@@ -95,6 +98,8 @@ class Gaussians(Components):
         means: μ, (K, T, D).
         factors: A, (K, T, D, D), lower triangular with a positive diagonal: A (x − μ) is standard normal.
     """
+
+    shapes: ClassVar = {"log_weights": "K T", "means": "K T D", "factors": "K T D D"}
 
     factors: Tensor
 

@@ -261,6 +261,9 @@ class Riemannian(Density):
     def _tensors(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in ("centres", "precisions", "counts", "radii")}
 
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        return {"centres": "K C D", "precisions": "K C D", "counts": "K int64", "radii": "K"}
+
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.centres, self.precisions = tensors["centres"], tensors["precisions"]
         self.counts, self.radii = tensors["counts"], tensors["radii"]

@@ -14,6 +14,16 @@ from postprior.stage1_vae.distributions import Block
 from postprior.stage2_latent.draws import Classes
 from postprior.stage2_latent.layouts import Layout
 from postprior.stage2_latent.moments import Whitening
+from postprior.stage2_latent.states import check_shapes
+
+SHAPES = {
+    "whitening.loc": "D",
+    "whitening.root": "D D",
+    "classes.labels": "K int64",
+    "classes.probabilities": "K",
+    "levels": "K L",
+}
+"""The tensors of every density with their shapes, as `check_shapes` expects them."""
 
 
 class Stored(ABC):
@@ -24,7 +34,7 @@ class Stored(ABC):
         layout: blocks of the code vector.
         whitening: map between codes and the values that the methods of a final class get.
         classes: labels of the density and their probabilities.
-        levels: quantiles of the scores of held-out codes of each class, (K, 101).
+        levels: quantiles of the scores of held-out codes of each class, (K, QUANTILES), or (K, 0) without scores.
         rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; incomplete rows are used rows with
             missing blocks. If some rows have a label and others have none, these are {"inferred": n} used rows of a
             density that is `semi_supervised`, and {"unlabelled": n} rows that another density leaves out.
@@ -102,6 +112,7 @@ class Stored(ABC):
             None if names is None else tuple(names),
         )
         self.levels = tensors["levels"]
+        check_shapes(tensors, SHAPES | self._shapes(meta["learned"]), D=sum(block.size for block in self.layout))
         self._restore(tensors, meta["learned"])
 
     def _check_fitted(self) -> None:
@@ -117,6 +128,10 @@ class Stored(ABC):
     @abstractmethod
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         """Restore the learned values from the results of `_tensors` and `_learned`."""
+
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        """Return the shapes of those learned tensors that `_restore` takes as they are, as `check_shapes` expects."""
+        return {}
 
     def _learned(self) -> dict[str, Any]:
         """Return the learned values that are not tensors, JSON-serialisable."""

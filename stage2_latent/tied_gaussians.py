@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class TiedGaussians(Components):
         means: μ, (K, T, D).
         factors: A, (K, G, D, D), lower triangular with a positive diagonal.
     """
+
+    shapes: ClassVar = {"log_weights": "K T", "means": "K T D", "factors": "K G D D"}
 
     factors: Tensor
 

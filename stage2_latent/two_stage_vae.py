@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -60,9 +59,8 @@ class SecondStage(nn.Module):
 
 
 def _network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    sizes = [inputs, *[hidden] * layers]
-    inner = [layer for before, after in itertools.pairwise(sizes) for layer in (nn.Linear(before, after), nn.SiLU())]
-    final = nn.Linear(sizes[-1], outputs)
+    inner = [layer for i in range(layers) for layer in (nn.Linear(hidden if i else inputs, hidden), nn.SiLU())]
+    final = nn.Linear(hidden, outputs)
     nn.init.zeros_(final.weight)
     nn.init.zeros_(final.bias)
     return nn.Sequential(*inner, final)
@@ -181,6 +179,9 @@ class TwoStageVae(Density):
 
     def _tensors(self) -> dict[str, Tensor]:
         return add_prefix("stage.", self.stage.state_dict()) | {"noise": self.noise}
+
+    def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
+        return {"noise": f"{2 * self.draws} 1 D"}
 
     def _restore(self, tensors: Mapping[str, Tensor], learned: Mapping[str, Any]) -> None:
         self.noise = tensors["noise"]

@@ -83,9 +83,9 @@ def as_table(modalities: tuple[Modality, ...], data: Dataset, detection: Detecti
     columns: dict[str, Any] = {"row": np.arange(len(data))} if data.ids is None else {"id": data.ids}
     columns |= {"score": detection.score, "p_value": detection.p_value, "flagged": flagged}
     for statistic, values in detection.statistics.items():
-        columns |= {f"{statistic}.{m.name}": column for m, column in zip(modalities, values.T, strict=True)}
+        columns |= {f"{statistic}.{m.title}": column for m, column in zip(modalities, values.T, strict=True)}
     columns |= detection.row_statistics
-    columns |= {f"contribution.{m.name}": x for m, x in zip(modalities, detection.contributions.T, strict=True)}
+    columns |= {f"contribution.{m.title}": x for m, x in zip(modalities, detection.contributions.T, strict=True)}
     if detection.features:
         columns["top_feature"], columns["top_surprise"] = top_features(modalities, detection)
     arrays = {key: pa.array(values, from_pandas=True) for key, values in columns.items()}  # NaN becomes null
@@ -98,7 +98,7 @@ def top_features(modalities: tuple[Modality, ...], detection: Detection) -> tupl
     for m in modalities:
         if m.name in detection.features:
             features = [column.name for column in m.columns] or range(m.shape[0])
-            names += [f"{m.name}.{feature}" for feature in features]
+            names += [f"{m.title}.{feature}" for feature in features]
             surprisals.append(detection.features[m.name])
     surprisal = np.concatenate(surprisals, 1)
     return np.array(names)[surprisal.argmax(1)], surprisal.max(1)

@@ -78,6 +78,6 @@ def earlier(out: Path) -> set[Path]:
 def summary(filled: np.ndarray, generator: Generator, out: Path, draws: int) -> list[str]:
     """Report where the datasets are and how many rows were imputed, one line per modality."""
     counts = zip(generator.modalities, filled.sum(0).tolist(), strict=True)
-    by_modality = [f"  {m.name}: {count} of {len(filled)} rows imputed" for m, count in counts if count]
+    by_modality = [f"  {m.title}: {count} of {len(filled)} rows imputed" for m, count in counts if count]
     places = f"{out}" if draws == 1 else f"{out}/1 … {out}/{draws}"
     return [f"{places}: {int(filled.any(1).sum())} rows had missing values", *by_modality]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.api.repository import OF_DVC, Repository, git_pattern
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folders import read_folders
@@ -21,7 +22,7 @@ from postprior.pipelines.metrics.statistics.intervals import well_observed
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.texts import enumerated, shell_quoted
 
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
@@ -32,12 +33,14 @@ AUGMENTED = 20  # training rows of which half suffice to fit a density
 SMALL = 1000  # with fewer training rows, flows have too little data
 
 
-def init(project: Path, data: Path, profile: str = "quick") -> list[str]:
+def init(project: Path, data: Path, profile: str = "quick", git: bool = True) -> list[str]:
     """Write params.yaml and dvc.yaml for the dataset folders in `data`; return lines that report the chosen settings.
+
+    The files are committed if the project gets a git repository, and staged if it lies in one; without `git`, neither.
 
     Raises:
         UserError: A project exists, or the project would lie inside the data: DVC tracks the data, and results would
-            change them.
+            change them. Or git refuses the repository.
     """
     for name in TEMPLATES:
         if (project / name).exists():
@@ -49,6 +52,7 @@ def init(project: Path, data: Path, profile: str = "quick") -> list[str]:
     if project.resolve().is_relative_to(data.resolve()):
         raise UserError(f"{project}: lies inside the data {data}, expected a folder outside of it; use another name")
     splits = read_folders(0, data, "")
+    repository = Repository.around(project, git)
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
     chosen = {"profile": profile, **settings(splits)}
     texts = {name: template(name) for name in TEMPLATES}
@@ -57,19 +61,20 @@ def init(project: Path, data: Path, profile: str = "quick") -> list[str]:
     for key, value in chosen.items():
         _put(params, key, value)
     pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
+    new = repository.set_up()
     for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
         # restore the empty line that is lost with the data section before it
         write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
     _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
+    if not path.startswith("../"):
+        _ignore(project / ".gitignore", f"{git_pattern(Path(path))}\n")
     _ignore(project / ".dvcignore", LEFT)
-    if not (project / ".dvc").exists():
-        from dvc.repo import Repo
-
-        Repo.init(str(project), no_scm=not (project / ".git").exists()).close()  # with git in a git repository
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *(f"  {key}: {_text(value)}" for key, value in chosen.items()),
         *_too_few(splits["test"]),
+        *repository.record([*TEMPLATES, ".gitignore", ".dvcignore", *OF_DVC], new),
+        *repository.exposed(data),
         f"Go on with: cd {shell_quoted(project)} && dvc repro",
     ]
 
@@ -140,12 +145,12 @@ def _ignore(path: Path, lines: str) -> None:
     """Add lines to an ignore file, unless it contains them."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if lines not in text:
-        write_text(path, text + lines)
+        write_text(path, f"{text}\n{lines}" if text and not text.endswith("\n") else text + lines)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return enumerated([f"{key} {item}" for key, item in value.items()])
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return enumerated(value)
     return "null" if value is None else str(value)

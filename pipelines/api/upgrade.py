@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postprior.pipelines.api.repository import DVC_IGNORE, DVC_IGNORED
 from postprior.pipelines.artefacts.project import MOVED
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
@@ -23,7 +24,7 @@ class Upgrade:
     """What an upgrade changes in a project."""
 
     root: Path
-    old: Mapping[str, str]  # the text of each file of `TEMPLATES`
+    old: Mapping[str, str]  # the text of each file; empty if there is none
     new: Mapping[str, str]
     moves: Mapping[Path, Path]  # from the root
 
@@ -54,14 +55,17 @@ class Upgrade:
         old = {name: (root / name).read_text(encoding="utf-8") for name in TEMPLATES}
         params, pipeline = (read_tree(text) for text in old.values())
         new = {"params.yaml": _params(params, defaults), "dvc.yaml": _pipeline(pipeline)}
-        moves = {a: b for a, b in MOVED.items() if (root / a).exists() and not (root / b).exists()}
         likes = {"params.yaml": old["params.yaml"], "dvc.yaml": template("dvc.yaml")}
-        return cls(root, old, {name: yaml_text(tree, likes[name]) for name, tree in new.items()}, moves)
+        texts = {name: yaml_text(tree, likes[name]) for name, tree in new.items()}
+        if (root / ".dvc").is_dir() and not (root / DVC_IGNORE).exists():  # without it, git would store DVC's cache
+            old[str(DVC_IGNORE)], texts[str(DVC_IGNORE)] = "", DVC_IGNORED
+        moves = {a: b for a, b in MOVED.items() if (root / a).exists() and not (root / b).exists()}
+        return cls(root, old, texts, moves)
 
     def lines(self) -> list[str]:
         """Return the difference that `write` makes, as a unified diff and one line per move; none without a change."""
         lines: list[str] = []
-        for name in TEMPLATES:
+        for name in self.new:
             sides = self.old[name].splitlines(), self.new[name].splitlines()
             lines += difflib.unified_diff(*sides, name, f"{name} (upgraded)", lineterm="")
         return lines + [f"move {a} → {b}" for a, b in self.moves.items()]
@@ -70,7 +74,7 @@ class Upgrade:
         """Make the changes. After an interruption, a second upgrade makes those that are left."""
         for old, new in self.moves.items():
             (self.root / old).rename(self.root / new)
-        for name in reversed(TEMPLATES):
+        for name in reversed(list(self.new)):
             if self.new[name] != self.old[name]:
                 write_text(self.root / name, self.new[name])
 

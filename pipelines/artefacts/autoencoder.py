@@ -1,37 +1,70 @@
 """Build the autoencoder from settings, and load a trained one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from torch import Tensor
+
+from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding
+from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.networks.own import OwnNetwork, try_own_networks
 
 T = TypeVar("T")
 KIND = "autoencoder"
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
-    """Build the untrained model of params.yaml for a dataset; modalities with missing cells are marked as partial."""
+    """Build the untrained model of params.yaml for a dataset; modalities with missing cells are marked as partial.
+
+    User-defined networks are tried on a few rows, in a model of their own.
+
+    Raises:
+        UserError: the settings do not fit the model or the data.
+        UserCodeError: a user-defined network fails.
+    """
     from postprior.stage1_vae.models import MODELS
 
     modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
+    construct = partial(MODELS[params.vae.model], modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
     try:
-        return MODELS[params.vae.model](modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
+        model = construct()
     except ValueError as error:
         raise UserError(f"vae: {error}") from None
+    if any(isinstance(module, OwnNetwork) for module in model.modules()):
+        try_own_networks(construct(), examples(modalities, data))
+    return model
+
+
+def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]:
+    """Return two observed values (2, *shape) of each modality that some row has, as encoders read them."""
+    rows = {
+        m: np.resize(np.flatnonzero(has)[:2], 2)
+        for m, has in zip(modalities, data.observed.T, strict=True)
+        if has.any()
+    }
+    return {m.name: data.batch(two).encoder_input(m) for m, two in rows.items()}
 
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
     """Load the trained model in a folder; also return its artefact."""
+    artefact = load_artefact(folder, KIND)
+    return autoencoder_of(artefact, folder), artefact
+
+
+def autoencoder_of(artefact: Artefact, folder: Path) -> MultimodalVAE:
+    """Rebuild the model of an artefact; `folder` is named in errors."""
     from postprior.stage1_vae.models import MODELS
 
-    artefact = load_artefact(folder, KIND)
-    with rebuilding(folder):
+    with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         name = artefact.manifest["model"]
         if name not in MODELS:
             raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
@@ -40,7 +73,7 @@ def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
         except ValueError as error:  # for example, from user-defined networks
             raise UserError(f"{folder}: {error}") from None
         check_tensors(artefact.tensors, model.state()[0])
-    return model, artefact
+    return model
 
 
 def as_user_errors(epochs: Iterator[T]) -> Iterator[T]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.artefacts.codes import complete_rows
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
@@ -59,7 +60,7 @@ def load_density(folder: Path | str) -> Density:
 
 def density_of(artefact: Artefact, folder: Path) -> Density:
     """Rebuild the density of an artefact; `folder` is named in errors."""
-    with rebuilding(folder):
+    with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         family = pick(DENSITIES, artefact.manifest["density"], f"{folder}: density", "density")
         density = family.from_state(artefact.tensors, artefact.manifest)
         check_tensors(artefact.tensors, density.state()[0])

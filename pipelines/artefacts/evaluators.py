@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.storage import check_tensors, load_artefact, rebuilding
 
@@ -11,7 +12,7 @@ KIND = "judges"  # the kind stored in manifests
 def load_evaluators(folder: Path) -> Evaluators:
     """Load the feature extractor in a folder, and the label classifiers if the data have labels."""
     artefact = load_artefact(folder, KIND)
-    with rebuilding(folder):
+    with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         evaluators = Evaluators.from_state(artefact.tensors, artefact.manifest)
         check_tensors(artefact.tensors, evaluators.state()[0])
     return evaluators

@@ -3,7 +3,6 @@
 No slow module is imported here: every command imports what it runs.
 """
 
-import traceback
 from typing import Any
 
 import typer
@@ -13,12 +12,13 @@ from postprior.pipelines.commands import applications, data, stages
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.renames import COMMANDS
 from postprior.pipelines.texts import tell
+from postprior.stage1_vae.imports import UserCodeError
 
 
 class OneLineErrors(TyperGroup):
     """Group of commands that reports an error in one line on stderr, with exit code 1.
 
-    These are errors of the user, errors of the system, and user-defined code that ends the program.
+    These are errors of the user, errors of user-defined code, and errors of the system.
     """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -33,16 +33,13 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except UserError as error:
+        except (UserError, UserCodeError) as error:
             message = str(error)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             message = f"{place}{error.strerror or error}"
         except MemoryError:
             message = "out of memory; use fewer rows or draws"
-        except SystemExit as error:  # raised by a user-defined network or extractor
-            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-            message = f"{frame.f_code.co_filename}, line {line}: this code ended the program; remove the call"
         tell(f"postprior: error: {message}", err=True)
         raise typer.Exit(1)
 

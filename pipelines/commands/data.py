@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from postprior.pipelines.commands.options import parse_pairs
+from postprior.pipelines.commands.options import check_unused, parse_pairs
 from postprior.pipelines.texts import tell
 
 app = typer.Typer()
@@ -80,9 +80,13 @@ def import_data(
             "do not split.",
         ),
     ] = None,
-    validation_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for validation.")] = 0.1,
-    test_share: Annotated[float, typer.Option(help="The share of all rows (or subjects) for the test split.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="The seed of the random split.")] = 0,
+    validation_share: Annotated[
+        float | None, typer.Option(help="The share of all rows (or subjects) for validation; by default 0.1.")
+    ] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="The share of all rows (or subjects) for the test split; by default 0.2.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of the random split; by default 0.")] = None,
 ) -> None:
     """Convert your own files into dataset folders for training, validation and test."""
     from postprior.pipelines.data.formats.contents import Roles
@@ -101,14 +105,20 @@ def import_data(
         dates=dates,
         repeated=repeated,
     )
+    shares: dict[str, object] = {"validation_share": validation_share, "test_share": test_share, "seed": seed}
     if like is not None:
+        check_unused("--like, which does not split the rows", split=split, **shares)
         from postprior.pipelines.data.importing.rows import import_rows
 
-        tell(*import_rows(sources, folder, roles, like))
+        told = import_rows(sources, folder, roles, like)
     else:
         from postprior.pipelines.data.importing.run import import_data
 
-        tell(*import_data(sources, folder, roles, (validation_share, test_share), seed))
+        if split is not None:
+            check_unused("--split, whose column assigns the rows", **shares)
+        given = (0.1 if validation_share is None else validation_share, 0.2 if test_share is None else test_share)
+        told = import_data(sources, folder, roles, given, seed or 0)
+    tell(*told.brief(folder))
 
 
 def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:
@@ -130,11 +140,14 @@ def init(
             help="full computes more for each score than quick: its intervals are more exact, and it is slower."
         ),
     ] = "quick",
+    no_git: Annotated[
+        bool, typer.Option("--no-git", help="Use no git: make no repository, and stage and commit nothing.")
+    ] = False,
 ) -> None:
-    """Create a project from imported data."""
+    """Create a project from imported data, in the git repository that it lies in or in a new one."""
     from postprior.pipelines.api.init import init
 
-    tell(*init(project, data, profile))
+    tell(*init(project, data, profile, not no_git))
 
 
 @app.command()
@@ -142,7 +155,7 @@ def upgrade(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the project.")] = Path(),
     yes: Annotated[bool, typer.Option("--yes", help="Write the changes without asking.")] = False,
 ) -> None:
-    """Update params.yaml and dvc.yaml of a project of an earlier version.
+    """Update params.yaml, dvc.yaml and .dvc/.gitignore of a project of an earlier version.
 
     The differences are shown first. Your own stages are kept, but changes that you made to the stages of postprior are
     lost.

@@ -93,6 +93,14 @@ def label_counts(arguments: list[str] | None) -> dict[str, int] | None:
     return {label: int(count) for label, count in counts.items()} or None
 
 
+def check_unused(reason: str, **options: object) -> None:
+    """Raise a UserError for the first option that is given, because another option leaves nothing for it to do."""
+    for name, value in options.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option}: {value} found together with {reason}; leave {option} out")
+
+
 def check_name(name: str | None, flag: bool, option: str) -> None:
     """Raise a UserError unless there is either the name of a density or the option that replaces it."""
     if (name is None) != flag:

@@ -2,7 +2,8 @@
 
 manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [3, 16, 16], …}, …},
                   "labels": {"names": ["0", …]} or null, "samples": N, "provenance": {…}}
-                 and "conversion": {…} where the data were imported: see `postprior.pipelines.data.conversion`
+                 and "conversion": {…} where the data were imported: see `postprior.pipelines.data.conversion`;
+                 a modality whose name is no key has the name as "title": see `postprior.pipelines.data.names`
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
 mask.npy         (N, M) bool, true if a modality is observed, columns in the manifest's order; absent if all are
 m0.observed.npy  (N, *shape) bool, false for missing cells of an observed modality; absent if there are none
@@ -15,7 +16,7 @@ labels.npy (N,) int64, −1 for rows without a label · targets.npy (N, T) float
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,13 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import expand_like
 from postprior.pipelines.data.checks import check
-from postprior.pipelines.data.manifest import OPTIONAL, Manifest, files_of, origin_of
+from postprior.pipelines.data.manifest import OPTIONAL, SUMMARY, Manifest, files_of, origin_of
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.publishing import publish
+from postprior.pipelines.publishing import publish, write_text
+from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, read_consistently, save_array
+from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
@@ -145,15 +148,16 @@ class Dataset:
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
-    def save(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
+    def save(self, folder: Path, inputs: Iterable[Path] = (), summary: str = "") -> None:
         """Check the samples and publish them as a dataset folder, which replaces an older one of the same origin.
 
-        `inputs` are the files or folders that the samples were made from.
+        `inputs` are the files or folders that the samples were made from; `summary` is the text of import.txt.
         """
         check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
         manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion)
-        with _published(folder, manifest, self.arrays, self.source_values, inputs):
-            pass
+        with _published(folder, manifest, self.arrays, self.source_values, inputs) as temporary:
+            if summary:
+                write_text(temporary / SUMMARY, summary)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -235,11 +239,9 @@ def writing(
 
     @contextmanager
     def writer() -> Iterator[Write]:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(_published(folder, manifest, known or {}, source_values or {}, inputs))
+        with _published(folder, manifest, known or {}, source_values or {}, inputs) as temporary:
             writers = {
-                name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", shape, dtype))
-                for name, (shape, dtype) in shapes.items()
+                name: ArrayWriter(temporary / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()
             }
 
             def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:
@@ -273,13 +275,13 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
     wanted = {m.name: replace(m, partial=False) for m in modalities}
     for m in dataset.modalities:
         if m.name not in wanted:
-            names = ", ".join(wanted)
-            raise UserError(f"{place}: modality {m.name} found, expected some of {names}; leave it out or rename it")
+            names = listed(m.title for m in modalities)
+            raise UserError(f"{place}: modality {m.title} found, expected some of {names}; leave it out or rename it")
         expected, described = wanted[m.name].describe(), replace(m, partial=False).describe()
         for key in {**expected, **described}:
             if expected.get(key) != described.get(key):
                 pair = f"{described.get(key)} found, expected {expected.get(key)}"
-                raise UserError(f"{place}: {key} of modality {m.name}: {pair} as in {training}")
+                raise UserError(f"{place}: {key} of modality {m.title}: {pair} as in {training}")
     if conversion is not None:
         merged = (dataset.conversion or {}) | conversion | {"modalities": trained | given}
         dataset = replace(dataset, conversion=merged)
@@ -302,7 +304,7 @@ def check_labels(train: Dataset, test: Dataset) -> None:
         remedy = "label some rows, or remove the labels from all splits"
         raise UserError(f"{train.folder}: no row with a label found, expected training rows of each label; {remedy}")
     if train.label_names != test.label_names:
-        found, expected = (", ".join(split.label_names or ()) for split in (test, train))
+        found, expected = (enumerated(split.label_names or ()) for split in (test, train))
         remedy = "give all splits the same names in the same order"
         raise UserError(
             f"{test.folder}: labels named {found} found, expected {expected} as in {train.folder}; {remedy}"

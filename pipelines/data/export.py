@@ -59,7 +59,8 @@ def _in_format(samples: Samples, format: str) -> Samples:
         if isinstance(conversion, TableConversion) != (format in TABLES):
             kinds, found = "tables" if format in TABLES else "arrays", conversion.modality.kind
             remedy = "choose another format or leave --format out"
-            raise UserError(f"--format {format}: {conversion.name} is a {found}, expected only {kinds}; {remedy}")
+            name = conversion.title or conversion.name
+            raise UserError(f"--format {format}: {name} is a {found}, expected only {kinds}; {remedy}")
     if format in TABLES:
         names = {file: stem(file) + TABLES[format] for file in samples.tables}
         moved = [replace(c, facts={"source": "tables", "file": names[c.facts["file"]]}) for c in samples.conversions]
@@ -82,11 +83,13 @@ def _as_images(conversion: ArrayConversion) -> ArrayConversion:
         return conversion
     modality = conversion.modality
     if modality.kind != "image" or modality.shape[0] not in MODES or list(modality.range or ()) != [0, 1]:
-        found = f"{modality.name} is a {modality.kind} of shape {list(modality.shape)}"
+        found = f"{modality.title} is a {modality.kind} of shape {list(modality.shape)}"
         expected = "expected images of 1, 3 or 4 channels with values from 0 to 1; use --format npz"
         raise UserError(f"--format images: {found}, {expected}")
     channels, *size = modality.shape
     axes, mode = MODES[channels]
     facts = {"source": "images", "folder": conversion.name, "mode": mode, "suffix": ".png"}
     shape, name = (*size, channels)[: len(axes)], conversion.name
-    return ArrayConversion(name, "numeric", axes, "uint8", shape, scale=255.0, range=(0.0, 1.0), facts=facts)
+    return ArrayConversion(
+        name, "numeric", axes, "uint8", shape, scale=255.0, range=(0.0, 1.0), facts=facts, title=modality.title
+    )

@@ -14,6 +14,8 @@ ROWWISE = ("labels", "targets", "groups", "ids")
 """Arrays with one entry per row, besides the values of the modalities."""
 OPTIONAL = ("mask", "filled", *ROWWISE)
 """Arrays that a folder may contain; their names are reserved, so no modality may use them."""
+SUMMARY = "import.txt"
+"""The file in which an import tells how it read its sources."""
 
 
 @dataclass(frozen=True)
@@ -93,4 +95,4 @@ def files_of(folder: Path, origin: str) -> Collection[Path]:
         return ()
     arrays = {*OPTIONAL, *(name + suffix for name in modalities for suffix in ("", ".observed", ".filled"))}
     sources = {name + suffix for name in (*modalities, *OPTIONAL) for suffix in (ARRAY, TABLE)}
-    return {Path(name) for name in (MANIFEST, *(f"{name}.npy" for name in arrays), *sources)}
+    return {Path(name) for name in (MANIFEST, SUMMARY, *(f"{name}.npy" for name in arrays), *sources)}

@@ -30,7 +30,7 @@ class Sheet:
     Attributes:
         labels: one text per sample.
         lines: the titles of the lines of a sample; one empty title if there is only one line.
-        modalities: the names of the modalities.
+        modalities: the titles of the modalities.
         given: which cells were observed, by sample, line and modality; empty if the sheet does not distinguish them.
         side: width and height of a cell in pixels.
         steps: pixels to the right and down to the next sample, line and modality.
@@ -116,7 +116,7 @@ def laid_out(
         canvas[top : top + side, left : left + side, 3] = 255
     content = io.BytesIO()
     Image.fromarray(canvas).save(content, format="WEBP", lossless=side <= EXACT, quality=85, method=4)
-    names, image = tuple(m.name for m in shown), content.getvalue()
+    names, image = tuple(m.title for m in shown), content.getvalue()
     return Sheet(tuple(texts[:samples]), tuple(lines), names, given, side, steps, (width, height), image)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.detection.rarity import CodeDistance, Floats, alarm_rate, p_values, surprisals
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 
 if TYPE_CHECKING:
     from postprior.pipelines.detection.normative import Surprisals
@@ -186,7 +187,7 @@ class Detector:
             )
             if len(normal) < FEWEST:
                 modalities = zip(self.generator.model.modalities, pattern, strict=True)
-                names = ", ".join(m.name for m, observed in modalities if observed)
+                names = enumerated([m.title for m, observed in modalities if observed])
                 raise UserError(
                     f"data: found rows with {names}, but only {len(normal)} training rows have these modalities, "
                     f"expected at least {FEWEST}; leave such rows out"

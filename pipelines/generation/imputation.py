@@ -99,7 +99,7 @@ class HiddenValues:
                 continue
             draws, guess = filled(m, rows)
             if not (np.isfinite(draws).all() and np.isfinite(guess).all()):
-                return Missing(f"values imputed for {scale.modality.name} are not finite")
+                return Missing(f"values imputed for {scale.modality.title} are not finite")
             y, hidden = truth[m][rows], hidden_features[rows]
             x = np.where(hidden, draws, y)  # every draw holds the true value where nothing is hidden
             scores["energy_score"][rows, m] = energy_score(x, y)

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from postprior.pipelines.artefacts.codes import ROWS
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.options import check_options
@@ -180,8 +181,9 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         for name, likelihood in by_name.items():
             if likelihood not in LIKELIHOODS:
                 raise ValueError(f"likelihoods: {name}: found {likelihood!r}, expected one of {', '.join(LIKELIHOODS)}")
+        keys = keys_of(self.columns_)
         return tuple(
-            Modality(name, "vector", (len(columns),), by_name.get(name, "normal"))
+            Modality(keys[name], "vector", (len(columns),), by_name.get(name, "normal"), title=name)
             for name, columns in self.columns_.items()
         )
 
@@ -196,7 +198,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         data, cells = {}, {}
         observed = np.stack([has_value[:, columns].any(1) for columns in self.columns_.values()], 1)
         for m, modality in enumerate(self._modalities):
-            columns = self.columns_[modality.name]
+            columns = self.columns_[modality.title]
             values = (standardised if modality.likelihood in SCALED else X)[:, columns]
             data[modality.name] = np.nan_to_num(values, nan=0.0).astype(np.float32)
             _check_support(modality, values)
@@ -227,6 +229,6 @@ def _check_support(modality: Modality, values: Values) -> None:
         numbers = "whole numbers" if whole else "numbers"
         bounds = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
         raise ValueError(
-            f"X: modality {modality.name} holds {values[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
+            f"X: modality {modality.title} holds {values[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
             f"{modality.likelihood}"
         )

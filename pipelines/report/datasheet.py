@@ -60,7 +60,7 @@ def _modalities(dataset: Dataset) -> list[tuple[Any, ...]]:
     """Return name, kind, shape, values and missing share of each modality."""
     missing = 1 - dataset.observed.mean(0)
     return [
-        (m.name, m.kind, " × ".join(map(str, m.shape)), _range(m), percent(float(share), 0))
+        (m.title, m.kind, " × ".join(map(str, m.shape)), _range(m), percent(float(share), 0))
         for m, share in zip(dataset.modalities, missing, strict=True)
     ]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from postprior.pipelines.report.rows import INTERVAL
-from postprior.pipelines.report.wording import as_text, with_interval
+from postprior.pipelines.report.wording import as_text, listed, with_interval
+from postprior.pipelines.texts import escape_controls, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,8 @@ WIDTH = 4.4  # inches, of a figure of one panel; the page shows 80 pixels per in
 WIDE = 9.1  # inches, of a figure of several panels
 NARROW = 3.8  # inches, of a figure of several panels on a phone
 DPI = 160
+FONT = "DejaVu Sans"  # comes with matplotlib
+LONGEST_NAME = 32  # characters of a name in a figure
 PALETTE = 128  # colours of a PNG file, including the smoothed edges
 PACK = np.array([1, 256, 65536], np.uint32)  # packs red, green and blue into one number
 
@@ -129,6 +133,31 @@ class Figure:
         return images[0], images[1]
 
 
+@cache
+def _glyphs() -> frozenset[int]:
+    """Return the characters that the font of the figures can draw."""
+    from matplotlib.font_manager import findfont
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(findfont(FONT)).get_charmap())
+
+
+def drawable(names: Iterable[str]) -> dict[str, str]:
+    """Return what a figure shows for names: the name, on one line and not too long, or its number.
+
+    A name has a number if the font lacks one of its characters, as those of Chinese: see `numbered`.
+    """
+    shown = {name: shortened(escape_controls(name), LONGEST_NAME) for name in names}
+    known = {name: not {*map(ord, text)} - _glyphs() for name, text in shown.items()}
+    return {name: text if known[name] else f"no. {place}" for place, (name, text) in enumerate(shown.items(), 1)}
+
+
+def numbered(names: Iterable[str]) -> str:
+    """Return a sentence for the caption of a figure that says which names have which numbers; empty if none has one."""
+    numbers = {number: name for name, number in drawable(names).items() if number != name and number.startswith("no. ")}
+    return f" In the figure, {listed([f'{number} is {name}' for number, name in numbers.items()])}." if numbers else ""
+
+
 def _png(pixels: Any) -> bytes:
     """Encode pixels as a small PNG file: the most frequent colours are kept, others become the nearest of these."""
     from PIL import Image
@@ -156,7 +185,7 @@ def _style(theme: Theme) -> Any:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "figure.facecolor": theme.paper,
-        "font.family": ["DejaVu Sans"],
+        "font.family": [FONT],
         "font.size": 8.5,
         "grid.color": theme.grid,
         "grid.linewidth": 0.8,

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +76,11 @@ class Results:
 
 
 def read_results(
-    params: Params, root: Path, others: Mapping[str, str] | None = None, names: Sequence[str] = ()
+    params: Params,
+    root: Path,
+    others: Mapping[str, str] | None = None,
+    names: Sequence[str] = (),
+    titles: Mapping[str, str] | None = None,
 ) -> Results:
     """Read the results of a project and of other sources, in the order of the leaderboard.
 
@@ -85,12 +89,15 @@ def read_results(
         root: The root folder of the project.
         others: Other sources by label: a folder, a git revision or a DVC experiment.
         names: Densities to take from other sources; a source that has none of them gives all its densities.
+        titles: Names of modalities for readers, by key.
 
     Raises:
         UserError: A file or a source is missing; the message names the command that writes the file.
     """
-    own = Source(root)
-    sources = {label: find_source(label, place, root) for label, place in (others or {}).items()}
+    titles = {key: title for key, title in (titles or {}).items() if title != key}
+    own = Source(root, titles=titles)
+    found = {label: find_source(label, place, root) for label, place in (others or {}).items()}
+    sources = {label: replace(source, titles=titles) for label, source in found.items()}
     trees = {"": json.loads(params.model_dump_json())}
     trees |= {label: settings(source) for label, source in sources.items()}
     commands = dict.fromkeys(KINDS, "score-baselines") | {name: f"evaluate {name}" for name in params.densities}
@@ -107,7 +114,7 @@ def read_results(
         _require(content, own, FILES.scores("metrics", "autoencoder"), "score-baselines"),
         list(csv.DictReader(io.StringIO(_require(Source.text, own, FILES.training, "train")))),
         content(own, FILES.scores("metrics", "latent")) or {},
-        *_augmentation(params, root),
+        *_augmentation(params, own),
         augmentation_sizes=params.augment.sizes,
         imputers=tuple(_imputers(own)),
         pairs=read_pairs(root, params.densities),
@@ -171,7 +178,7 @@ def _cautions(rows: list[Row], trees: Mapping[str, Mapping[str, Any]]) -> Iterat
             )
 
 
-def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _augmentation(params: Params, own: Source) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the estimates of the augmentation and the results of stage `augment`, by configured number of real rows.
 
     Both are empty without labels.
@@ -180,8 +187,8 @@ def _augmentation(params: Params, root: Path) -> tuple[dict[str, Any], dict[str,
 
     curve, augmented = {}, {}
     for size in map(str, params.augment.sizes):
-        results = content(Source(root), FILES.scores("augmentation", size))
-        if results and (found := load_arm_hits(Project(root).artefacts.augmentation / size)):
+        results = content(own, FILES.scores("augmentation", size))
+        if results and (found := load_arm_hits(Project(own.root).artefacts.augmentation / size)):
             curve[str(found.rows)], augmented[str(found.rows)] = found.estimates, results
     return dict(sorted(curve.items(), key=lambda entry: int(entry[0]))), augmented
 

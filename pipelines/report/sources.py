@@ -1,27 +1,34 @@
 """Read files from a project folder or from a git revision, without changing either."""
 
 import json
-import subprocess
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from postprior.pipelines.artefacts.project import earlier
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.git import run_git
 from postprior.pipelines.settings.profiles import FULL, PROFILES, of_profile, values_by_profile
 from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 SETTINGS = Path("params.yaml")
+BY_MODALITY = ("modalities", "features", "spaces", "spread")
+"""Keys of results whose values are by modality."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A project whose files are read by their paths from its root: from the folder, or from a git commit if given."""
+    """A project whose files are read by their paths from its root: from the folder, or from a git commit if given.
+
+    `titles` are the names of modalities for readers, by key, where these differ.
+    """
 
     root: Path
     commit: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, path: Path) -> str | None:
         """The content of a file, or None if there is no such file."""
@@ -61,7 +68,10 @@ def settings(source: Source) -> dict[str, Any]:
 
 
 def content(source: Source, path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file of a source, or None if neither its path nor its earlier path exists."""
+    """Return the object in a JSON file of a source, or None if neither its path nor its earlier path exists.
+
+    Modalities have their titles in place of their keys.
+    """
     text, old_path = source.text(path), earlier(path)
     if text is None and old_path is not None:
         text = source.text(old_path)
@@ -77,7 +87,26 @@ def content(source: Source, path: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{source.place(path)}: expected a JSON object, found another value; run the stage that writes it again"
         )
-    return value
+    return titled(value, source.titles) if source.titles else value
+
+
+def titled(tree: Any, titles: Mapping[str, str], inside: bool = False) -> Any:
+    """Return results with titles of modalities in place of their keys, in texts and, if `inside`, as keys of a mapping.
+
+    >>> titled({"mean": 1, "modalities": {"mean": {"why": "no rows with mean"}}}, {"mean": "平均"})
+    {'mean': 1, 'modalities': {'平均': {'why': 'no rows with 平均'}}}
+    """
+    if isinstance(tree, dict):
+        return {
+            titles.get(key, key) if inside else key: titled(value, titles, key in BY_MODALITY)
+            for key, value in tree.items()
+        }
+    if isinstance(tree, list):
+        return [titled(value, titles) for value in tree]
+    if isinstance(tree, str):
+        keys = "|".join(map(re.escape, titles))
+        return re.sub(rf"(?<![\w-])({keys})(?![\w-])", lambda match: titles[match[0]], tree)
+    return tree
 
 
 def _commit(label: str, name: str, root: Path) -> str:
@@ -101,7 +130,7 @@ def _commit(label: str, name: str, root: Path) -> str:
 def _git(root: Path, *arguments: str) -> str | None:
     """Return the output of a git command, or None if it fails."""
     try:
-        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+        answer = run_git(root, *arguments)
     except FileNotFoundError:
         raise UserError("--with: found no git, which is needed to read results of revisions; install git") from None
-    return answer.stdout.decode() if answer.returncode == 0 else None
+    return answer.stdout if answer.returncode == 0 else None

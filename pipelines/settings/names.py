@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 
 T = TypeVar("T")
+MOST = 20
+"""Number of names in a list of known names."""
 
 
 def hint(name: str, known: Iterable[str]) -> str:
@@ -17,8 +20,8 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return the names in alphabetical order, separated by commas."""
-    return ", ".join(sorted(names)) or "none"
+    """Return the names in alphabetical order, separated by commas; only the first of many."""
+    return enumerated(sorted(names), MOST) or "none"
 
 
 def is_count(text: str) -> bool:

@@ -32,7 +32,8 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         check_rows(params, names, "NAME")
         params = params.model_copy(update={"densities": tuple(names)})
     project = Project(root)
-    files, results = project.results, read_results(params, root, others, names)
+    titles = {m.name: m.title for m in project.synthetic(params.densities[0]).modalities}
+    files, results = project.results, read_results(params, root, others, names, titles)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root), progress("compare", 4) as step:
         drawings = figures(results, looks, code_points(params, project))

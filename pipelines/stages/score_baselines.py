@@ -162,7 +162,7 @@ def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str
     """Return cautions about rows that lack modalities or labels, about targets, and about spaces with few rows."""
     widths = [features.shape[1] for features in outputs["reference"].features]
     sizes = zip(widths, rows_by_modality(outputs).tolist(), strict=True)
-    spaces = dict(zip((m.name for m in test.modalities), sizes, strict=True))
+    spaces = dict(zip((m.title for m in test.modalities), sizes, strict=True))
     incomplete = int((~outputs["reference"].observed.all(1)).sum())
     lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
     if test.labels is not None and (unlabelled := int((~test.labelled).sum())):
@@ -170,7 +170,9 @@ def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str
     if test.targets is not None:
         names = [target["name"] for target in (test.conversion or {}).get("targets", ())]
         lacking.append(TARGETS.format(", ".join(names) or f"{test.targets.shape[1]} columns"))
-    return lacking + cautions(spaces | {"whole tuples": (sum(widths), len(outputs["real"]))})
+    if len(widths) > 1:
+        spaces["all modalities together"] = sum(widths), len(outputs["real"])
+    return lacking + cautions(spaces)
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "postprior"
 DATABASES = ("sqlite:", "postgresql:", "mysql:", "mssql:")
 TAG = "group"
+LONGEST_KEY = 250  # characters of the name of a metric or setting, the limit of MLflow
 PARENT = "mlflow.parentRunId"  # MLflow's own tag; its interface shows such runs below their parent
 DISPLAY_SETTINGS = ("densities", "compare")  # they choose which results are shown and do not change any result
 
@@ -99,7 +100,10 @@ def safe_key(name: str) -> str:
     >>> safe_key("generate.balance.a//b(c)")
     'generate.balance.a__b_c_'
     """
-    return re.sub(r"^\.|[^\w. -]", "_", name)[:250]
+    key = re.sub(r"^\.|[^\w. -]", "_", name)
+    return (
+        key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )
 
 
 def reason(error: BaseException) -> str:

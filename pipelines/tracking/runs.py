@@ -277,6 +277,8 @@ def _log_metrics(client: MlflowClient, run: str, values: Mapping[str, Any], step
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    entries = [Metric(prefix + name, value, now, step) for name, value in numbers(values).items()]
+    entries = [
+        Metric(mlflow_client.safe_key(prefix + name), value, now, step) for name, value in numbers(values).items()
+    ]
     for first in range(0, len(entries), 1000):  # the maximum size of a batch
         client.log_batch(run, metrics=entries[first : first + 1000])

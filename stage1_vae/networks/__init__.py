@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.imports import import_class
 from postprior.stage1_vae.likelihoods import raw_shape
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.networks.convolutional import (
@@ -26,6 +25,7 @@ from postprior.stage1_vae.networks.convolutional import (
 )
 from postprior.stage1_vae.networks.dense import DenseDecoder, DenseEncoder
 from postprior.stage1_vae.networks.inputs import input_layer
+from postprior.stage1_vae.networks.own import own_network
 
 NetworkClasses = tuple[type[nn.Module], type[nn.Module]]
 
@@ -105,11 +105,11 @@ def network_classes(modality: Modality, network: str | None) -> NetworkClasses:
                 f"network of modality {modality.name}: found {network!r}, "
                 "expected two import paths, package.module:Encoder,package.module:Decoder"
             )
+        own_encoder, own_decoder = map(str.strip, paths)
         try:
-            encoder_class, decoder_class = (import_class(path.strip(), nn.Module, "torch.nn.Module") for path in paths)
+            return own_network(own_encoder, modality, encodes=True), own_network(own_decoder, modality, encodes=False)
         except ValueError as error:
             raise ValueError(f"network of modality {modality.name}: {error}") from None
-        return encoder_class, decoder_class
     if network not in available:
         raise ValueError(
             f"network of modality {modality.name}: found {network!r}, expected one of {', '.join(available)} "

@@ -126,18 +126,16 @@ def test_objects_are_not_saved(tmp_path: Path) -> None:
 def test_an_array_in_pieces_has_the_bytes_of_one_at_once(tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((7, 3)).astype(np.float32)
     save_array(tmp_path / "whole.npy", array)
-    with ArrayWriter(tmp_path / "pieces.npy", array.shape, np.float32) as writer:
-        writer.write(4, array[4:])
-        writer.write(0, array[:4].astype(np.float64))
+    writer = ArrayWriter(tmp_path / "pieces.npy", array.shape, np.float32)
+    writer.write(4, array[4:])
+    writer.write(0, array[:4].astype(np.float64))
     assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
 @pytest.mark.parametrize(("start", "rows"), [(-1, (1, 3)), (6, (2, 3)), (0, (2, 4))])
 def test_pieces_that_do_not_fit(tmp_path: Path, start: int, rows: tuple[int, int]) -> None:
-    with (
-        ArrayWriter(tmp_path / "a.npy", (7, 3), np.float32) as writer,
-        pytest.raises(ValueError, match="do not fit"),
-    ):
+    writer = ArrayWriter(tmp_path / "a.npy", (7, 3), np.float32)
+    with pytest.raises(ValueError, match="do not fit"):
         writer.write(start, np.zeros(rows))
 
 

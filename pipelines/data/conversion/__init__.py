@@ -31,6 +31,6 @@ Conversion = ArrayConversion | TableConversion
 __all__ = ["ArrayConversion", "ColumnConversion", "Conversion", "TableConversion", "from_description"]
 
 
-def from_description(name: str, entry: dict[str, Any]) -> Conversion:
-    """Return the conversion of modality `name` that this entry describes; KeyError or TypeError if it is damaged."""
-    return (TableConversion if "columns" in entry else ArrayConversion).from_description(name, entry)
+def from_description(name: str, entry: dict[str, Any], title: str = "") -> Conversion:
+    """Return the conversion of a modality that this entry describes; KeyError or TypeError if it is damaged."""
+    return (TableConversion if "columns" in entry else ArrayConversion).from_description(name, entry, title)

@@ -43,6 +43,7 @@ class ArrayConversion:
         classes: the number of tokens.
         bound: the greatest |x| of numeric values; far outliers beyond it are clipped.
         facts: the `source` of the modality, and what its writer needs to know.
+        title: the name of the modality for readers.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ArrayConversion:
     classes: int | None = None
     bound: float = BOUND
     facts: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def modality(self) -> Modality:
@@ -64,7 +66,7 @@ class ArrayConversion:
         likelihoods = {"count": "negative_binomial", "boolean": "bernoulli", "tokens": "categorical"}
         likelihood = likelihoods.get(self.kind, "normal" if kind == "vector" else "laplace")
         shape = channels_first(np.empty((1, *self.shape), bool), self.axes).shape[1:]
-        return Modality(self.name, kind, shape, likelihood, self.range, self.classes)
+        return Modality(self.name, kind, shape, likelihood, self.range, self.classes, title=self.title)
 
     @classmethod
     def fit(
@@ -114,7 +116,7 @@ class ArrayConversion:
             if self.classes is not None and raw.size and raw.max() >= self.classes:
                 expected = f"expected 0 to {self.classes - 1} as in the training rows"
                 remedy = "provide more rows, or put a row with this token into training"
-                raise UserError(f"{self.name}: token {raw.max():g} found, {expected}; {remedy}")
+                raise UserError(f"{self.modality.title}: token {raw.max():g} found, {expected}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
             observed = ~np.isnan(x)
             if self.kind == "numeric":
@@ -163,11 +165,11 @@ class ArrayConversion:
         return {**self.facts, **own, **({} if self.bound == BOUND else {"bound": self.bound})}
 
     @classmethod
-    def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
+    def from_description(cls, name: str, entry: dict[str, Any], title: str = "") -> Self:
         """Return the conversion that `describe` described."""
         own: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
         facts = {key: value for key, value in entry.items() if key not in (*OWN, "bound")}
-        return cls(name, **own, bound=entry.get("bound", BOUND), facts=facts)
+        return cls(name, **own, bound=entry.get("bound", BOUND), facts=facts, title=title)
 
 
 def channels_first(array: Values, axes: str) -> Values:

@@ -21,18 +21,20 @@ class TableConversion:
     """Conversions of the J columns of a table, in the order of the values; `facts` name its `source` and `file`.
 
     `unmodelled` are columns that are no values of the model; they are written back where rows have original values.
+    `name` and `title` are those of the modality.
     """
 
     name: str
     columns: tuple[ColumnConversion, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     unmodelled: tuple[ColumnConversion, ...] = ()
+    title: str = ""
 
     @property
     def modality(self) -> Modality:
         """The modality as the model sees it."""
         columns = tuple(column.column for column in self.columns)
-        return Modality(self.name, "table", (len(columns),), "columns", columns=columns)
+        return Modality(self.name, "table", (len(columns),), "columns", columns=columns, title=self.title)
 
     @classmethod
     def fit(
@@ -129,10 +131,10 @@ class TableConversion:
         return {**self.facts, "columns": [column.describe() for column in self.columns], **others}
 
     @classmethod
-    def from_description(cls, name: str, entry: dict[str, Any]) -> Self:
+    def from_description(cls, name: str, entry: dict[str, Any], title: str = "") -> Self:
         """Return the conversion that `describe` described."""
         columns, unmodelled = (
             tuple(map(ColumnConversion.from_description, entry.get(key, ()))) for key in ("columns", "unmodelled")
         )
         facts = {key: value for key, value in entry.items() if key not in ("columns", "unmodelled")}
-        return cls(name, columns, facts, unmodelled)
+        return cls(name, columns, facts, unmodelled, title)

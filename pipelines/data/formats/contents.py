@@ -1,8 +1,7 @@
 """The contents of a source before rows are joined, split and converted: columns and arrays, and their kinds."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import shell_quoted
@@ -77,10 +77,14 @@ class Roles:
     repeated: str | None = None
     only: frozenset[str] | None = None
 
+    def __post_init__(self) -> None:
+        for role in fields(self):
+            object.__setattr__(self, role.name, composed(getattr(self, role.name)))
+
 
 @dataclass(frozen=True)
 class TableView:
-    """A modality that is a table: its columns (n rows), and the kinds of those that are modelled.
+    """A modality that is a table: its name as written, its columns (n rows), and the kinds of those that are modelled.
 
     `originals` and `forms` as in `SourceContents`.
     """
@@ -170,6 +174,7 @@ class SourceContents:
         types: names of the Arrow types of columns that import simplified and export restores.
         names: names of columns or arrays outside of tables that may have a role.
         skipped: names of columns, arrays or folders that the user left out.
+        spellings: headers as the file writes them, by header, where these differ (see `names.composed`).
         forms: how the file writes the cells of columns, where this is unusual.
         notes: lines that tell the user how the source was read.
     """
@@ -188,6 +193,7 @@ class SourceContents:
     types: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    spellings: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, Form] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -266,11 +272,6 @@ def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
             f"expected numbers, texts, dates or booleans; convert it or leave it out (--skip {shell_quoted(name)})"
         )
         raise UserError(f"{place}: column {name}: type {column.type} found, {expected}")
-
-
-def safe_name(name: str) -> str:
-    """Replace characters that the name of a modality must not contain."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
 def pixel_kind(place: str, name: str, array: Values, axes: str, requested: Mapping[str, str]) -> str:

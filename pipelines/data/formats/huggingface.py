@@ -24,18 +24,19 @@ from postprior.pipelines.data.formats.contents import (
     SourceContents,
     array_view,
     pixel_kind,
-    safe_name,
     simplify_table,
 )
 from postprior.pipelines.data.formats.files import check_inside, optional
 from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.tables import table_contents
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a Hugging Face dataset"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare", "repeated")
 HUB = "hf:"
 STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # how the format stores an image
 
@@ -127,8 +128,8 @@ def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts
         return row, BytesIO(content), home, f"row {row}"
 
     pixels, mode = stacked(map(image, np.flatnonzero(~missing).tolist()), len(data))
-    kind = pixel_kind(path.name, safe_name(name), pixels, AXES[mode], roles.kinds)
-    return ArrayView(safe_name(name), pixels, AXES[mode], kind, {**facts, "feature": name, "image": True}, missing)
+    kind = pixel_kind(path.name, composed(name), pixels, AXES[mode], roles.kinds)
+    return ArrayView(composed(name), pixels, AXES[mode], kind, {**facts, "feature": name, "image": True}, missing)
 
 
 def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
@@ -147,7 +148,7 @@ def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
         raise UserError(f"{path}: {name}: {data.features[name]} found, expected {expected}")
     all_rows = np.zeros((len(data), *array.shape[1:]), array.dtype)
     all_rows[rows] = array
-    return array_view(path, safe_name(name), all_rows, missing, roles, {**facts, "feature": name, "image": False})
+    return array_view(path, composed(name), all_rows, missing, roles, {**facts, "feature": name, "image": False})
 
 
 def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:

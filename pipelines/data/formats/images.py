@@ -16,13 +16,15 @@ from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import close
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.contents import ArrayView, Roles, SourceContents, pixel_kind, safe_name
+from postprior.pipelines.data.formats.contents import ArrayView, Roles, SourceContents, pixel_kind
 from postprior.pipelines.data.formats.files import files_in, holds, inside
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "a folder of folders of .png or .jpg images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
+OPTIONS: tuple[str, ...] = ()
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LOSSY: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
 """Suffixes of lossy formats, whose pixels change when a file is written again, and the options for Pillow."""
@@ -44,11 +46,11 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
     alone = holds(path, SUFFIXES, deep=False)
     inner = (child for child in path.iterdir() if recognises(child) and not child.name.startswith("."))
     folders = [path.resolve()] if alone else sorted(inner)
-    skipped = [folder for folder in folders if safe_name(folder.name) in roles.skip]
+    skipped = [folder for folder in folders if composed(folder.name) in roles.skip]
     if len(skipped) == len(folders):
         raise UserError(f"{path}: all folders are left out, expected at least one modality; remove a --skip")
     contents = [_folder(folder, path, roles) for folder in folders if folder not in skipped]
-    return [replace(contents[0], skipped=tuple(safe_name(folder.name) for folder in skipped)), *contents[1:]]
+    return [replace(contents[0], skipped=tuple(composed(folder.name) for folder in skipped)), *contents[1:]]
 
 
 def _folder(folder: Path, root: Path, roles: Roles) -> SourceContents:
@@ -56,7 +58,7 @@ def _folder(folder: Path, root: Path, roles: Roles) -> SourceContents:
     ids = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
     images = [(row, file, f"{file.parent}/", file.name) for row, file in enumerate(files)]
     pixels, mode = stacked(images, len(files))
-    name = safe_name(folder.name)
+    name = composed(folder.name)
     kind = pixel_kind(folder.name, name, pixels, AXES[mode], roles.kinds)
     suffixes = {file.suffix for file in files}
     suffix = suffixes.pop() if len(suffixes) == 1 else ".png"  # lossless for files of mixed formats

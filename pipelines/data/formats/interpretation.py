@@ -11,6 +11,7 @@ from pyarrow import types
 from postprior.pipelines.data.conversion.categories import value_counts
 from postprior.pipelines.data.conversion.forms import NUMBER, SOME, Form, dates, typed
 from postprior.pipelines.data.formats.contents import Roles
+from postprior.pipelines.texts import Listing
 
 DASHES = ("-", "--", "\u2013", "\u2014")
 _NEGATIVE = [-int(digit * length) for digit in "987" for length in range(2, 7)]
@@ -49,14 +50,14 @@ class Notes:
         if items := list(items):
             self._items.setdefault(topic, []).extend(items)
 
-    def lines(self, place: str, most: int = 6) -> tuple[str, ...]:
-        """Return one line per topic, which lists the first items and counts the rest."""
-        rest = {topic: len(items) - most for topic, items in self._items.items()}
-        return tuple(
-            f"{place}: "
-            + topic.format(", ".join(items[:most]) + (f", … and {n} more" if (n := rest[topic]) > 0 else ""))
-            for topic, items in self._items.items()
-        )
+    def extend(self, notes: "Notes") -> None:
+        """Add all items of other notes."""
+        for topic, items in notes._items.items():
+            self.add(topic, items)
+
+    def lines(self, place: str) -> tuple[Listing, ...]:
+        """Return one line per topic, which lists its items."""
+        return tuple(Listing.of(topic, items).after(f"{place}: ") for topic, items in self._items.items())
 
 
 class Interpreted(NamedTuple):

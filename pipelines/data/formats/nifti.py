@@ -17,13 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind, safe_name
+from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind
 from postprior.pipelines.data.formats.files import files_in, holds, inside, optional
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "a folder of .nii or .nii.gz volumes"
 FACTS: tuple[str, ...] = ("modality", "folder", "affine", "affines", "codes", "units", "volume", "axis")
+OPTIONS: tuple[str, ...] = ("slices",)
 SUFFIXES = (".nii", ".nii.gz")
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Planes, and the axis (right, anterior, superior) along which their slices are numbered."""
@@ -55,8 +57,8 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
     volumes: dict[str, list[Volume]] = {}
     for volume in map(_named, files_in(path, SUFFIXES)):
         volumes.setdefault(volume.modality, []).append(volume)
-    skipped = tuple(name for name in map(safe_name, volumes) if name in roles.skip)
-    volumes = {name: files for name, files in volumes.items() if safe_name(name) not in skipped}
+    skipped = tuple(name for name in map(composed, volumes) if name in roles.skip)
+    volumes = {name: files for name, files in volumes.items() if composed(name) not in skipped}
     if not volumes:
         raise UserError(f"{path}: all modalities are left out, expected at least one; remove a --skip")
     samples = {volume.sample for files in volumes.values() for volume in files}
@@ -114,8 +116,8 @@ def _modality(name: str, volumes: list[Volume], roles: Roles, grouped: bool) -> 
         empty = np.asarray(flat.min(1) == flat.max(1))  # constant slices show nothing
         if empty.any():
             facts |= _background(flat[empty, 0], [samples[row] for row in np.flatnonzero(empty)])
-    safe = safe_name(name)
-    view = ArrayView(safe, array, axes, pixel_kind(name, safe, array, axes, roles.kinds), facts, empty)
+    shown = composed(name)
+    view = ArrayView(shown, array, axes, pixel_kind(name, shown, array, axes, roles.kinds), facts, empty)
     group: Named | None = ("subject", pa.chunked_array([groups])) if grouped else None
     return SourceContents(name, len(samples), (view,), ids=(None, pa.chunked_array([samples])), group=group)
 

@@ -14,6 +14,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +24,14 @@ from postprior.pipelines.data.arrays import Values, read_arrays
 from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, array_view, simplify_column
 from postprior.pipelines.data.formats.files import ends_in
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.names import first_duplicate, listed
 
 ABOUT = "an .npz archive"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare")
 Arrays = dict[str, Values]
 SPECIAL = ("labels", "label_names", "ids", "groups", "targets", "target_names", "mask")
 
@@ -40,11 +43,13 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Read the arrays of one archive; rows are matched by ids or by their order, and pickles are refused."""
-    arrays = {n: array.astype(array.dtype.newbyteorder("="), copy=False) for n, array in read_arrays(path).items()}
-    names = {
+    stored = read_arrays(path)
+    _check_different(path, "arrays", [composed(name) for name in stored])
+    arrays = {composed(n): array.astype(array.dtype.newbyteorder("="), copy=False) for n, array in stored.items()}
+    names: dict[str, str] = {
         "labels": roles.label or "labels",
         "groups": roles.group or "groups",
-        "ids": roles.id if roles.id in arrays else "ids",
+        "ids": roles.id if roles.id and roles.id in arrays else "ids",
         "split": roles.split or "",
     }
     chosen = [name for name in roles.targets if name in arrays]
@@ -168,7 +173,8 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
     """Write an archive of its modalities, ids, labels, groups and targets, under their original names."""
     facts = conversions[0].facts
     names = {role: role for role in ("ids", "labels", "groups")} | facts.get("names", {})
-    arrays = {conversion.name: samples.array(conversion) for conversion in conversions}
+    titles = {m.name: m.title for m in samples.dataset.modalities}
+    arrays = {_member(titles[c.name], c.name): samples.array(c) for c in conversions}
     arrays[names["ids"]] = _to_numpy(samples.ids)
     if samples.dataset.labels is not None:
         arrays |= _arrays_of_labels(samples, names["labels"], facts.get("coded"))
@@ -179,8 +185,17 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
         order = [m.name for m in samples.dataset.modalities]
         arrays["mask"] = samples.dataset.mask[:, [order.index(conversion.name) for conversion in conversions]]
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
+    with ZipFile(content, "w", ZIP_DEFLATED) as archive:  # savez refuses arrays with the names of its parameters
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
     write_bytes(path, content.getvalue())
+
+
+def _member(title: str, key: str) -> str:
+    """Return the name of the array of a modality: its title, or its key if the title is no path in the archive."""
+    parts = title.replace("\\", "/").split("/")
+    return key if not parts[0] or ".." in parts or "\0" in title else title
 
 
 def _arrays_of_targets(samples: Samples, apart: Sequence[str]) -> Arrays:

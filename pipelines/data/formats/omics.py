@@ -18,15 +18,16 @@ from postprior.pipelines.data.formats.contents import (
     Roles,
     SourceContents,
     array_view,
-    safe_name,
     simplify_column,
 )
 from postprior.pipelines.data.formats.files import ends_in, optional
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "an .h5ad or .h5mu file"
 FACTS: tuple[str, ...] = ("file", "modality", "features", "sparse")
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare")
 SUFFIXES = (".h5ad", ".h5mu")
 
 
@@ -64,7 +65,7 @@ def _check_inside(h5py: Any, path: Path, file: Any) -> None:
 def _modalities(path: Path, file: Any, roles: Roles) -> list[SourceContents]:
     """Read the columns of all cells of a MuData file, and its modalities."""
     order = file["mod"].attrs.get("mod-order", sorted(file["mod"]))
-    skipped = tuple(name for name in map(safe_name, order) if name in roles.skip)
+    skipped = tuple(name for name in map(composed, order) if name in roles.skip)
     cells = _index(file["obs"])
     cells_of = {}
     for name in order:
@@ -74,7 +75,7 @@ def _modalities(path: Path, file: Any, roles: Roles) -> list[SourceContents]:
                 expected = f"expected one value for each of {len(cells)} cells; write the file again"
                 raise UserError(f"{path}: obsm/{name}: shape {mask.shape} found, {expected}")
             cells_of[name] = cells[mask.ravel()]
-    chosen = [name for name in order if safe_name(name) not in skipped]
+    chosen = [name for name in order if composed(name) not in skipped]
     modalities = [_modality(path, file["mod"][name], name, cells_of.get(name), roles) for name in chosen]
     return [replace(_cell_columns(path, file["obs"], path.name, roles), skipped=skipped), *modalities]
 
@@ -89,7 +90,7 @@ def _modality(path: Path, group: Any, name: str, observed: Values | None, roles:
         raise UserError(f"{path}: {name}: X of type {array.dtype} and shape {array.shape} found, {expected}")
     labels, sparse = features.tolist(), hasattr(group["X"], "keys")
     facts = {"source": "omics", "file": path.name, "modality": name, "features": labels, "sparse": sparse}
-    view = array_view(path, safe_name(name), array, missing, roles, facts)
+    view = array_view(path, composed(name), array, missing, roles, facts)
     return replace(_cell_columns(path, group["obs"], f"{path.name}/{name}", roles), views=(view,))
 
 

@@ -21,7 +21,7 @@ from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import COUNTS, Column, Modality
 
 DIALECTS: dict[str, Sequence[str]] = {
-    "delimiter": (",", ";", "\t", "|"),
+    "delimiter": (",", ";", "\t", "|", " "),
     "decimal": (".", ","),
     "encoding": ("utf-8", "utf-16", "cp1252", "latin-1"),
 }
@@ -127,7 +127,7 @@ class Samples:
                 for row in np.flatnonzero(flat.any(1) & ~flat.all(1)):
                     texts[row, m] = _describe_cells(conversion, cells[row])
         rows, columns = np.nonzero(self.dataset.filled)
-        names = np.array([conversion.name for conversion in self.conversions], dtype=object)
+        names = np.array([modality.title for modality in self.dataset.modalities], dtype=object)
         entries = [pa.array(values, pa.string()) for values in (names[columns], texts[rows, columns])]
         header = [self._source_role("ids").get("name") or "id", "modality", "filled"]
         return pa.table([self.ids.take(pa.array(rows)), *entries], names=header)
@@ -212,16 +212,16 @@ def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str,
     try:
         if modality.name not in entries:
             return identity_conversion(modality)
-        conversion = from_description(modality.name, entries[modality.name])
+        conversion = from_description(modality.name, entries[modality.name], modality.title)
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)
         absent = [fact for fact in facts[conversion.facts["source"]] if fact not in conversion.facts]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"conversion of {modality.name}: damaged ({error} found); import the data again") from None
+        raise UserError(f"conversion of {modality.title}: damaged ({error} found); import the data again") from None
     if absent or not fits:
         problem = f"the key {absent[0]} is missing" if fits else "it belongs to other data"
-        raise UserError(f"conversion of {modality.name}: {problem}; import the data again")
+        raise UserError(f"conversion of {modality.title}: {problem}; import the data again")
     return conversion
 
 
@@ -246,11 +246,15 @@ def identity_conversion(modality: Modality) -> Conversion:
     """Return a conversion that changes nothing: a table is written to a CSV, an array to an .npz archive."""
     if modality.columns:
         columns = tuple(_identity_column(column) for column in modality.columns)
-        return TableConversion(modality.name, columns, {"source": "tables", "file": f"{modality.name}.csv"})
+        return TableConversion(
+            modality.name, columns, {"source": "tables", "file": f"{modality.name}.csv"}, title=modality.title
+        )
     kind = "count" if modality.likelihood in COUNTS else "numeric"
     kind = "tokens" if modality.kind == "sequence" else kind
     dtype, facts = "float32" if kind == "numeric" else "int64", {"source": "npz", "file": "data.npz"}
-    conversion = partial(ArrayConversion, range=modality.range, classes=modality.classes, facts=facts)
+    conversion = partial(
+        ArrayConversion, range=modality.range, classes=modality.classes, facts=facts, title=modality.title
+    )
     return conversion(modality.name, kind, AXES[modality.kind], dtype, modality.shape)
 
 

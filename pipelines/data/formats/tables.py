@@ -24,7 +24,6 @@ from postprior.pipelines.data.formats.contents import (
     SourceContents,
     TableView,
     column_kind,
-    safe_name,
     simplify_column,
     simplify_table,
 )
@@ -42,31 +41,40 @@ from postprior.pipelines.data.formats.interpretation import DASHES, Notes, inter
 from postprior.pipelines.data.formats.samples import Samples
 from postprior.pipelines.data.formats.text_files import INDEX, cells, check_headers, layout, stem
 from postprior.pipelines.data.formats.text_files import texts as as_texts
+from postprior.pipelines.data.names import composed
 from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
 
-ABOUT = "a .csv, .tsv, .parquet or .feather table or a folder of them"
+ABOUT = "a .csv, .tsv, .txt, .parquet or .feather table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
+OPTIONS: tuple[str, ...] = ("na", "keep_rare", "dates", "repeated")
 TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 BINARY = (".parquet", ".feather")
 SUFFIXES = (*TEXT, *BINARY)
+ALONE = (".txt", ".txt.gz")
+"""Suffixes of text files that are tables if the user names them; in a folder, they may be anything."""
+SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 ROWS = 1 << 14  # rows of a CSV per write
 FORMULA = r"^[=+\-@\t\r]"
 CONSTANT = "constant or nearly, not modelled but written back: {}; --keep-rare models those that vary in a few rows"
 FREE_TEXT = "free text or names, not modelled but written back: {}; --kind COLUMN=categorical models the common values"
+NOTHING = "constant or free text, left out and not written back, as nothing else is in the modality: {}"
 OTHERS = "rare values, modelled together as 'other': {}; --keep-rare keeps those of few rows"
 RARE_NUMBERS = "rare values, which the model treats as missing: {}; --keep-rare keeps those of few rows"
 
 
 def recognises(path: Path) -> bool:
     """Whether a path is a table or a folder with tables, judged by suffixes."""
-    return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, SUFFIXES)
+    return holds(path, SUFFIXES, deep=False) if path.is_dir() else ends_in(path, (*SUFFIXES, *ALONE, *SHEETS))
 
 
 def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Read each table; columns without a role form modalities."""
     files = files_in(path, SUFFIXES, deep=False) if path.is_dir() else [path]
-    return [_read_text(file, roles) if ends_in(file, TEXT) else _read_binary(file, roles) for file in files]
+    if ends_in(path, SHEETS):
+        raise UserError(f"{path}: a spreadsheet found, expected {ABOUT}; save the sheet as CSV in UTF-8")
+    return [_read_binary(file, roles) if ends_in(file, BINARY) else _read_text(file, roles) for file in files]
 
 
 def _readable(path: Path) -> AbstractContextManager[None]:
@@ -88,6 +96,7 @@ def _read_binary(path: Path, roles: Roles) -> SourceContents:
             table = feather.read_table(path)
             check_headers(path, table.column_names)
     _check_rows(path, table)
+    table, spellings = _composed(path, table)
     columns, originals = simplify_table(path, table)
     changed = [field for field in table.schema if field.type != columns.schema.field(field.name).type]
     notes, forms = Notes(), {}
@@ -97,7 +106,7 @@ def _read_binary(path: Path, roles: Roles) -> SourceContents:
             originals.setdefault(name, table[name])
             columns = columns.set_column(place, name, values)
     contents = table_contents(columns, path.name, roles, None, originals, forms, notes)
-    return replace(contents, types={field.name: str(field.type) for field in changed})
+    return replace(contents, types={field.name: str(field.type) for field in changed}, spellings=spellings)
 
 
 def _read_text(path: Path, roles: Roles) -> SourceContents:
@@ -110,11 +119,12 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
         found = layout(path)
         original = cells(path, found)
     _check_rows(path, original)
+    original, spellings = _composed(path, original)
     texts = {name: as_texts(path, name, original[name]) for name in original.column_names}
     mark = "," if any(_decimal_commas(text, found.delimiter) for text in texts.values()) else "."
     identities = {name for name in (roles.id, roles.group) if name} | {name for name in texts if id_rank(name)}
     columns, originals, forms, notes = {}, {}, {}, Notes()
-    for name, text in texts.items():
+    for name, text in substeps(texts.items(), len(texts)):
         if name in identities or name == INDEX:
             column, forms[name] = unless_padded(text), PLAIN
         else:
@@ -128,7 +138,16 @@ def _read_text(path: Path, roles: Roles) -> SourceContents:
     if found.encoding != "utf-8":
         notes.add("read in the encoding {}, which export writes too", [found.encoding])
     contents = table_contents(pa.table(columns), path.name, roles, None, originals, forms, notes)
+    contents = replace(contents, spellings=spellings)
     return contents if dialect == usual_dialect(path.name) else replace(contents, dialect=dialect)
+
+
+def _composed(path: Path, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """Return a table with its headers in composed form, and the headers as written where these differ."""
+    headers = [composed(name) for name in table.column_names]
+    check_headers(path, headers)
+    spellings = {header: name for header, name in zip(headers, table.column_names, strict=True) if header != name}
+    return table.rename_columns(headers), spellings
 
 
 def _padded(text: pa.ChunkedArray, column: pa.ChunkedArray, requested: str | None) -> bool:
@@ -191,12 +210,16 @@ def table_contents(
     grouped = _groups if roles.only is None else _known_groups
     views = []
     for name, columns in grouped(place, [name for name in names if name not in taken], roles).items():
-        kinds = {column: _kind(place, column, table[column], roles, notes) for column in columns}
+        told = Notes()
+        kinds = {column: _kind(place, column, table[column], roles, told) for column in columns}
         kinds = {column: kind for column, kind in kinds.items() if kind != UNMODELLED}
         if kinds:
+            notes.extend(told)
             own = {column: originals[column] for column in columns if column in originals}
             own_facts, content = facts or {"source": "tables", "file": place}, table.select(columns)
             views.append(TableView(name, content, kinds, own_facts, own, forms, roles.keep_rare))
+        else:
+            notes.add(NOTHING, columns)
     headers = tuple(name for name in names if name not in roles.skip)
     others = {name: column for name, column in originals.items() if name in taken}
     return SourceContents(
@@ -255,7 +278,7 @@ def _groups(place: str, names: list[str], roles: Roles) -> dict[str, list[str]]:
         expected = "expected it in only one; remove it from the others"
         raise UserError(f"--modality: column {column!r} found in two modalities, {expected}")
     if rest := [name for name in names if name not in grouped]:
-        groups[safe_name(stem(place))] = rest
+        groups[composed(stem(place))] = rest
     return groups
 
 
@@ -264,7 +287,7 @@ def _known_groups(place: str, names: list[str], roles: Roles) -> dict[str, list[
 
     Known columns may be absent, and unknown columns are left out.
     """
-    own, free, groups = safe_name(stem(place)), dict.fromkeys(names), {}
+    own, free, groups = composed(stem(place)), dict.fromkeys(names), {}
     for modality in sorted(roles.modalities, key=lambda name: name != own):
         if columns := [column for column in roles.modalities[modality] if column in free]:
             groups[modality] = columns
@@ -289,13 +312,14 @@ def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) 
         if text and samples.excel_safe:
             for name, generated in _generated_cells(samples, within).items():
                 columns[name] = _formula_safe(columns[name], generated)
-        order = [header for header in headers or columns if header in columns]
-        table = pa.table([columns[header] for header in order], names=order)
+        order = {composed(header): header for header in headers or columns if composed(header) in columns}
+        table = pa.table([columns[name] for name in order], names=list(order))
         if within:
             observed = samples.observed({conversion.name for conversion in within})
             table = table.filter(pa.array(np.any([observed, *map(samples.in_file, within)], 0)))
         types = {} if text else description.get("types", {}).get(file, {})
-        write_table(_with_types(table, types), path / file, dialect["delimiter"], dialect["encoding"])
+        table = _with_types(table, types).rename_columns(list(order.values()))
+        write_table(table, path / file, dialect["delimiter"], dialect["encoding"])
 
 
 def write_table(table: pa.Table, path: Path, delimiter: str | None = None, encoding: str = "utf-8") -> None:

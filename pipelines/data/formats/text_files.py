@@ -49,7 +49,8 @@ def layout(path: Path) -> Layout:
             if not following:
                 break
         head = [first, *islice(lines, 10 * FIRST)]
-    delimiter = max(DELIMITERS, key=lambda mark: _consistency(head, mark))
+    marks = DELIMITERS + " " * bool(re.search(r"\.txt(\.gz)?$", path.name, re.IGNORECASE))  # as R writes
+    delimiter = max(marks, key=lambda mark: _consistency(head, mark))
     reader = csv.reader(head, delimiter=delimiter)
     names = next(reader, [])
     skip = comments + reader.line_num
@@ -138,14 +139,17 @@ def _delimited(header: str, row: str) -> bool:
     return any(a == b > 1 for a, b in counts)
 
 
-def _consistency(lines: list[str], mark: str) -> tuple[bool, int]:
-    """Return whether the rows have as many cells as the header (or one more), and the number of cells."""
+def _consistency(lines: list[str], mark: str) -> tuple[bool, bool, int]:
+    """Return whether the rows have as many cells as the header (or one more), and the number of cells.
+
+    Between them is whether the delimiter is no blank, which texts contain as well.
+    """
     rows = [row for row in islice(csv.reader(lines, delimiter=mark), FIRST + 1) if row and not row[0].startswith("#")]
     if not rows:
-        return False, 0
+        return False, mark != " ", 0
     counts = {len(row) for row in rows[1:]}
     fits = len(counts) <= 1 and counts <= {len(rows[0]), len(rows[0]) + 1}
-    return fits and len(rows[0]) + len(counts) > 2, len(rows[0])
+    return fits and len(rows[0]) + len(counts) > 2, mark != " ", len(rows[0])
 
 
 def stem(file: str) -> str:

@@ -1,7 +1,5 @@
 """Join sources into one set of samples; rows are matched by id, or by their order if no source has ids."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,16 +10,14 @@ import pyarrow.compute as pc
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, TableView, View, check_type
-from postprior.pipelines.data.manifest import OPTIONAL
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.names import hint, listed
+from postprior.pipelines.settings.names import first_duplicate, hint, listed
 from postprior.pipelines.texts import shell_quoted, shortened
 
 SUFFIX = r"(?i)\.(png|jpe?g|tiff?|bmp|webp|npy|nii|nii\.gz|csv|txt|dcm)$"
 """Suffixes of files that one source has in its ids and another has not."""
 LONGEST = 1000
 """Maximal number of characters of an id, a subject, a label, a split or a target."""
-NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class Joined:
         split: name and values (N,), or None.
         targets: values (N,) by name.
         headers: the headers of each table, by file.
+        spellings: headers as the file writes them, by file and header, where these differ.
         types: original Arrow types of simplified columns, by file and header.
         dialects: unusual dialects of text files, by file.
         originals: label and targets with their original values, by name, if these have been simplified.
@@ -63,6 +60,7 @@ class Joined:
     forms: Mapping[str, Form] = field(default_factory=dict)
     id_headers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    spellings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -132,6 +130,7 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
         {name: source.forms[name] for source in sources for name in source.targets if name in source.forms},
         {s.place: s.ids[0] for s in sources if s.headers and s.ids and s.ids[0] not in (None, ids[0])},
         tuple(note for source in sources for note in source.notes) + notes,
+        {source.place: source.spellings for source in sources if source.spellings},
     )
 
 
@@ -157,22 +156,14 @@ def coalesced(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def _check_names(sources: Sequence[SourceContents], names: Sequence[str]) -> None:
-    """Refuse invalid or duplicate names of modalities, and sources without any modality.
-
-    Names become file names, and on many disks `RNA.npy` and `rna.npy` are the same file.
-    """
+    """Refuse duplicate names of modalities, and sources without any modality."""
     if not names:
         expected = "expected columns, arrays or images besides those with roles"
         raise UserError(f"{sources[0].place}: no modality found, {expected}; add some or remove a role or --skip")
-    for place, name in ((source.place, view.name) for source in sources for view in source.views):
-        if name.lower() in OPTIONAL or not NAME.fullmatch(name):
-            expected = f"expected up to 100 letters, digits, _ and -, and none of {listed(OPTIONAL)}"
-            remedy = "rename the file, folder or key"
-            raise UserError(f"{place}: {name!r} cannot be the name of a modality, {expected}; {remedy}")
-    counts = Counter(name.lower() for name in names)
-    if same := [name for name in names if counts[name.lower()] > 1]:
-        found = "found in two sources" if same[0] in same[1:] else f"found together with {same[1]}"
-        raise UserError(f"modality {same[0]}: {found}, expected different names; rename a file, folder or key")
+    if (same := first_duplicate(names)) is not None:
+        raise UserError(
+            f"modality {same}: found in two sources, expected different names; rename a file, folder or key"
+        )
 
 
 def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
@@ -241,7 +232,7 @@ def _match(sources: Sequence[SourceContents]) -> tuple[Named, list[Values], tupl
 
 
 def _alike(named: list[Named], places: Sequence[str]) -> tuple[list[Named], tuple[str, ...]]:
-    """Replace ids by those of the first source where they differ only in blanks, `.0` or the suffix of a file."""
+    """Replace ids by those of the first source where they differ only in blanks, `.0`, a suffix or Unicode form."""
     notes: tuple[str, ...] = ()
     first, loose = named[0][1].cast(pa.string()), _loose(named[0][1])
     for number, (name, ids) in enumerate(named[1:], 1):
@@ -259,8 +250,8 @@ def _alike(named: list[Named], places: Sequence[str]) -> tuple[list[Named], tupl
 
 
 def _loose(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ids as texts without surrounding blanks, `.0` of whole numbers and suffixes of files."""
-    texts = pc.utf8_trim_whitespace(ids.cast(pa.string()))
+    """Return ids as composed texts without surrounding blanks, `.0` of whole numbers and suffixes of files."""
+    texts = pc.utf8_trim_whitespace(pc.utf8_normalize(ids.cast(pa.string()), "NFC"))
     texts = pc.replace_substring_regex(texts, r"^(\d+)\.0+$", r"\1")
     return pc.replace_substring_regex(texts, SUFFIX, "")
 

@@ -1,6 +1,6 @@
 """`postprior import --like`: import rows for a trained model, with the scales and categories of its training data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,22 +16,23 @@ from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversio
 from postprior.pipelines.data.conversion.categories import Categories, grouped
 from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
-from postprior.pipelines.data.formats import read_source, samples_of
+from postprior.pipelines.data.formats import check_options, read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
 from postprior.pipelines.data.formats.nifti import check_orientation
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
-from postprior.pipelines.data.importing.summary import outliers, overview, patterns, shortened
+from postprior.pipelines.data.importing.summary import Summary, completeness, left_out, outliers, overview, patterns
 from postprior.pipelines.data.manifest import files_of
+from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.texts import Listing, enumerated, shell_quoted
 
 
-def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> list[str]:
-    """Write one dataset folder of rows, which need no label and may lack modalities; return lines of a summary.
+def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> Summary:
+    """Write one dataset folder of rows, which need no label and may lack modalities; return the summary.
 
     The sources have the same columns and names of modalities as the sources of the training data; `like` is the folder
     that the import of the training data wrote, or one of its splits. Roles that the user does not name are those of
@@ -40,13 +41,14 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     """
     inputs = [*sources, like]
     check_folder(folder, partial(files_of, origin="rows"), inputs)
+    check_options(sources, roles)
     trained = Dataset.load(like / "train" if (like / "train" / MANIFEST).exists() else like)
     if trained.conversion is None:
         expected = "expected a folder that postprior import wrote; correct --like"
         raise UserError(f"{like}: no conversion found in its manifest, {expected}")
-    conversions = {conversion.name: conversion for conversion in samples_of(trained).conversions}
+    conversions = {c.modality.title: c for c in samples_of(trained).conversions}
     wanted = _roles(trained.conversion, conversions, roles)
-    contents = [part for source in sources for part in read_source(source, wanted)]
+    contents = [_titled(part, conversions) for source in sources for part in read_source(source, wanted)]
     joined = join(contents, _available_roles(wanted, roles, contents))
     chosen = _as_trained(joined, conversions)
     learned = [conversions[view.name] for view in chosen.views]
@@ -58,37 +60,52 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     names = None if labels is None else trained.label_names
     dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
-    conversion = _with_affines(trained.conversion, joined.views)
-    replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs)
-    lines = _summary(joined, chosen, dataset.observed, conversions)
-    return [*lines, f"rows: {len(dataset)}", f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT"]
+    conversion = _with_affines(trained.conversion, {conversions[view.name].name: view.facts for view in joined.views})
+    told = _summary(joined, chosen, dataset.observed, conversions, folder)
+    replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs, told.text)
+    return told
 
 
-def _summary(joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion]) -> list[str]:
-    """Return lines for the user: what the rows have, what they lack, and what is unknown from the training data."""
+def _titled(contents: SourceContents, conversions: Mapping[str, Conversion]) -> SourceContents:
+    """Return the contents with the names of views that the training data know only by key, as earlier imports wrote."""
+    keys = keys_of(view.name for view in contents.views)
+    known = {name: key for name, key in keys.items() if name not in conversions and key in conversions}
+    return replace(
+        contents, views=tuple(replace(view, name=known.get(view.name, view.name)) for view in contents.views)
+    )
+
+
+def _summary(
+    joined: Joined, chosen: Joined, observed: Values, conversions: dict[str, Conversion], folder: Path
+) -> Summary:
+    """Return the summary: what the rows have, what they lack, and what is unknown from the training data."""
     learned = [conversions[view.name] for view in chosen.views]
-    lines = [*overview(learned, observed), "", *patterns(observed, [view.name for view in chosen.views])]
+    notes: list[str] = []
     columns = {column for view in joined.views for column in view.columns}
     absent = [name for name in conversions if name not in {view.name for view in chosen.views}]
     tables = [conversion for conversion in learned if isinstance(conversion, TableConversion)]
     absent += [column.name for table in tables for column in table.columns if column.name not in columns]
     if absent:
-        lines.append(f"missing in every row: {shortened(absent)}")
+        notes.append(Listing.of("missing in every row: {}", absent))
     used = columns | joined.targets.keys() | {role[0] for role in (joined.ids, joined.label, joined.group) if role}
     if unknown := [name for headers in joined.headers.values() for name in headers if name not in used]:
-        lines.append(f"not in the training data, left out: {shortened(unknown)}")
+        notes.append(Listing.of("not in the training data, left out: {}", unknown))
     for view, conversion in zip(chosen.views, learned, strict=True):
-        lines += outliers(view, conversion)
-    lines += joined.notes
-    return [*lines, *([f"left out: {joined.dropped} rows without any modality"] if joined.dropped else [])]
+        notes += outliers(view, conversion)
+    notes += [*joined.notes, completeness(observed)]
+    counts = [
+        f"rows: {len(joined)}{left_out(joined)}",
+        f"Go on with: postprior impute NAME {shell_quoted(folder)} OUT",
+    ]
+    return Summary(overview(learned, observed), patterns(observed, [v.name for v in chosen.views])[1:], notes, counts)
 
 
 def _roles(description: dict[str, Any], conversions: dict[str, Conversion], roles: Roles) -> Roles:
     """Return the user's roles, completed by those of the training data."""
     names = {role: (description.get(role) or {}).get("name") for role in ("ids", "labels", "groups")}
-    tables = [conversion for conversion in conversions.values() if isinstance(conversion, TableConversion)]
-    kinds = {c.name: c.kind for c in conversions.values() if isinstance(c, ArrayConversion)}
-    columns = [column for table in tables for column in (*table.columns, *table.unmodelled)]
+    tables = {title: c for title, c in conversions.items() if isinstance(c, TableConversion)}
+    kinds = {title: c.kind for title, c in conversions.items() if isinstance(c, ArrayConversion)}
+    columns = [column for table in tables.values() for column in (*table.columns, *table.unmodelled)]
     kinds |= {column.name: column.kind for column in columns}
     na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
@@ -97,7 +114,7 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         label=roles.label or names["labels"],
         group=roles.group or names["groups"],
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
-        modalities={table.name: tuple(c.name for c in (*table.columns, *table.unmodelled)) for table in tables},
+        modalities={title: tuple(c.name for c in (*t.columns, *t.unmodelled)) for title, t in tables.items()},
         kinds=kinds,
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
@@ -141,13 +158,13 @@ def _as_trained(joined: Joined, conversions: dict[str, Conversion]) -> Joined:
     return replace(joined, views=views, places=joined.places[:, order], rows=joined.rows[:, order])
 
 
-def _with_affines(description: dict[str, Any], views: Sequence[View]) -> dict[str, Any]:
-    """Return the training data's conversion with the affines of these volumes.
+def _with_affines(description: dict[str, Any], views: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the training data's conversion with the affines of these volumes; `views` are facts by key of a modality.
 
     A contrast that is missing here gets the affines of another contrast that has its shape in the training data.
     """
     entries = description["modalities"]
-    facts = {view.name: view.facts for view in views if view.facts["source"] == "nifti"}
+    facts = {key: own for key, own in views.items() if own["source"] == "nifti"}
     updated = dict(entries)
     for name, entry in entries.items():
         if same := [n for n in (name, *facts) if n in facts and entries[n].get("volume") == entry.get("volume")]:
@@ -202,7 +219,7 @@ def _check_known(place: str, column: pa.ChunkedArray, categories: Sequence[Any])
     """Refuse a category or label that the training data do not have."""
     new = column.filter(pc.invert(pc.is_in(column.fill_null(categories[0]), pa.array(categories, column.type))))
     if len(new):
-        expected = f"expected one of {shortened([str(value) for value in categories], 20)}"
+        expected = f"expected one of {enumerated(categories, 20)}"
         remedy = "correct the value or leave the row out"
         raise UserError(f"{place}: {str(new[0].as_py())!r} found, which no training row has, {expected}; {remedy}")
 

@@ -1,7 +1,9 @@
 """`postprior import`: convert files into dataset folders, with all facts that are needed to write them back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +16,31 @@ from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
-from postprior.pipelines.data.formats import read_source
+from postprior.pipelines.data.formats import check_options, read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.labels import class_indices, with_common_labels
-from postprior.pipelines.data.importing.summary import summary
-from postprior.pipelines.data.manifest import files_of
+from postprior.pipelines.data.importing.summary import Summary, summary
+from postprior.pipelines.data.manifest import SUMMARY, files_of
+from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.publishing import check_folder, publish
+from postprior.pipelines.progress import progress
+from postprior.pipelines.publishing import check_folder, publish, write_text
 from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import shortened
 
 LONGEST_ID = 1000  # characters
 FEWEST = {"train": 10, "validation": 2, "test": 3}  # least number of rows per split
 WANTED = {"validation": 4, "test": 8}  # subjects that the shares take at least, if enough are left for training
+LARGE = 1 << 23  # bytes of sources whose import shows its progress
+Step = Callable[[str], None]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def import_data(
     sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = (0.1, 0.2), seed: int = 0
-) -> list[str]:
-    """Write the dataset folders train, validation and test into `folder`, and return lines of a summary.
+) -> Summary:
+    """Write the dataset folders train, validation and test and import.txt into `folder`, and return the summary.
 
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
     bytes.
@@ -42,7 +48,19 @@ def import_data(
     check_folder(folder, previous_splits, sources)
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
-    joined = join([contents for source in sources for contents in read_source(source, roles)], roles)
+    check_options(sources, roles)
+    with _steps(sources) as step:
+        return _import_data(sources, folder, roles, shares, seed, step)
+
+
+def _import_data(
+    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float], seed: int, step: Step
+) -> Summary:
+    contents = []
+    for source in sources:
+        contents += read_source(source, roles)
+        step(source.name)
+    joined = join(contents, roles)
     joined, treatment = with_common_labels(joined, roles.rare_labels or ("keep" if roles.keep_rare else "merge"))
     labels, names = class_indices(joined.label)
     groups = None if joined.group is None else as_numpy(joined.group[1])
@@ -61,22 +79,32 @@ def import_data(
         conversion["labels"] |= treatment
     source_names = [source.name for source in sources]
     provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
+    told = summary(joined, learned, labels, names, {split: len(rows) for split, rows in splits.items()}, folder)
     with publish(folder, previous_splits, sources) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
-    sizes = {split: len(rows) for split, rows in splits.items()}
-    return summary(joined, learned, labels, names, sizes, folder)
+            step(split)
+        write_text(temporary / SUMMARY, told.text)
+    return told
+
+
+def _steps(sources: Sequence[Path]) -> AbstractContextManager[Step]:
+    """Show the progress of an import of large sources: one step per source and split."""
+    files = chain(sources, *(source.rglob("*") for source in sources if source.is_dir()))
+    large = sum(file.stat().st_size for file in files if file.is_file()) >= LARGE
+    return progress("import", len(sources) + len(SPLITS)) if large else nullcontext(lambda text: None)
 
 
 def previous_splits(folder: Path) -> set[Path]:
-    """Return the files, relative to a folder, of the splits that an earlier import wrote there."""
-    return {
+    """Return the files, relative to a folder, that an earlier import wrote there."""
+    files = {
         Path(split) / file
         for split in SPLITS
         if manifest_in(folder / split).get("provenance", {}).get("source") == "import"
         for file in files_of(folder / split, "real")
     }
+    return files | {Path(SUMMARY)} if files else files
 
 
 def as_numpy(column: pa.ChunkedArray) -> Values:
@@ -196,14 +224,14 @@ def _evenly_spaced(count: int, share: float, rng: np.random.Generator) -> Values
 
 
 def _learn(joined: Joined, train: Values) -> list[Conversion]:
-    """Learn the conversion of each modality from the training rows that have it."""
-    learned = []
+    """Learn the conversion of each modality from the training rows that have it, and give it a key."""
+    learned, keys = [], keys_of(view.name for view in joined.views)
     for view, places in zip(joined.views, joined.places[train].T, strict=True):
         rows = places[places >= 0]
         if not len(rows):
             expected = "expected at least one; leave the modality out or provide more rows"
             raise UserError(f"{view.name}: no training row has this modality, {expected}")
-        learned.append(view.learn(rows))
+        learned.append(replace(view.learn(rows), name=keys[view.name], title=view.name))
     return learned
 
 
@@ -219,10 +247,11 @@ def converted(
     observed, taken = joined.observed[rows], pa.array(rows)
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
-        data[view.name], seen = conversion.encode(view.content, joined.places[rows, m])
+        key = conversion.name
+        data[key], seen = conversion.encode(view.content, joined.places[rows, m])
         if not seen[observed[:, m]].all():
-            cells[view.name] = seen
-        sources[view.name] = view.lost(conversion, joined.rows[rows, m], data[view.name], seen, joined.mark(view))
+            cells[key] = seen
+        sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))
     columns, lost = [], {}
     for target in targets:
         numbers, seen = target.encode(joined.targets[target.name].take(taken))
@@ -259,7 +288,11 @@ def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[C
     return {
         "modalities": {conversion.name: conversion.describe() for conversion in learned},
         "tables": {
-            file: [name for name in headers if joined.split is None or name != joined.split[0]]
+            file: [
+                joined.spellings.get(file, {}).get(name, name)
+                for name in headers
+                if joined.split is None or name != joined.split[0]
+            ]
             for file, headers in joined.headers.items()
         },
         "types": {file: dict(types) for file, types in joined.types.items()},

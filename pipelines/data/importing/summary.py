@@ -13,10 +13,44 @@ from postprior.pipelines.data.conversion.arrays import limits
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
-from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.data.manifest import SUMMARY
+from postprior.pipelines.texts import LONG, Listing, brief, enumerated, escape_controls, shell_quoted, shortened, width
 
 PATTERNS = 8  # greatest number of missingness patterns that are listed
-COLUMNS = 6  # greatest number of columns of a kind that are listed by name
+LINES = 12  # greatest number of lines on a terminal
+MODALITIES = 3  # greatest number of modalities that a terminal lists if they are more
+
+
+class Summary(list[str]):
+    """The whole summary of an import, line by line; `brief` is what a terminal shows."""
+
+    def __init__(
+        self, overview: Sequence[str], details: Sequence[str], notes: Sequence[str], counts: Sequence[str]
+    ) -> None:
+        super().__init__([*overview, *(["", *details] if details else []), "", *notes, *counts])
+        self.overview, self.details, self.notes, self.counts = overview, details, notes, counts
+
+    @property
+    def text(self) -> str:
+        """The content of the file import.txt: all lines but the last, which suggests a command."""
+        return "".join(f"{escape_controls(line)}\n" for line in self[:-1])
+
+    def brief(self, folder: Path) -> list[str]:
+        """Return at most `LINES` lines: all if they are few and short, else those that tell decisions and numbers."""
+        if len(self) <= LINES and all(brief(line) == line for line in self[:-1]):
+            return list(self)
+        *counts, last = self.counts
+        head = first(self.overview, MODALITIES + 1, "modalities")
+        room = LINES - len(head) - len(counts) - 2
+        told = [*self.details, *self.notes]
+        shown = told if len(told) <= room else first(self.notes, room, "notes")
+        return [*map(brief, (*head, *shown, *counts)), f"the whole summary is in {folder / SUMMARY}", last]
+
+
+def first(lines: Sequence[str], most: int, what: str) -> list[str]:
+    """Return at most so many lines; if there are more, the last line says how many are left out."""
+    rest = len(lines) - most + 1
+    return list(lines) if rest <= 1 else [*lines[: most - 1], f"… and {rest} more {what}"]
 
 
 def summary(
@@ -26,28 +60,40 @@ def summary(
     names: tuple[str, ...] | None,
     splits: Mapping[str, int],
     folder: Path,
-) -> list[str]:
-    """Return the lines of the summary for the user."""
-    observed = joined.observed
-    lines = overview(learned, observed)
+) -> Summary:
+    """Return the summary for the user."""
+    observed, details, notes = joined.observed, [], list(joined.notes)
     for view, conversion in zip(joined.views, learned, strict=True):
-        lines += ["", f"{view.name}:", *("  " + line for line in details(view, conversion))]
-    lines += ["", *patterns(observed, [view.name for view in joined.views]), *joined.notes]
+        details += [f"{view.name}:", *described(view, conversion)]
+        notes += outliers(view, conversion)
+    notes += [*named(learned), completeness(observed)]
+    details += patterns(observed, [view.name for view in joined.views])
+    counts: list[str] = []
     if labels is not None and names is not None:
-        counts = zip(names, np.bincount(labels[labels >= 0], minlength=len(names)), strict=True)
-        lines.append(f"labels: {shortened([f'{name} ({count})' for name, count in counts])}")
+        numbers = zip(names, np.bincount(labels[labels >= 0], minlength=len(names)), strict=True)
+        counts.append(Listing.of("labels: {}", [f"{name} ({count})" for name, count in numbers]))
         if unlabelled := int((labels < 0).sum()):
             use = "the autoencoder learns from them; a density infers their labels or leaves them out"
-            lines.append(f"without a label: {unlabelled} of {len(labels)} rows; {use}")
+            counts.append(f"without a label: {unlabelled} of {len(labels)} rows; {use}")
     if joined.group is not None:
-        lines.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
+        counts.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
     if joined.targets:
         use = "kept and exported, but neither the autoencoder nor a density uses them"
-        lines.append(f"targets: {shortened(list(joined.targets))}; {use}")
-    if joined.dropped:
-        lines.append(f"left out: {joined.dropped} rows without any modality")
-    lines.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()))
-    return [*lines, f"Go on with: postprior init PROJECT --from {shell_quoted(folder)}"]
+        counts.append(Listing.of(f"targets: {{}}; {use}", list(joined.targets)))
+    counts.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()) + left_out(joined))
+    counts.append(f"Go on with: postprior init PROJECT --from {shell_quoted(folder)}")
+    return Summary(overview(learned, observed), details, notes, counts)
+
+
+def left_out(joined: Joined) -> str:
+    """Return how many rows were left out because they have no modality, or an empty text if there are none."""
+    return f"; left out: {joined.dropped} rows without any modality" if joined.dropped else ""
+
+
+def named(learned: Sequence[Conversion]) -> list[str]:
+    """Return a line with the keys of modalities, where a key is not the name."""
+    keys = [f"{c.modality.title} is {c.name}" for c in learned if c.modality.title != c.name]
+    return [Listing.of("names in files and settings: {}", keys)] if keys else []
 
 
 def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
@@ -55,23 +101,22 @@ def overview(learned: Sequence[Conversion], observed: Values) -> list[str]:
     rows = [("modality", "kind", "shape", "likelihood", "rows")]
     for conversion, count in zip(learned, observed.sum(0), strict=True):
         m = conversion.modality
-        rows.append((m.name, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}"))
+        rows.append((m.title, m.kind, " × ".join(map(str, m.shape)), m.likelihood, f"{count} of {len(observed)}"))
     return aligned(rows)
 
 
-def details(view: View, conversion: Conversion) -> list[str]:
+def described(view: View, conversion: Conversion) -> list[str]:
     """Describe the columns of a table by kind, or the values of an array, with their ranges."""
     if isinstance(view, TableView) and isinstance(conversion, TableConversion):
-        lines = [f"{kind}: {shortened(columns)}" for kind, columns in _by_kind(view.content, conversion).items()]
-    else:
-        assert isinstance(view, ArrayView)
-        assert isinstance(conversion, ArrayConversion)
-        present = np.flatnonzero(view.present)
-        low, high = limits(view.content, present)
-        constant = _constant(view.content, present) if conversion.axes == "X" else 0
-        note = f", {constant} of {view.content.shape[1]} coordinates constant" if constant else ""
-        lines = [f"{conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
-    return lines + outliers(view, conversion)
+        columns = _by_kind(view.content, conversion)
+        return [Listing.of("{}", texts).after(f"  {kind}: ") for kind, texts in columns.items()]
+    assert isinstance(view, ArrayView)
+    assert isinstance(conversion, ArrayConversion)
+    present = np.flatnonzero(view.present)
+    low, high = limits(view.content, present)
+    constant = _constant(view.content, present) if conversion.axes == "X" else 0
+    note = f", {constant} of {view.content.shape[1]} coordinates constant" if constant else ""
+    return [f"  {conversion.kind} {conversion.dtype}: {low:g} to {high:g}, {_scaling(conversion)}{note}"]
 
 
 def outliers(view: View, conversion: Conversion) -> list[str]:
@@ -91,8 +136,8 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
         values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
         parts = [_counted(values)] if len(values) else []
         remedy = "replace it by NaN, add --nan-is-missing"
-    text = f"far outliers: {shortened(parts)}; they are clipped in the input of models. "
-    return [f"{text}If such a value means missing, {remedy} and import again"] if parts else []
+    text = "far outliers: {}; they are clipped in the input of models. If such a value means missing, "
+    return [Listing.of(f"{text}{remedy} and import again", parts).after(f"{view.name}: ")] if parts else []
 
 
 def _far(raw: Values, conversion: ArrayConversion | ColumnConversion) -> Values:
@@ -120,7 +165,7 @@ def _by_kind(table: pa.Table, conversion: TableConversion) -> dict[str, list[str
     for column in conversion.columns:
         values, notes = table[column.name], []
         if column.kind == "categorical":
-            notes.append(shortened([str(value) for value in column.values], 4))
+            notes.append(enumerated(column.values, 4))
         elif pa.types.is_temporal(values.type):
             notes.append(" to ".join(str(end) for end in pc.min_max(values).as_py().values()))
         elif column.kind != "boolean":
@@ -143,24 +188,26 @@ def _scaling(conversion: ArrayConversion) -> str:
     return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"
 
 
+def completeness(observed: Values) -> str:
+    """Return how many rows have all modalities; observed (N, M)."""
+    complete = int(observed.all(1).sum())
+    return f"{'all' if complete == len(observed) else f'{complete} of {len(observed)}'} rows have all modalities"
+
+
 def patterns(observed: Values, names: Sequence[str]) -> list[str]:
     """Return a table of missingness patterns with their numbers of rows, the most frequent patterns first."""
     if observed.all():
-        return ["all rows have all modalities"]
+        return []
     found, counts = np.unique(observed, axis=0, return_counts=True)
     shown = (-counts).argsort(kind="stable")[:PATTERNS]
     rows = [(*names, "rows"), *((*("x" if present else "." for present in found[i]), str(counts[i])) for i in shown)]
     rest = [f"and {len(counts) - len(shown)} other patterns"] if len(counts) > len(shown) else []
-    return [*aligned(rows), *rest]
+    return ["", *aligned(rows), *rest]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Pad rows of texts to aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def shortened(names: Sequence[str], most: int = COLUMNS) -> str:
-    """Join names with commas; of many names only the first are listed."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f", … and {rest} more" if rest > 0 else "")
+    """Pad rows of texts to aligned columns; control characters are escaped, and long texts are shortened."""
+    shown = [[shortened(escape_controls(text), LONG) for text in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*shown, strict=True)]
+    padded = ([text + " " * (most - width(text)) for text, most in zip(row, widths, strict=True)] for row in shown)
+    return ["  ".join(texts).rstrip() for texts in padded]

@@ -15,11 +15,11 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.extractor import Extractor, FeatureSpace
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
+from postprior.pipelines.metrics.features.own import OwnExtractor, own_extractor, try_own_extractor
 from postprior.pipelines.metrics.features.pretrained import DINOv2, Inception
 from postprior.pipelines.metrics.features.projections import PrincipalComponents, RandomNetworks
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import hint, listed
-from postprior.stage1_vae.imports import import_class
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.states import strip_prefix
 
@@ -138,17 +138,14 @@ def resolve(name: str) -> type[FeatureSpace]:
                 f"expected auto, {listed(EXTRACTORS)}, or the import path package.module:Name of your own class"
             )
         return EXTRACTORS[name]
-    try:
-        return import_class(name, Extractor, f"{Extractor.__module__}.Extractor")
-    except ValueError as error:
-        raise UserError(f"evaluators.extractor: {error}") from None
+    return own_extractor(name)
 
 
 def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights: Path | None) -> Extractor:
     """Fit the extractor of a name that `resolve` accepts to training data; `weights` is a pretrained network's file.
 
     Raises UserError for `classifier`, which learns from labels, for an unknown extractor, for missing weights, and for
-    weights that the extractor does not use.
+    weights that the extractor does not use; UserCodeError for a user-defined extractor that fails.
     """
     kind = resolve(name)
     if not issubclass(kind, Extractor):
@@ -156,8 +153,11 @@ def fit_extractor(name: str, dataset: Dataset, features: int, seed: int, weights
             f"evaluators.extractor: found '{name}', which learns from labels, but the data have none; "
             "expected auto, pca, random or another extractor, or data with labels"
         )
-    pretrained = "weights" in inspect.signature(kind.__init__).parameters
+    pretrained = "weights" in inspect.signature(kind).parameters
     if weights is not None and not pretrained:
         raise UserError(f"evaluators.weights: found '{weights}', expected null: extractor {name} uses no weights")
     options: dict[str, Any] = {"weights": weights} if pretrained else {}
-    return kind(dataset.modalities, features, seed, **options).fit(dataset).eval()
+    extractor = kind(dataset.modalities, features, seed, **options).fit(dataset).eval()
+    if isinstance(extractor, OwnExtractor):
+        try_own_extractor(extractor, dataset)
+    return extractor

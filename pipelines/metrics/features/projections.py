@@ -57,7 +57,7 @@ class Projected(Extractor):
         rows = np.flatnonzero(dataset.observed[:, index])
         if len(rows) < 2:
             raise UserError(
-                f"{dataset.folder}: modality {modality.name} is observed in {len(rows)} rows, expected at least two; "
+                f"{dataset.folder}: modality {modality.title} is observed in {len(rows)} rows, expected at least two; "
                 "add rows in which it is observed"
             )
         one = torch.from_numpy(np.asarray(dataset.data[modality.name][rows[:1]], np.float32))

@@ -74,7 +74,7 @@ def reconstruction_scores(
     averaged = well_observed(data.observed.sum(0))
     for index, m in enumerate(data.modalities):
         rows = outputs.having(index)
-        missing = too_few(len(rows), FEWEST, f"test rows with {m.name}")
+        missing = too_few(len(rows), FEWEST, f"test rows with {m.title}")
         if missing:
             means[m.name] = {"reconstruction_error": missing}
             continue

@@ -29,6 +29,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     weighted_mean,
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.texts import escape_controls
 from postprior.stage1_vae.modalities import Column, Modality
 
 TOO_FEW = {
@@ -108,9 +109,13 @@ def column_tests(real: Dataset, fake: Dataset) -> dict[str, dict[str, dict[str, 
 
 
 def add_column_tests(written: dict[str, Any], real: Dataset, fake: Dataset) -> None:
-    """Add the tests of every table's columns to a row as stored."""
+    """Add the tests of every table's columns to a row as stored.
+
+    DVC takes a key `error` for a failure, and prints keys to terminals.
+    """
     for modality, columns in column_tests(real, fake).items():
-        written["modalities"][modality]["columns"] = columns
+        keys = {name: "error (column)" if name == "error" else escape_controls(name) for name in columns}
+        written["modalities"][modality]["columns"] = {keys[name]: test for name, test in columns.items()}
 
 
 def _tables(real: Dataset, fake: Dataset) -> Iterator[tuple[Modality, list[Cells], list[Cells]]]:

@@ -113,7 +113,7 @@ def _autoencoder(results: Results) -> Iterator[Finding]:
     if likelihood := posterior.estimate("log_evidence"):
         sentences.append(
             f"The mean log-likelihood of held-out rows, estimated by importance sampling, is "
-            f"{number_ci(likelihood, 0)} nats."
+            f"{number_ci(likelihood, 0 if abs(likelihood.value) >= 100 else 1)} nats."
         )
     if sentences:
         yield Finding("Autoencoder", " ".join(sentences))
@@ -147,7 +147,7 @@ def _missing(results: Results) -> Iterator[Finding]:
                 groups.setdefault((lacking, why), {})[metric.title] = None
     for (lacking, why), metrics in groups.items():
         first, more = [*metrics][:MAX_LISTED], len(metrics) - MAX_LISTED
-        names = f"{', '.join(first)} and {more} more scores" if more > 0 else listed(first)
+        names = listed([*first, *([f"{in_words(more)} more"] if more > 0 else [])])
         yield Finding("Missing scores", f"Some rows have no {lacking} for {names}. Reason: {why}.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme
+from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, drawable
 from postprior.pipelines.report.rows import INTERVAL, MISSING, Estimate, Row
 from postprior.pipelines.report.wording import number
 
@@ -96,7 +96,7 @@ def _frame(
     """Set names on the left, a title, a scale for the estimates, and a reference line if given."""
     if reference_line is not None:
         axes.axvline(reference_line, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), list(drawable(names).values()))
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=7.5)
     axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
@@ -186,15 +186,16 @@ def with_legend(panels: Sequence[Panel], names: Mapping[str, Mark]) -> list[Pane
     def draw(axes: Axes, theme: Theme) -> None:
         from matplotlib.lines import Line2D
 
+        shown = drawable(names)
         panels[-1](axes, theme)
         handles = [
-            Line2D([], [], color=mark.colour_in(theme), marker=mark.shape, linestyle="", ms=5, label=name)
+            Line2D([], [], color=mark.colour_in(theme), marker=mark.shape, linestyle="", ms=5, label=shown[name])
             for name, mark in names.items()
         ]
         canvas = axes.get_figure(root=True)
         if canvas is None:
             return
-        widest = 0.4 + LETTER * max(map(len, names))
+        widest = 0.4 + LETTER * max(map(len, shown.values()))
         columns = max(int(canvas.get_figwidth() / widest), 1)
         canvas.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=0.2)
 

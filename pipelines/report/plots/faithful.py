@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, of_family
-from postprior.pipelines.report.figures import Figure, Mark, Theme
+from postprior.pipelines.report.figures import Figure, Mark, Theme, numbered
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import MISSING, estimates
@@ -104,7 +104,8 @@ def by_modality(results: Results, look: Looks) -> Iterator[Figure]:
         drawing.with_legend([drawing.grouped("", names, values, look)], drawing.marked(values, look)),
         height=max(3.6, drawing.height_of_groups(names, len(values))),
         across=("modality",),
-        about=f"Lower is better. {drawing.INTERVALS}",
+        names={"modality": {name: name for name in names}},
+        about=f"Lower is better. {drawing.INTERVALS}{numbered(names)}",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.metrics.registry import of_family
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark
+from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark, numbered
 from postprior.pipelines.report.plots.drawing import INTERVALS, DotPanel, dotted, height_of
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
@@ -135,7 +135,7 @@ def evaluator_accuracy(accuracies: Mapping[str, Estimate]) -> Figure:
     limits = (min(0.9, lowest - 0.02), 1.002)
     panel = DotPanel((), "", accuracies, "Accuracy of the label classifiers", limits=limits)
     title = "Accuracy of the label classifiers on held-out real data"
-    about = f"One label classifier per modality. Higher is better. {INTERVALS}"
+    about = f"One label classifier per modality. Higher is better. {INTERVALS}{numbered(accuracies)}"
     return _one_panel("evaluators", title, "modality", panel, about)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from postprior.pipelines.metrics.registry import of_family
-from postprior.pipelines.report.figures import Figure, Mark
+from postprior.pipelines.report.figures import Figure, Mark, numbered
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import MISSING, Estimate, Row
@@ -65,11 +65,14 @@ def leaks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
         columns=max(len(panels), 2),
         aligned=True,
         across=("space",),
-        names={"test": {test: metric.title for test, metric in TESTS.items()}, "space": SPACES},
+        names={
+            "test": {test: metric.title for test, metric in TESTS.items()},
+            "space": {space: space for space in spaces} | SPACES,
+        },
         about=(
             "The dashed line is the value without a leak. Attack AUC: how well an attacker distinguishes training rows "
             "from held-out rows by the density of synthetic rows around them. Distance ratio: 1 if samples are as near "
             "to training rows as held-out rows are. Authenticity should not be lower than that of held-out rows. "
-            f"{drawing.INTERVALS}"
+            f"{drawing.INTERVALS}{numbered(SPACES.get(space, space) for space in spaces)}"
         ),
     )

@@ -1,5 +1,7 @@
 """Imputation: the exact conditional distribution, unchanged observed values, and marked imputed values."""
 
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,19 @@ def test_the_command_writes_what_python_gives(
     once = impute("gmm", tmp_path / "holes", params, root, tmp_path / "once")
     assert Dataset.load(tmp_path / "once").filled is not None
     assert str(tmp_path / "once") in once[0]
+
+
+def test_more_draws_than_files_that_may_be_open(trained: Trained, holes: Dataset, tmp_path: Path) -> None:
+    root, params = trained
+    holes.select(np.arange(2, 6)).save(tmp_path / "holes")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 30, before[1]))
+    try:
+        impute("gmm", tmp_path / "holes", params, root, tmp_path / "out", 20, "mean", 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert sorted(int(folder.name) for folder in (tmp_path / "out").iterdir()) == [*range(1, 21)]
+    assert len(Dataset.load(tmp_path / "out/20")) == 4
 
 
 def test_samples_from_given_rows_have_what_these_have(trained: Trained, holes: Dataset, tmp_path: Path) -> None:

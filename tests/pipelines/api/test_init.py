@@ -64,25 +64,30 @@ def test_the_pipeline_is_that_of_the_repository_and_depends_on_the_data(tmp_path
     assert stages == ours
 
 
-def repro(root: Path, *stages: str) -> str:
-    """Return the output of `dvc repro`."""
+def dvc(root: Path, *arguments: str) -> str:
+    """Run DVC and return its output."""
     environment = os.environ | {
         "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_TRACKING_URI": "off",
     }
-    command = ["dvc", "repro", *stages]
     answer = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1700
+        ["dvc", *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1700
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
 
 
 def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
-    data, root = imported(tmp_path / "data"), tmp_path / "project"
+    """As an experiment, in a folder of a git repository in which the project is not yet committed."""
+    data, root = imported(tmp_path / "data"), tmp_path / "repository/project"
+    root.mkdir(parents=True)
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=root.parent, check=True)
     init(root, data)
-    assert "Running stage 'prepare'" in repro(root, "prepare")
+    assert "Running stage 'prepare'" in dvc(root, "exp", "run", "-S", "vae.model=mopoe", "prepare")
+    assert load_params(root / "params.yaml").vae.model == "mopoe"
     made = Dataset.load(root / "artefacts/data/test")
     np.testing.assert_array_equal(made.data["reads"], Dataset.load(data / "test").data["reads"])
 
@@ -112,8 +117,8 @@ def test_a_table_becomes_synthetic_rows_in_three_commands(tmp_path: Path) -> Non
     for stage in ("utility", "augment"):
         params[stage] |= {"seeds": [0], "steps": 100}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    repro(root)
-    assert "Data and pipelines are up to date" in repro(root)
+    dvc(root, "repro")
+    assert "Data and pipelines are up to date" in dvc(root, "repro")
     assert (root / "results/report.html").exists()
     export(root / "artefacts/synthetic/gmm", tmp_path / "synthetic")
     made = csv.read_csv(tmp_path / "synthetic/mean.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from postprior.pipelines.settings.renames import COMMANDS, SETTINGS, STAGES
 FIXTURE = REPOSITORY / "tests/fixtures/formats/1/project"
 RESCALING = "  rescaling: null"
 FILES = ("params.yaml", "dvc.yaml")
+IGNORED = ".dvc/.gitignore"
 OWN = """
   publish:
     cmd: cp results/report.html public.html  # mine
@@ -49,7 +49,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def older(current: Path, tmp_path: Path) -> Path:
-    """The same project with the names of an earlier version, without its newest setting, and with a user's stage."""
+    """The same project with earlier names, without its newest setting and file, and with a user's stage."""
     shutil.copytree(current.parent, tmp_path / "older")
     root = tmp_path / "older/project"
     params, pipeline = texts(root).values()
@@ -63,6 +63,7 @@ def older(current: Path, tmp_path: Path) -> Path:
     for old, new in MOVED.items():
         pipeline = pipeline.replace(str(new), str(old))
     (root / "dvc.yaml").write_text(pipeline.replace("\nmetrics:", OWN + "\nmetrics:"))
+    (root / IGNORED).unlink()
     return root
 
 
@@ -80,12 +81,12 @@ def test_an_upgraded_project_is_a_current_one(current: Path, older: Path) -> Non
     assert stages.pop("publish") == yaml.safe_load(OWN)["publish"]
     assert stages == expected
     assert "# mine" in pipeline
+    assert (older / IGNORED).read_text() == (current / IGNORED).read_text()
     assert Upgrade.of(older).lines() == []
     assert load_params(older / "params.yaml").seed == 3
 
 
 def test_dvc_runs_an_upgraded_project(older: Path) -> None:
-    subprocess.run(["git", "init", "-q"], cwd=older, check=True)
     Upgrade.of(older).write()
     answer = run("dvc", "repro", "prepare", folder=older)
     assert "Running stage 'prepare'" in answer.stdout, answer.stderr

@@ -127,14 +127,16 @@ def test_distances_are_means_over_modalities_and_shares_are_joint(scored, refere
 
 def test_cautions_name_each_space_with_too_few_rows_for_its_features():
     def spaces(rows):
-        return {"m0": (5, rows), "whole tuples": (15, rows)}
+        return {"m0": (5, rows), "all modalities together": (15, rows)}
 
     assert cautions(spaces(31)) == []
     (half,) = cautions(spaces(30))
-    assert half.startswith("whole tuples: there are 30 rows and 15 features. Covariances of the half-samples")
+    assert half.startswith(
+        "all modalities together: there are 30 rows and 15 features. Covariances of the half-samples"
+    )
     first, second = cautions(spaces(5))
     assert first.startswith("m0: there are 5 rows and 5 features. Covariances of the rows are singular")
-    assert second.startswith("whole tuples: there are 5 rows")
+    assert second.startswith("all modalities together: there are 5 rows")
 
 
 def test_votes_and_selection():

@@ -142,13 +142,6 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
         an_archive(x=X, mask_z=np.arange(N) < 9),
         "mask_z: no array 'z' found, expected one of x",
     ),
-    "two names that differ in capitals": (
-        an_archive(x=X, X=X),
-        "modality x: found together with X, expected different",
-    ),
-    "a long name": (an_archive(**{"a" * 101: X}), "cannot be the name of a modality, expected up to 100 letters"),
-    "a reserved name in capitals": (an_archive(Mask=X), "'Mask' cannot be the name of a modality"),
-    "a name with a blank": (an_archive(**{"my view": X}), "'my view' cannot be the name of a modality"),
     "a target twice": (
         an_archive(x=X, targets=X[:, :2], target_names=np.array(["a", "a"])),
         "target_names: 'a' found twice",

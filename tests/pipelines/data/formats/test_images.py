@@ -183,7 +183,7 @@ def test_one_colour_in_all_images_is_refused(tmp_path: Path) -> None:
         tmp_path / "in",
         tmp_path / "none",
         "all folders are left out, expected at least one modality",
-        Roles(skip=("photo", "depth", "mask_1")),
+        Roles(skip=("photo", "depth", "mask 1")),
     )
 
 

@@ -255,7 +255,7 @@ def test_slopes_doubles_and_large_numbers_are_restored(tmp_path: Path) -> None:
     for row in range(N):
         for name, voxels, kind in (
             ("slope", rng.normal(300, 90, SHAPE), "int16"),
-            ("double", rng.normal(size=SHAPE), "float64"),
+            ("doubles", rng.normal(size=SHAPE), "float64"),
             ("large", rng.integers(0, 2**31, SHAPE).astype(np.int32), "int32"),
             ("unit", rng.random(SHAPE).astype(np.float32), "float32"),
         ):
@@ -267,7 +267,7 @@ def test_slopes_doubles_and_large_numbers_are_restored(tmp_path: Path) -> None:
             before[name, path.name] = np.asanyarray(nibabel.load(path).dataobj)
     import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
     kept = {path.name for path in (tmp_path / "data/train").glob("*.source.*")}
-    assert kept == {"slope.source.npy", "double.source.npy", "large.source.npy"}
+    assert kept == {"slope.source.npy", "doubles.source.npy", "large.source.npy"}
     for split in SPLITS:
         export(tmp_path / "data" / split, tmp_path / "out" / split)
     after = {(path.parent.name, path.name): path for path in (tmp_path / "out").rglob("*.nii")}

@@ -9,6 +9,7 @@ import pytest
 from support.columns import IDS, ROWS, X, columns_of, lines, returned
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.errors import UserError
@@ -103,3 +104,29 @@ def test_repeated_ids_are_visits_or_the_first_counts(tmp_path: Path) -> None:
     told, back = returned(tmp_path, "a.csv", text, Roles(repeated="first"))
     assert "rows with the id of an earlier row, left out: 10" in told
     assert back.splitlines()[1:] == [*rows[:20:2], *rows[20:]]
+
+
+def test_txt_files_are_tables_delimited_by_tabs_or_as_r_writes(tmp_path: Path) -> None:
+    """Rows come back with their delimiter; texts with blanks do not make the blank a delimiter."""
+    tabs = ["id\tage\tname of ward", *(f"p{n}\t{20 + n}\tward {'ab'[n % 2]}" for n in range(60))]
+    blanks = ['"age" "sex"', *(f'"{n}" {20 + n} "{"mf"[n % 2]}"' for n in range(60))]
+    for name, texts in (("tabs.txt", tabs), ("blanks.txt", blanks)):
+        (tmp_path / name).write_text("\n".join(texts) + "\n")
+        import_data([tmp_path / name], tmp_path / "data", Roles())
+        dataset = Dataset.load(tmp_path / "data/test")
+        assert [len(m.columns) for m in dataset.modalities] == [2]
+        export(tmp_path / "data/test", tmp_path / f"back {name}")
+        _, *rows = (tmp_path / f"back {name}" / name).read_text().splitlines()
+        assert {row.replace('"', "") for row in rows} <= {line.replace('"', "") for line in texts}
+
+
+def test_a_table_of_free_text_alone_is_told_and_a_spreadsheet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,x\n" + "".join(f"p{n},{n / 7}\n" for n in range(60)))
+    (tmp_path / "notes.csv").write_text("id,note\n" + "".join(f"p{n},a long note on number {n}\n" for n in range(60)))
+    told = import_data([tmp_path / "a.csv", tmp_path / "notes.csv"], tmp_path / "data", Roles())
+    assert any(
+        line.startswith("notes.csv: constant or free text, left out") and line.endswith(": note") for line in told
+    )
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(UserError, match=r"a.xlsx: a spreadsheet found, expected a .csv.*; save the sheet as CSV"):
+        import_data([tmp_path / "a.xlsx"], tmp_path / "other", Roles())

@@ -130,12 +130,6 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
         "views.npz: this is not an .npz file, or only a part of one, expected a complete .npz file as "
         "numpy.savez writes it; write it again",
     ),
-    "a path that climbs out of an archive": (
-        archive(**{"../../x": X}),
-        ("views.npz", "data"),
-        "views.npz: '../../x' cannot be the name of a modality, expected up to 100 letters, digits, _ and -, and none "
-        "of filled, groups, ids, labels, mask, targets; rename the file, folder or key",
-    ),
     "a path that climbs out of a folder": (
         images(a_link),
         ("scans", "data"),
