@@ -44,8 +44,21 @@ FORMATS: dict[str, Format] = {
 """File formats by their name in manifests (`source`); the first format that recognises a path reads it."""
 
 
-NAMING = ("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only")
-"""Fields of `Roles` that name columns or arrays: `join` refuses names that no source has."""
+NAMING = (
+    "id",
+    "label",
+    "group",
+    "split",
+    "targets",
+    "skip",
+    "modalities",
+    "kinds",
+    "keep_na",
+    "patterns",
+    "only",
+    "rare_labels",
+)
+"""Fields of `Roles` about columns or arrays that have a name or a role: `join` refuses those that no source has."""
 
 
 def read_source(path: Path, roles: Roles) -> list[SourceContents]:

@@ -178,6 +178,8 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
         if sum(name in source.headers for source in sources) > 1 and role not in ("id", "label"):
             remedy = "rename or remove the other columns"
             raise UserError(f"--{role} {name}: found in {count} tables, expected it in only one; {remedy}")
+    if roles.rare_labels and not any(source.label for source in sources):
+        raise UserError(f"--rare-labels {roles.rare_labels}: no labels found, expected a column of them; add --label")
     skipped = {name for source in sources for name in source.skipped}
     views = [view.name for source in sources for view in source.views]
     names = [*headers, *views]
