@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +56,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+PIECE = 1 << 24
+"""Bytes of the pieces in which arrays are written that are not in memory."""
+
+
 def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -92,12 +96,25 @@ class ArrayWriter:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an .npy file in C order; an array of objects, which would need a pickle, raises a ValueError."""
+    """Write an .npy file in C order; an array of objects, which would need a pickle, raises a ValueError.
+
+    Anything else that has a shape, a type and slices of rows is written in pieces.
+    """
     if array.dtype.hasobject:
         raise ValueError(f"{path}: an array of objects would need a pickle; give it a dtype of fixed size")
     with publish_file(path) as file:
         _write_header(file, array.shape, array.dtype)
-        file.write(np.ascontiguousarray(array).data)  # not NumPy's tofile, whose errors do not say what failed
+        for rows in _pieces(array):
+            file.write(np.ascontiguousarray(rows).data)  # not NumPy's tofile, whose errors do not say what failed
+
+
+def _pieces(array: Any) -> Iterator[np.ndarray]:
+    if isinstance(array, np.ndarray):
+        yield array
+        return
+    step = max(1, PIECE // (array.dtype.itemsize * int(np.prod(array.shape[1:]))))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
 
 
 def load_array(path: Path, mmap: bool = True) -> np.ndarray:
@@ -210,10 +227,14 @@ def files_of(folder: Path, kind: str) -> Collection[Path]:
 
 
 def manifest_in(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder, or an empty dictionary if there is no readable one."""
+    """Return the manifest of a folder, or an empty dictionary if it has none or one that is not JSON.
+
+    Raises:
+        OSError: the disk or its permissions do not let it be read.
+    """
     try:
         return read_json(folder / MANIFEST)
-    except (UserError, OSError):
+    except UserError:
         return {}
 
 

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Self
 from unicodedata import category, combining, east_asian_width
 
+from postprior.pipelines.errors import naming
+
 CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that move the cursor, break or reverse the line, or are invisible."""
+OUTPUT = Path("standard output")
+"""The name of stdout in errors."""
 LONGEST = 1200
 """Maximal number of characters of a line on stderr."""
 WIDEST, LONG, FEW = 200, 60, 6
@@ -112,7 +116,8 @@ def tell(*lines: str, err: bool = False) -> None:
             with suppress(OSError):
                 print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
         else:
-            print(escape_controls(line), flush=True)
+            with naming(OUTPUT):
+                print(escape_controls(line), flush=True)
 
 
 def format_warning(

@@ -9,6 +9,7 @@ import torch
 
 from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.artefacts.codes import complete_rows
+from postprior.pipelines.metrics.statistics.intervals import too_few
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding, save_artefact
@@ -34,8 +35,8 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
         generator, rows = generator_for("cpu", seed, 1), complete_rows(table)
         if len(rows) > MOST:
             rows = rows[torch.randperm(len(rows), generator=generator)[:MOST]]
-        if not len(rows):
-            means[split] = Missing(f"there is no complete {split} row").written
+        if missing := too_few(len(rows), 1, f"complete {'training' if split == 'train' else split} rows"):
+            means[split] = missing.written
             continue
         with torch.no_grad():
             mean = float(density.log_prob(table.draw(generator, rows)).mean())

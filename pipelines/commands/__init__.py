@@ -1,19 +1,17 @@
 """The console script `postprior`. It handles signals before it imports slow modules."""
 
-import io
 import os
-import sys
 import warnings
 
 from postprior.pipelines import signals
+from postprior.pipelines.commands import streams
 
 
 def main() -> None:
     """Run the command line; a signal ends it with one line."""
     try:
         signals.watch()
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes, as on stderr
-            sys.stdout.reconfigure(errors="backslashreplace")
+        streams.prepare()
         # By default, threads of GNU OpenMP spin for 300,000 turns while they wait for one another: two trainings in
         # parallel on two cores were then 25 times as slow as one alone. A thirtieth of the turns has no cost for one.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -23,4 +21,5 @@ def main() -> None:
         warnings.formatwarning = format_warning
         app()
     finally:
+        streams.drop_unwritten()
         signals.exit_if_ended()

@@ -3,20 +3,25 @@
 No slow module is imported here: every command imports what it runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from postprior.pipelines.commands import applications, data, stages
-from postprior.pipelines.errors import UserError
+from postprior.pipelines.errors import UserError, naming
 from postprior.pipelines.settings.renames import COMMANDS
-from postprior.pipelines.texts import tell
+from postprior.pipelines.texts import OUTPUT, tell
 from postprior.stage1_vae.imports import UserCodeError
+
+BROKEN_PIPE = 141
+"""The exit code that shells give programs which SIGPIPE ends: 128 + its number."""
 
 
 class OneLineErrors(TyperGroup):
-    """Group of commands that reports an error in one line on stderr, with exit code 1.
+    """Group of commands that reports errors as `in_one_line` does.
 
     These are errors of the user, errors of user-defined code, and errors of the system.
     """
@@ -30,18 +35,37 @@ class OneLineErrors(TyperGroup):
             )
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the arguments; `--help` writes here."""
+        with in_one_line(), naming(OUTPUT):
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        """Run a command."""
+        with in_one_line():
             return super().invoke(ctx)
-        except (UserError, UserCodeError) as error:
-            message = str(error)
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            message = f"{place}{error.strerror or error}"
-        except MemoryError:
-            message = "out of memory; use fewer rows or draws"
-        tell(f"postprior: error: {message}", err=True)
-        raise typer.Exit(1)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Report the errors of the block in one line on stderr and exit with code 1.
+
+    If the reader of a pipe has ended, as in `postprior plan | head -1`, there is no line and the code is `BROKEN_PIPE`.
+    """
+    try:
+        yield
+        return
+    except BrokenPipeError:
+        raise typer.Exit(BROKEN_PIPE) from None
+    except (UserError, UserCodeError) as error:
+        message = str(error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        message = f"{place}{error.strerror or error}"
+    except MemoryError:
+        message = "out of memory; use fewer rows or draws"
+    tell(f"postprior: error: {message}", err=True)
+    raise typer.Exit(1)
 
 
 app = typer.Typer(

@@ -69,8 +69,54 @@ def import_data(
         typer.Option(help="If rows have the same id: keep all, as visits of one subject, or the first one."),
     ] = None,
     nan_is_missing: Annotated[bool, typer.Option(help="Treat NaN in arrays as missing values.")] = False,
+    folders: Annotated[
+        Literal["modalities", "classes", "subjects"] | None,
+        typer.Option(
+            help="What the folders of images are. By default, they are modalities if they share file names, else "
+            "classes; below modalities, they are a part of the ids."
+        ),
+    ] = None,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH", help="Resize all images, linearly with antialiasing."),
+    ] = None,
+    mode: Annotated[
+        Literal["L", "LA", "RGB", "RGBA"] | None,
+        typer.Option(
+            help="Convert images to grey (L) or RGB, with alpha (A) or without; by default to the commonest mode."
+        ),
+    ] = None,
+    alpha: Annotated[
+        Literal["white", "black"] | None,
+        typer.Option(help="Put transparent pixels of images over a colour; by default, alpha is a channel."),
+    ] = None,
+    first_frame: Annotated[
+        bool, typer.Option("--first-frame", help="Read the first frame or page of images that have several.")
+    ] = False,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[MODALITY=]NAME",
+            help="A layer of AnnData that is read in place of X, such as counts, or raw; repeatable.",
+        ),
+    ] = None,
+    obsm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A matrix in obsm of AnnData that is a modality as well; repeatable."),
+    ] = None,
     slices: Annotated[
         str | None, typer.Option(help="Cut volumes into slices of this plane: axial, coronal or sagittal.")
+    ] = None,
+    series: Annotated[
+        Literal["channels", "rows"],
+        typer.Option(help="What the volumes of a 4-D NIfTI file are: channels of one row, or one row each."),
+    ] = "channels",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="first|FILE|MM",
+            help="Resample volumes to the grid of the first file, of another file, or of voxels of this size in mm.",
+        ),
     ] = None,
     like: Annotated[
         Path | None,
@@ -97,7 +143,16 @@ def import_data(
         modalities={name: tuple(text.split(",")) for name, text in columns.items()},
         kinds=parse_pairs("--kind", kind, "NAME=KIND", "age=numeric"),
         nan_is_missing=nan_is_missing,
+        folders=folders,
+        size=size,
+        mode=mode,
+        alpha=alpha,
+        first_frame=first_frame,
+        layer=_by_name(layer),
+        obsm=tuple(obsm or ()),
         slices=slices,
+        series=series,
+        resample=resample,
         na=_marks(na),
         keep_na=tuple(keep_na or ()),
         keep_rare=keep_rare,
@@ -119,6 +174,11 @@ def import_data(
         given = (0.1 if validation_share is None else validation_share, 0.2 if test_share is None else test_share)
         told = import_data(sources, folder, roles, given, seed or 0)
     tell(*told.brief(folder))
+
+
+def _by_name(arguments: list[str] | None) -> dict[str, str]:
+    """Parse the values of --layer to layers by modality; an empty name stands for all modalities."""
+    return {name: layer for name, _, layer in (text.rpartition("=") for text in arguments or ())}
 
 
 def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:

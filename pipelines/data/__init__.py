@@ -6,6 +6,8 @@ sources/                            data sources that params.yaml names; the tab
 pictures                            image sheets of samples
 conversion/                         converts values of files into numbers for models, and back
 dataset                             one split, in memory and in its folder
-checks, manifest, source_values     checks of the folder, its manifest, and original values that it keeps
+checks, names                       checks of the folder; keys of modalities
+manifest, source_values             its manifest, and original values that it keeps
+pixels                              pixels of one image file
 arrays                              arrays in archives, and arrays larger than memory
 """

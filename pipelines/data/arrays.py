@@ -1,32 +1,99 @@
 """Read arrays from archives, and process arrays that may be larger than memory in chunks of rows."""
 
+import math
+import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.errors import UserError, as_user_error, naming
 from postprior.pipelines.settings.names import first_duplicate
 
 Values = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 22
 """Number of values per chunk: 16 MB of float32."""
+LARGE = 1 << 25
+"""Number of bytes from which on a new array is kept in a file."""
 
 
-def blocks(array: Values, count: int | None = None) -> Iterator[slice]:
+def zeros(shape: tuple[int, ...], dtype: Any) -> Values:
+    """Return an array of zeros; a large one is kept in a temporary file, so that it does not take up memory."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < LARGE:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file, naming(Path(tempfile.gettempdir())):
+        if hasattr(os, "posix_fallocate"):  # else, a disk that gets full would kill the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def blocks(array: "Values | SparseRows", count: int | None = None) -> Iterator[slice]:
     """Yield slices that cover all rows of an array, or `count` such rows, with about `CHUNK` values each."""
     step = max(1, CHUNK // max(1, int(np.prod(array.shape[1:]))))
     for start in range(0, len(array) if count is None else count, step):
         yield slice(start, start + step)
 
 
-def chunks(array: Values, rows: Values | None = None) -> Iterator[Values]:
+def chunks(array: "Values | SparseRows", rows: Values | None = None) -> Iterator[Values]:
     """Yield all rows of an array, or the rows at the given indices, in chunks."""
     for block in blocks(array, None if rows is None else len(rows)):
         yield array[block if rows is None else rows[block]]
+
+
+class SparseRows:
+    """A matrix (n, X) of finite numbers in compressed rows: dense only where rows are read.
+
+    It has what `blocks` and `chunks` need of an array.
+
+    Args:
+        matrix: a `scipy.sparse.csr_array`.
+    """
+
+    ndim = 2
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = matrix
+        self.shape: tuple[int, int] = matrix.shape
+        self.dtype: np.dtype[Any] = matrix.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: Any) -> Values:
+        """Return rows, or a block of columns of rows, as a dense array."""
+        if not isinstance(places, tuple):
+            return np.asarray(self._matrix[places].toarray())
+        rows, columns = places
+        return np.asarray(self._columns[:, columns].toarray()[rows])
+
+    @cached_property
+    def _columns(self) -> Any:
+        """The same matrix in compressed columns."""
+        return self._matrix.tocsc()
+
+    def reshape(self, *shape: int) -> Self:
+        """Return the matrix itself, whose rows are flat."""
+        return self
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are finite."""
+        return bool(np.isfinite(self._matrix.data).all())
+
+    def taken(self, places: Values) -> Self:
+        """Return the rows at these places, 0 where a place is −1."""
+        from scipy.sparse import csr_array, vstack
+
+        empty = csr_array((1, self.shape[1]), dtype=self.dtype)
+        return type(self)(
+            csr_array(vstack([self._matrix, empty], format="csr"))[np.where(places < 0, len(self), places)]
+        )
 
 
 def expand_like(flags: Values, array: Values) -> Values:

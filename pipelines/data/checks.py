@@ -56,7 +56,7 @@ def check(
         _fail(folder / "mask.npy", f"row {empty[0]} has no observed modality, {expected}", "remove such rows")
     if "targets" in arrays and not np.isfinite(arrays["targets"]).all():
         _fail(folder / "targets.npy", "NaN or infinity found, expected finite numbers", "fill or remove such rows")
-    for name in sorted({*sources} - {*names, *(arrays.keys() & {"labels", "targets"})}):
+    for name in sorted({*sources} - {*names, "ids", *(arrays.keys() & {"labels", "targets"})}):
         found = f"source values found for {name}, but the dataset has no array of that name"
         _fail(folder / f"{name}.source.*", found, "remove the file")
     for column, modality in enumerate(modalities):

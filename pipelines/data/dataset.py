@@ -36,10 +36,10 @@ from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
-OTHER_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+OTHER_SPLITS = {"training": "train", **dict.fromkeys(("val", "valid", "dev"), "validation"), "testing": "test"}
 """Names of splits in other data sets."""
 Write = Callable[..., None]
-SPATIAL_KEYS = ("affine", "affines", "codes", "units", "volume", "background", "backgrounds")
+SPATIAL_KEYS = ("affine", "affines", "header", "headers", "codes", "units", "volume", "background", "backgrounds")
 """Facts that place volumes in space: they belong to the rows of an import and may differ from the training data."""
 
 
@@ -277,7 +277,7 @@ def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict
         if m.name not in wanted:
             names = listed(m.title for m in modalities)
             raise UserError(f"{place}: modality {m.title} found, expected some of {names}; leave it out or rename it")
-        expected, described = wanted[m.name].describe(), replace(m, partial=False).describe()
+        expected, described = (replace(x, partial=False, title="").describe() for x in (wanted[m.name], m))
         for key in {**expected, **described}:
             if expected.get(key) != described.get(key):
                 pair = f"{described.get(key)} found, expected {expected.get(key)}"

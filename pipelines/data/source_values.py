@@ -2,7 +2,7 @@
 
 `<name>.source.npy` holds an array (N, …) in the type and axes of its file, `<name>.source.parquet` columns of N rows;
 the name is that of a modality, `labels` or `targets`. They exist only if the numbers do not decode to exactly the
-original values.
+original values. `ids.source.parquet` has further columns of the rows, which come back on export.
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
     for name, content in values.items():
         if len(content) != rows:
             raise ValueError(f"source values of {name}: found {len(content)} rows, expected {rows}")
-        if isinstance(content, np.ndarray):
+        if hasattr(content, "dtype"):
             save_array(folder / f"{name}{ARRAY}", content)
         else:
             import pyarrow.parquet as parquet

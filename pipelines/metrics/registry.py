@@ -244,7 +244,8 @@ METRICS = (
     Metric(
         "privacy/proximity",
         "near_copies",
-        "share of samples closer to a training row than 99 % of held-out rows are; 0.01 is expected without leaks",
+        "share of samples closer to a training row than 99 % of held-out rows are; 0.01 is expected without leaks, and "
+        "more if there are fewer than a thousand held-out rows",
         better="lower",
         place=(*JOINT, "near_copies"),
         overview=True,

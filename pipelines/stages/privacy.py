@@ -72,15 +72,17 @@ def privacy(name: str, params: Params, root: Path) -> None:
             space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
             for space, missing in untested.items()
         }
+        vectors, pairs = real.joint(vectors)
+        flagged = leaking_tests(vectors, MARGINS, len(real.fresh))
         compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
         result = {
             "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(proximities, train.names),
-            "flagged": leaking_tests(vectors, MARGINS),
-            "detected": leaking_tests(vectors, {}),
+            "flagged": [*flagged],
+            "detected": [*leaking_tests(vectors, {}, len(real.fresh))],
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
-        }
+        } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
         save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))

@@ -24,6 +24,7 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     classifier_estimates,
     modality_names,
+    ratio_estimates,
     recipe,
     rows_by_classifier,
     train_classifiers,
@@ -114,9 +115,7 @@ def score_both_ways(
     real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), tested_samples)
     return test_hits, {
         "train_synthetic_test_real": classifier_estimates(synthetic_to_real, names, SHARE),
-        "ratio_to_real": classifier_estimates(
-            synthetic_to_real / np.maximum(real_to_real, 1 / len(test)), names, (0, np.inf)
-        ),
+        "ratio_to_real": ratio_estimates(synthetic_to_real, real_to_real, len(test), names),
         "train_real_test_synthetic": classifier_estimates(real_to_synthetic, names, SHARE),
         "labels_from": samples.provenance["labels_from"],
     }

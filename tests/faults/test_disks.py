@@ -129,6 +129,18 @@ def test_an_input_that_cannot_be_read(project: Project, path: str) -> None:
     assert re.fullmatch(rf"postprior: error: \S*{path}: {os.strerror(errno.EIO)}", last), command.said
 
 
+def test_an_earlier_result_that_cannot_be_read_is_told_and_stays(tmp_path: Path) -> None:
+    if not UNREADABLE.exists():
+        pytest.skip("this system has no /proc")
+    save_artefact(tmp_path / "thing", "thing", {})
+    (tmp_path / "thing/manifest.json").unlink()
+    (tmp_path / "thing/manifest.json").symlink_to(UNREADABLE)
+    with pytest.raises(OSError, match=f"{os.strerror(errno.EIO)}.*thing/manifest.json"):
+        save_artefact(tmp_path / "thing", "thing", {})
+    assert (tmp_path / "thing/manifest.json").is_symlink()
+    assert not partials(tmp_path)
+
+
 def write_to_full() -> None:
     for stream in (1, 2):
         os.dup2(os.open("/dev/full", os.O_WRONLY), stream)

@@ -52,3 +52,8 @@ def refused(source: Path, folder: Path, sentence: str, roles: Roles) -> None:
         import_data([source], folder, roles)
     assert "\n" not in str(error.value)
     assert not folder.exists()
+
+
+def notes(source: Path, folder: Path, roles: Roles) -> list[str]:
+    """Import a folder of images and return what the summary tells about it."""
+    return [line for line in import_data([source], folder, roles) if line.startswith(f"{source.name}: ")]

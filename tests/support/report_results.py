@@ -151,7 +151,7 @@ def fit(name: str, labels: bool = True) -> dict[str, Any]:
     return {
         "log_likelihood": {"train": train, "validation": validation, "test": validation - 0.1},
         "overfitting": train - validation,
-        "memorisation": {"ratio": estimate(1 - copies, 0.01), "near_copies": estimate(copies, 0.4)},
+        "memorisation": {"ratio": estimate(1 - copies, 0.01), "near_copies": estimate(copies, 0.4), "samples": 1000},
         "rows": {"used": 4000, "left_out": 1000 if name == "vamp" else 0, "incomplete": 0},
         **(conditional if labels else {}),
     }

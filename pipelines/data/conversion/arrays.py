@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import CHUNK, Values, blocks, chunks
+from postprior.pipelines.data.arrays import CHUNK, SparseRows, Values, blocks, chunks, zeros
 from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
 from postprior.pipelines.errors import UserError
@@ -17,7 +17,7 @@ from postprior.stage1_vae.modalities import Modality
 AXES = {
     **dict.fromkeys(("", "X"), "vector"),
     **dict.fromkeys(("HW", "HWC", "CHW"), "image"),
-    **dict.fromkeys(("DHW", "CDHW"), "volume"),
+    **dict.fromkeys(("DHW", "DHWC", "CDHW"), "volume"),
 }
 """Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
@@ -103,14 +103,17 @@ class ArrayConversion:
         _check_scale(name, high - low, low, high)
         return conversion(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
 
-    def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
+    def encode(self, array: Values | SparseRows, places: Values) -> tuple[Any, Values]:
         """Encode the rows of an array at `places` (n,), where −1 means no row.
 
-        Returns values (n, *shape) float32 and a mask of the same shape, true where a value is observed.
+        Returns values (n, *shape) float32 and a mask of the same shape, true where a value is observed. The values of
+        sparse rows are encoded where they are read.
         """
         present = places >= 0
         shape = self.modality.shape
-        values, seen = np.zeros((len(places), *shape), np.float32), np.zeros((len(places), *shape), bool)
+        if isinstance(array, SparseRows):
+            return EncodedRows(self, array, places), np.broadcast_to(present[:, None], (len(places), *shape))
+        values, seen = zeros((len(places), *shape), np.float32), zeros((len(places), *shape), bool)
         for block in blocks(array, len(places)):
             raw = array[places[block][present[block]]].astype(np.float64)
             if self.classes is not None and raw.size and raw.max() >= self.classes:
@@ -129,7 +132,7 @@ class ArrayConversion:
         with np.errstate(over="ignore"):
             return (raw - np.array(self.offset)) / np.array(self.scale)
 
-    def lost(self, array: Values, places: Values, values: Values, seen: Values) -> Values | None:
+    def lost(self, array: Values | SparseRows, places: Values, values: Any, seen: Values) -> Any:
         """Return the original rows at `places` if `values` do not decode to exactly these, else None.
 
         Rows without a place (−1) are 0.
@@ -137,6 +140,8 @@ class ArrayConversion:
         present = np.flatnonzero(places >= 0)
         for rows in (present[block] for block in blocks(array, len(present))):
             if not _identical(self.decode(values[rows], seen[rows]), array[places[rows]]):
+                if isinstance(array, SparseRows):
+                    return array.taken(places)
                 originals = np.zeros((len(places), *array.shape[1:]), array.dtype)
                 originals[present] = array[places[present]]
                 return originals
@@ -172,16 +177,36 @@ class ArrayConversion:
         return cls(name, **own, bound=entry.get("bound", BOUND), facts=facts, title=title)
 
 
+class EncodedRows:
+    """The encoded rows (n, X) of a sparse matrix at `places` (n,), dense only where they are read."""
+
+    ndim = 2
+
+    def __init__(self, conversion: ArrayConversion, array: SparseRows, places: Values) -> None:
+        self._conversion, self._array, self._places = conversion, array, places
+        self.shape: tuple[int, int] = (len(places), array.shape[1])
+        self.dtype = np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, rows: Any) -> Values:
+        places = self._places[rows]
+        present = places >= 0
+        own = np.where(present, np.cumsum(present) - 1, -1)
+        return np.asarray(self._conversion.encode(self._array[places[present]], own)[0])
+
+
 def channels_first(array: Values, axes: str) -> Values:
     """Move the channels of values (n, …) with the given axes to axis 1: (n, channels, …), a vector (n, X)."""
-    if axes == "HWC":
+    if axes.endswith("C"):
         return np.moveaxis(array, -1, 1)
     return array[:, None] if axes in ("", "HW", "DHW") else array
 
 
 def channels_back(array: Values, axes: str) -> Values:
     """Invert `channels_first`."""
-    if axes == "HWC":
+    if axes.endswith("C"):
         return np.moveaxis(array, 1, -1)
     return array[:, 0] if axes in ("", "HW", "DHW") else array
 

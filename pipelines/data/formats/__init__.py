@@ -45,18 +45,8 @@ FORMATS: dict[str, Format] = {
 
 
 NAMING = (
-    "id",
-    "label",
-    "group",
-    "split",
-    "targets",
-    "skip",
-    "modalities",
-    "kinds",
-    "keep_na",
-    "patterns",
-    "only",
-    "rare_labels",
+    *("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only"),
+    *("images", "rare_labels"),
 )
 """Fields of `Roles` about columns or arrays that have a name or a role: `join` refuses those that no source has."""
 
@@ -86,9 +76,9 @@ def format_of(path: Path) -> Format:
 def check_options(sources: Sequence[Path], roles: Roles) -> None:
     """Refuse an option that no source reads."""
     formats, usual = [format_of(source) for source in sources], Roles()
-    for option in (field.name for field in fields(Roles) if field.name not in NAMING):
-        used = any(option in format.OPTIONS for format in formats)
-        if getattr(roles, option) != getattr(usual, option) and not used:
+    given = (field.name for field in fields(Roles) if getattr(roles, field.name) != getattr(usual, field.name))
+    for option in given:
+        if option not in NAMING and not any(option in format.OPTIONS for format in formats):
             readers = [format.ABOUT for format in FORMATS.values() if option in format.OPTIONS]
             found = f"{sources[0]} found, which is not read with this option"
             raise UserError(f"--{option.replace('_', '-')}: {found}, expected {' or '.join(readers)}; leave it out")

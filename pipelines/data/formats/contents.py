@@ -1,7 +1,7 @@
 """The contents of a source before rows are joined, split and converted: columns and arrays, and their kinds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.formats.files import stored_files
 from postprior.pipelines.data.names import composed
+from postprior.pipelines.data.pixels.reading import Content, Reading
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.texts import shell_quoted
@@ -45,7 +47,17 @@ class Roles:
         modalities: table columns by modality; columns that are not listed form a modality named after the file.
         kinds: kinds of columns and modalities that would be detected wrongly.
         nan_is_missing: whether NaN in an array means a missing value.
+        folders: what subfolders of a folder of images are: modalities, classes or subjects; None detects it.
+        size: height and width to which images are resized; None refuses images of different sizes.
+        mode: the colours of images, L, LA, RGB or RGBA; None means those that most images of a folder have.
+        alpha: `white` or `black` if transparent pixels of images are put over a colour; None keeps alpha as a channel.
+        first_frame: whether only the first frame or page of an image is read; otherwise, several are refused.
+        images: how images of a modality are read, if this is known from the training data.
+        layer: layers that are read in place of X, by modality; under an empty name that of all modalities.
+        obsm: matrices of obsm that are modalities.
         slices: the plane in which volumes are cut into slices; None if they are not cut.
+        series: what each volume of a 4-D file is: `channels` of one row, or `rows`.
+        resample: the grid that volumes are resampled to: `first`, a path, a voxel size in mm; None refuses others.
         na: texts and numbers that mean a missing cell, by column; under an empty name those of all columns.
         keep_na: columns in which marks of missing cells such as NA are values.
         keep_rare: whether values that few rows have are kept, so that synthetic rows may have them.
@@ -67,7 +79,17 @@ class Roles:
     modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     nan_is_missing: bool = False
+    folders: str | None = None
+    size: tuple[int, int] | None = None
+    mode: str | None = None
+    alpha: str | None = None
+    first_frame: bool = False
+    images: Mapping[str, Reading] = field(default_factory=dict)
+    layer: Mapping[str, str] = field(default_factory=dict)
+    obsm: tuple[str, ...] = ()
     slices: str | None = None
+    series: str = "channels"
+    resample: str | None = None
     na: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keep_na: tuple[str, ...] = ()
     keep_rare: bool = False
@@ -121,8 +143,8 @@ class TableView:
 class ArrayView:
     """A modality that is one array (n, …), with its axes and kind; NaN means missing.
 
-    `missing` (n,) marks rows that the source declares missing. `files` (n,) are the contents of the original files, if
-    their format is lossy and values cannot be written back exactly.
+    `missing` (n,) marks rows that the source declares missing. `files` are the original files of the n rows, or their
+    contents, if the values of some do not restore them; `exact` (n,) marks those whose values do.
     """
 
     name: str
@@ -131,7 +153,8 @@ class ArrayView:
     kind: str
     facts: dict[str, Any]
     missing: Values | None = None
-    files: pa.Array | None = None
+    files: tuple[Content, ...] | None = None
+    exact: Values | None = None
     columns = ()
 
     @cached_property
@@ -147,9 +170,14 @@ class ArrayView:
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """Return the original files or values if encoded values do not decode to exactly these; else None."""
-        if self.files is not None:
-            return pa.table({"file": self.files.take(pa.array(places, mask=places < 0))})
-        return conversion.lost(self.content, places, values, seen)
+        lost = conversion.lost(self.content, places, values, seen)
+        if self.files is None or self.exact is None:
+            return lost
+        kept = (places >= 0) & (~self.exact[places] | (lost is not None))
+        if not kept.any():
+            return lost
+        files = [self.files[place] if keep else None for place, keep in zip(places, kept, strict=True)]
+        return stored_files(files, self.facts.get("suffix", ""))
 
 
 View = TableView | ArrayView
@@ -177,6 +205,8 @@ class SourceContents:
         spellings: headers as the file writes them, by header, where these differ (see `names.composed`).
         forms: how the file writes the cells of columns, where this is unusual.
         notes: lines that tell the user how the source was read.
+        kept: columns (n rows) that come back on export, whether they have a role or not; their names are paths.
+        matrices: the names of matrices that --layer and --obsm can read.
     """
 
     place: str
@@ -196,6 +226,32 @@ class SourceContents:
     spellings: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, Form] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    kept: pa.Table | None = None
+    matrices: tuple[str, ...] = ()
+
+    def taken(self, rows: pa.Array) -> "SourceContents":
+        """Return the rows at these indices of a source whose modalities are arrays."""
+
+        def take(named: Named | None) -> Any:
+            return None if named is None else (named[0], named[1].take(rows))
+
+        places = rows.to_numpy()
+        views = [
+            replace(view, content=view.content[places], missing=None if view.missing is None else view.missing[places])
+            for view in self.views
+            if isinstance(view, ArrayView)
+        ]
+        return replace(
+            self,
+            rows=len(rows),
+            views=tuple(views),
+            targets={name: column.take(rows) for name, column in self.targets.items()},
+            kept=None if self.kept is None else self.kept.take(rows),
+            ids=take(self.ids),
+            label=take(self.label),
+            group=take(self.group),
+            split=take(self.split),
+        )
 
 
 def simplify_column(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -275,8 +331,9 @@ def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
 
 
 def pixel_kind(place: str, name: str, array: Values, axes: str, requested: Mapping[str, str]) -> str:
-    """Return the kind of the values of images or volumes: the requested one if it fits, otherwise numeric."""
-    return array_kind(place, name, array, axes, requested) if name in requested else "numeric"
+    """Return the kind of the values of images or volumes: the requested one if it fits, else numeric or boolean."""
+    detected = name in requested or array.dtype == bool
+    return array_kind(place, name, array, axes, requested) if detected else "numeric"
 
 
 def array_axes(place: str, name: str, shape: tuple[int, ...]) -> str:
@@ -295,32 +352,35 @@ def array_view(path: Path, name: str, array: Values, missing: Values, roles: Rol
     """Return the view of an array (n, …), with its kind detected from the rows that are not `missing` (n,)."""
     check_finite(f"{path}: {name}", array, missing, roles)
     axes = array_axes(path.name, name, array.shape[1:])
-    present = array[~missing] if missing.any() else array
-    return ArrayView(name, array, axes, array_kind(path.name, name, present, axes, roles.kinds), facts, missing)
+    present = np.flatnonzero(~missing) if missing.any() else None
+    kind = array_kind(path.name, name, array, axes, roles.kinds, present)
+    return ArrayView(name, array, axes, kind, facts, missing)
 
 
 def check_finite(place: str, array: Values, missing: Values, roles: Roles) -> None:
     """Refuse infinities, and NaN unless it means missing, in the rows of an array (n, …) that are not `missing`."""
     if array.dtype.kind != "f":
         return
-    flat = array.reshape(len(array), -1)
-    bad = ~np.isfinite(flat).all(1) & ~missing
-    if roles.nan_is_missing:
-        bad &= np.isinf(flat).any(1)
+    wrong = np.isinf if roles.nan_is_missing else lambda values: ~np.isfinite(values)
+    bad = np.concatenate([wrong(chunk).reshape(len(chunk), -1).any(1) for chunk in chunks(array)]) & ~missing
     if bad.any():
         remedy = "correct the values" if roles.nan_is_missing else "add --nan-is-missing if NaN means a missing value"
         raise UserError(f"{place}: NaN or infinity found in row {np.argmax(bad)}, expected finite numbers; {remedy}")
 
 
-def array_kind(place: str, name: str, array: Values, axes: str, requested: Mapping[str, str]) -> str:
+def array_kind(
+    place: str, name: str, array: Values, axes: str, requested: Mapping[str, str], rows: Values | None = None
+) -> str:
     """Return the kind of the values of an array: the requested one, after a check that it fits, or a detected one.
+
+    Only the rows at the indices `rows` count, or all if there are none.
 
     Zeros and ones are boolean in a vector, or in any array that is not of a float type; whole numbers of at least 0 in
     a vector are counts; all other values are numeric.
     """
     vector = arrays.AXES[axes] == "vector"
-    low, high = arrays.limits(array)
-    whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array))
+    low, high = arrays.limits(array, rows)
+    whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array, rows))
     if name not in requested:
         if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
             return "boolean"

@@ -1,11 +1,16 @@
 """List files of a folder by suffix, check that they lie inside it, and import packages that only some formats need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from postprior.pipelines.errors import UserError
+
+SYSTEM = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "icon\r")
+"""Names, in lower case, of files and folders of operating systems."""
 
 
 def optional(module: str, extra: str, place: object) -> Any:
@@ -23,13 +28,18 @@ def ends_in(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder was left behind by a system or an editor."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
 def visible(folder: Path, suffixes: tuple[str, ...], deep: bool = True) -> Iterator[Path]:
     """Yield the files of a folder with these suffixes, at any depth if `deep`.
 
     Hidden files, which systems and editors leave behind, are ignored.
     """
     for path in folder.rglob("*") if deep else folder.iterdir():
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = any(map(is_hidden, path.relative_to(folder).parts))
         if ends_in(path, suffixes) and not hidden and not path.is_dir():
             yield path
 
@@ -59,3 +69,12 @@ def inside(folder: Path, name: str) -> Path:
         expected = "expected a file name; rename the sample"
         raise UserError(f"id {name!r}: this path leads out of {folder.name}, {expected}")
     return folder / name
+
+
+def stored_files(files: Sequence[Path | bytes | None], suffix: str) -> pa.Table:
+    """Return the contents of files in a column `file`, and their suffixes if one of them is not `suffix`."""
+    contents = (file.read_bytes() if isinstance(file, Path) else file for file in files)
+    columns = {"file": pa.array(contents, pa.binary())}
+    if any(isinstance(file, Path) and file.suffix != suffix for file in files):
+        columns["suffix"] = pa.array([file.suffix if isinstance(file, Path) else None for file in files])
+    return pa.table(columns)

@@ -6,17 +6,15 @@ Columns of images and of arrays with one shape become modalities; numbers, texts
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion import TableConversion
+from postprior.pipelines.data.conversion import ArrayConversion, TableConversion
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS
 from postprior.pipelines.data.formats.contents import (
     ArrayView,
@@ -27,16 +25,18 @@ from postprior.pipelines.data.formats.contents import (
     simplify_table,
 )
 from postprior.pipelines.data.formats.files import check_inside, optional
-from postprior.pipelines.data.formats.images import AXES, stacked
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.stacking import Picture, original_file, stacked
 from postprior.pipelines.data.formats.tables import table_contents
 from postprior.pipelines.data.names import composed
+from postprior.pipelines.data.pixels.modes import mode_of
+from postprior.pipelines.data.pixels.writing import encoded, suffix_for
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a Hugging Face dataset"
 FACTS: tuple[str, ...] = ("file",)
-OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare", "repeated")
+OPTIONS: tuple[str, ...] = ("nan_is_missing", "keep_rare", "repeated", "size", "mode", "alpha", "first_frame")
 HUB = "hf:"
 STORED = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # how the format stores an image
 
@@ -61,18 +61,21 @@ def read(path: Path, roles: Roles) -> list[SourceContents]:
     facts = {"source": "datasets", "file": path.name, "features": data.features.to_dict()}
     wanted = {name: feature for name, feature in data.features.items() if name not in roles.skip}
     scalars = [name for name, feature in wanted.items() if isinstance(feature, datasets.Value | datasets.ClassLabel)]
-    views = [
-        _images(datasets, path, data, name, roles, facts)
-        if isinstance(feature, datasets.Image)
-        else _array(path, data, name, roles, facts)
-        for name, feature in wanted.items()
-        if name not in scalars
-    ]
+    views: list[ArrayView] = []
+    notes: list[str] = []
+    for name, feature in wanted.items():
+        if isinstance(feature, datasets.Image):
+            view, told = _images(datasets, path, data, name, roles, facts)
+            notes += told
+            views.append(view)
+        elif name not in scalars:
+            views.append(_array(path, data, name, roles, facts))
     columns, originals = _table(datasets, path, data, scalars)
     contents = table_contents(columns, path.name, roles, facts, originals)
     skipped = tuple(name for name in data.features if name in roles.skip)
     contents = replace(contents, rows=len(data), views=(*views, *contents.views), headers=(), names=contents.headers)
-    return [replace(contents, skipped=skipped, split=contents.split or split)]
+    notes += contents.notes
+    return [replace(contents, skipped=skipped, split=contents.split or split, notes=tuple(notes))]
 
 
 def _load(datasets: Any, path: Path) -> Any:
@@ -112,24 +115,32 @@ def _table(datasets: Any, path: Path, data: Any, names: list[str]) -> tuple[pa.T
     return columns, originals
 
 
-def _images(datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
-    """Return the images of a column, which must be embedded in it; references to files are refused."""
+def _images(
+    datasets: Any, path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]
+) -> tuple[ArrayView, tuple[str, ...]]:
+    """Return the images of a column, which must be embedded in it, and notes; references to files are refused."""
     stored = data.select_columns([name]).cast_column(name, datasets.Image(decode=False)).with_format("arrow")[:][name]
     missing = stored.is_null().to_numpy()
     if missing.all():
         remedy = f"leave the column out (--skip {shell_quoted(name)})"
         raise UserError(f"{path}: {name}: no image found, expected at least one; {remedy}")
 
-    def image(row: int) -> tuple[int, BytesIO, str, str]:
-        content, home = stored[row].as_py()["bytes"], f"{path}: {name} of "
-        if content is None:
+    def picture(row: int) -> Picture:
+        place = f"{path}: {name} of row {row}"
+        if (content := stored[row].as_py()["bytes"]) is None:
             expected = "expected the image itself; save the dataset with embedded images"
-            raise UserError(f"{home}row {row}: only the name of a file found, {expected}")
-        return row, BytesIO(content), home, f"row {row}"
+            raise UserError(f"{place}: only the name of a file found, {expected}")
+        return Picture(row, content, place)
 
-    pixels, mode = stacked(map(image, np.flatnonzero(~missing).tolist()), len(data))
-    kind = pixel_kind(path.name, composed(name), pixels, AXES[mode], roles.kinds)
-    return ArrayView(composed(name), pixels, AXES[mode], kind, {**facts, "feature": name, "image": True}, missing)
+    rows, modality = np.flatnonzero(~missing).tolist(), composed(name)
+    stack = stacked(name, modality, lambda: map(picture, rows), len(data), roles)
+    kind = pixel_kind(path.name, modality, stack.pixels, stack.axes, roles.kinds)
+    facts = {**facts, "feature": name, "image": True, **stack.facts}
+    view = ArrayView(modality, stack.pixels, stack.axes, kind, facts, missing)
+    if not stack.kept[rows].all():
+        contents = tuple((struct.as_py() or {}).get("bytes") or b"" for struct in stored)
+        view = replace(view, files=contents, exact=stack.kept)
+    return view, stack.notes
 
 
 def _array(path: Path, data: Any, name: str, roles: Roles, facts: dict[str, Any]) -> ArrayView:
@@ -163,7 +174,7 @@ def write(samples: Samples, conversions: Sequence[Any], path: Path) -> None:
             continue
         name, observed = conversion.facts["feature"], samples.observed({conversion.name})
         images += [name] if conversion.facts["image"] else []
-        columns[name] = (_png_files if name in images else _lists)(samples.array(conversion), observed)
+        columns[name] = _files(samples, conversion) if name in images else _lists(samples.array(conversion), observed)
     data = datasets.Dataset(pa.table(columns))
     for name in images:
         data = data.cast_column(name, datasets.Image())
@@ -181,15 +192,18 @@ def _with_features(datasets: Any, data: Any, described: dict[str, Any]) -> Any:
     return data
 
 
-def _png_files(pixels: Values, observed: Values) -> pa.Array:
-    """Encode images (n, …) as PNG; null where an image is not observed."""
+def _files(samples: Samples, conversion: ArrayConversion) -> pa.Array:
+    """Encode images as PNG, or as TIFF if PNG does not hold them; null where an image is not observed."""
+    pixels, observed = samples.array(conversion), samples.observed({conversion.name})
+    suffix = suffix_for(mode_of(conversion.dtype, conversion.shape), set())
 
-    def png(image: Values) -> dict[str, Any]:
-        content = BytesIO()
-        Image.fromarray(image).save(content, format="PNG")
-        return {"bytes": content.getvalue(), "path": None}
+    def content(row: int) -> bytes:
+        original = original_file(samples.dataset, conversion, row)
+        return encoded(pixels[row], suffix) if original is None else original
 
-    return pa.array([png(image) if seen else None for image, seen in zip(pixels, observed, strict=True)], STORED)
+    return pa.array(
+        [{"bytes": content(row), "path": None} if seen else None for row, seen in enumerate(observed)], STORED
+    )
 
 
 def _lists(array: Values, observed: Values) -> pa.Array:

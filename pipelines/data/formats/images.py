@@ -1,39 +1,32 @@
-"""Folders of images: one folder per modality, one file per sample, SOURCE/<modality>/<id>.png, with matching names."""
+"""Folders of images: one file per sample, and one folder per modality or class; see `layout`."""
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
-from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion import ArrayConversion
-from postprior.pipelines.data.conversion.arrays import limits
-from postprior.pipelines.data.conversion.columns import close
-from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.formats.contents import ArrayView, Roles, SourceContents, pixel_kind
-from postprior.pipelines.data.formats.files import files_in, holds, inside
+from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, pixel_kind
+from postprior.pipelines.data.formats.file_names import NAMES, file_names
+from postprior.pipelines.data.formats.files import ends_in, files_in, holds, is_hidden, visible
+from postprior.pipelines.data.formats.layout import File, Layout, layout_of
 from postprior.pipelines.data.formats.samples import Samples
+from postprior.pipelines.data.formats.stacking import Picture, original_file, stacked
+from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.data.names import composed
-from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.data.pixels.reading import SUFFIXES
+from postprior.pipelines.data.pixels.writing import LOSSLESS_SUFFIXES, encoded, suffix_for
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 
-ABOUT = "a folder of folders of .png or .jpg images"
+ABOUT = "a folder of folders of images"
 FACTS: tuple[str, ...] = ("folder", "mode", "suffix")
-OPTIONS: tuple[str, ...] = ()
-SUFFIXES = (".png", ".jpg", ".jpeg")
-LOSSY: dict[str, dict[str, Any]] = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}}
-"""Suffixes of lossy formats, whose pixels change when a file is written again, and the options for Pillow."""
-AXES = {"L": "HW", "I;16": "HW", "RGB": "HWC", "RGBA": "HWC"}
-"""Modes of Pillow that are read without conversion, and the axes of their pixels."""
-CONVERTED = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "RGBA", "PA": "RGBA", "I": "I;16"}
-"""Other modes of Pillow, and the mode that they are converted to."""
-UNREADABLE = OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning
-"""Exceptions that Pillow raises for an unreadable image; a SyntaxError means a broken PNG."""
+OPTIONS: tuple[str, ...] = ("folders", "size", "mode", "alpha", "first_frame", "nan_is_missing", "keep_rare")
+CLASS, SUBJECT, SPLIT = "class", "subject", "split"
+"""Names of the roles that folders have."""
+IGNORED = 3  # greatest number of other files that a note names
 
 
 def recognises(path: Path) -> bool:
@@ -42,97 +35,91 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, roles: Roles) -> list[SourceContents]:
-    """Read one modality per folder; rows are matched by file name, which includes the names of subfolders."""
-    alone = holds(path, SUFFIXES, deep=False)
-    inner = (child for child in path.iterdir() if recognises(child) and not child.name.startswith("."))
-    folders = [path.resolve()] if alone else sorted(inner)
-    skipped = [folder for folder in folders if composed(folder.name) in roles.skip]
-    if len(skipped) == len(folders):
+    """Read the modalities of a folder; rows are matched by file name, which includes the names of subfolders."""
+    children = sorted(child for child in path.iterdir() if recognises(child) and not is_hidden(child.name))
+    deep = [file for child in children for file in files_in(child, SUFFIXES, root=path)]
+    layout = layout_of(path, [*files_in(path, SUFFIXES, deep=False), *deep], roles.folders)
+    skipped = [name for name in layout.files if composed(name) in roles.skip]
+    if len(skipped) == len(layout.files):
         raise UserError(f"{path}: all folders are left out, expected at least one modality; remove a --skip")
-    contents = [_folder(folder, path, roles) for folder in folders if folder not in skipped]
-    return [replace(contents[0], skipped=tuple(composed(folder.name) for folder in skipped)), *contents[1:]]
+    contents = [_modality(n, files, layout, roles) for n, files in layout.files.items() if n not in skipped]
+    notes = (*layout.notes, *_other_files(path))
+    first = replace(contents[0], skipped=tuple(map(composed, skipped)), notes=(*notes, *contents[0].notes))
+    return [first, *contents[1:]]
 
 
-def _folder(folder: Path, root: Path, roles: Roles) -> SourceContents:
-    files = files_in(folder, SUFFIXES, root=root)
-    ids = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
-    images = [(row, file, f"{file.parent}/", file.name) for row, file in enumerate(files)]
-    pixels, mode = stacked(images, len(files))
-    name = composed(folder.name)
-    kind = pixel_kind(folder.name, name, pixels, AXES[mode], roles.kinds)
-    suffixes = {file.suffix for file in files}
-    suffix = suffixes.pop() if len(suffixes) == 1 else ".png"  # lossless for files of mixed formats
-    facts = {"source": "images", "folder": folder.name, "mode": mode, "suffix": suffix}
-    contents = pa.array([file.read_bytes() for file in files], pa.binary()) if suffix.lower() in LOSSY else None
-    view = ArrayView(name, pixels, AXES[mode], kind, facts, files=contents)
-    return SourceContents(folder.name, len(files), (view,), ids=(None, pa.chunked_array([ids])))
+def _modality(name: str, files: Sequence[File], layout: Layout, roles: Roles) -> SourceContents:
+    """Read the images of one modality, with the classes, subjects and splits that folders give them."""
+    modality = composed(name)
+    pictures = [Picture(row, file.path, str(file.path)) for row, file in enumerate(files)]
+    stack = stacked(name, modality, lambda: pictures, len(files), roles)
+    kind = pixel_kind(name, modality, stack.pixels, stack.axes, roles.kinds)
+    paths, suffix = tuple(file.path for file in files), suffix_for(stack.reading.mode, {f.path.suffix for f in files})
+    facts = {"source": "images", "folder": name, "mode": stack.reading.mode, "suffix": suffix}
+    facts |= stack.facts | ({"folders": layout.kind} if layout.kind != "modalities" else {})
+    exact = stack.exact & np.array([path.suffix == suffix and suffix.lower() in LOSSLESS_SUFFIXES for path in paths])
+    view = ArrayView(modality, stack.pixels, stack.axes, kind, facts, files=None if exact.all() else paths, exact=exact)
+    owners = [file.owner for file in files]
+    named = {
+        CLASS: _role(CLASS, owners if layout.kind == "classes" else [], roles.label),
+        SUBJECT: _role(SUBJECT, owners if layout.kind == "subjects" else [], roles.group),
+        SPLIT: _role(SPLIT, [file.split for file in files], roles.split),
+    }
+    return SourceContents(
+        name,
+        len(files),
+        (view,),
+        ids=(None, pa.chunked_array([[file.id for file in files]])),
+        label=named[CLASS],
+        group=named[SUBJECT],
+        split=named[SPLIT],
+        names=tuple(role for role, column in named.items() if column),
+        notes=stack.notes,
+    )
 
 
-def stacked(images: Iterable[tuple[int, Path | BytesIO, str, str]], rows: int) -> tuple[Values, str]:
-    """Read images of one size and mode; return their pixels (rows, …) and the mode.
-
-    Each image is a tuple (row, content, place, name); messages name it as `place` + `name`.
-    """
-    pixels, mode, first = np.empty((0, 0, 0)), "", ""
-    for row, content, home, name in images:
-        place = home + name
-        image, image_mode = pixels_of(content, place)
-        if not first:
-            pixels, mode, first = np.zeros((rows, *image.shape), image.dtype), image_mode, name
-        if (image.shape, image_mode) != (pixels.shape[1:], mode):
-            raise UserError(
-                f"{place}: {image.shape[1]} × {image.shape[0]} pixels of mode {image_mode} found, expected "
-                f"{pixels.shape[2]} × {pixels.shape[1]} of mode {mode} as in {first}; convert all images to one size "
-                "and mode"
-            )
-        pixels[row] = image
-    return pixels, mode
+def _role(name: str, values: Sequence[str | None], wanted: str | None) -> Named | None:
+    """Return a role that folders give to rows, unless the user names another column."""
+    if wanted not in (None, name) or not any(values):
+        return None
+    return name, pa.chunked_array([pa.array(values, pa.string())])
 
 
-def pixels_of(content: Path | BytesIO, place: str) -> tuple[np.ndarray, str]:
-    """Return the pixels of an image (H, W) or (H, W, C), and its mode, a key of `AXES`."""
-    with (
-        as_user_error(UNREADABLE, f"{place}: this image cannot be read", "replace it or leave it out"),
-        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-        Image.open(content) as image,
-    ):
-        low, high = limits(np.asarray(image)[None]) if image.mode == "I" else (0, 0)
-        if low < 0 or high > np.iinfo(np.uint16).max:
-            expected = "expected values from 0 to 65535; convert the image"
-            raise UserError(f"{place}: values from {low:.0f} to {high:.0f} found, {expected}")
-        deep = any(";16" in str(tile.args) for tile in image.tile)  # Pillow reduces colours to 8 bits per channel
-        image.load()
-        mode = CONVERTED.get(image.mode, image.mode)
-        pixels = np.asarray(image if mode == image.mode else image.convert(mode))
-    if mode not in AXES:
-        expected = f"expected one of {', '.join(AXES)}; convert the image"
-        raise UserError(f"{place}: an image of mode {mode} found, {expected}")
-    if deep and mode != "I;16":
-        expected = "expected 8 bits per channel, or a single channel of 16 bits; convert the image"
-        raise UserError(f"{place}: colours of 16 bits per channel found, {expected}")
-    return pixels, mode
+def _other_files(folder: Path) -> Iterator[str]:
+    """Tell which files are ignored."""
+    if names := sorted(file.name for file in visible(folder, ("",)) if not ends_in(file, SUFFIXES)):
+        yield f"{folder.name}: {len(names)} other files ignored: {enumerated(names, IGNORED)}"
 
 
 def write(samples: Samples, conversions: Sequence[ArrayConversion], path: Path) -> None:
-    """Write the observed images, named after the ids of the samples."""
+    """Write the observed images, named after the ids of the samples; names that differ from them are listed."""
+    renamed: list[tuple[str, str]] = []
     for conversion in conversions:
-        home, suffix = path / conversion.facts["folder"], conversion.facts["suffix"]
-        pixels, observed = samples.array(conversion), samples.observed({conversion.name})
-        for row in np.flatnonzero(observed):
-            file = inside(home, f"{samples.ids[row].as_py()}{suffix}")
+        pixels, rows = samples.array(conversion), np.flatnonzero(samples.observed({conversion.name}))
+        ids = _ids(samples, conversion.facts.get("folders") == "classes")
+        for row, name in zip(rows, file_names([ids[row] for row in rows]), strict=True):
+            content = original_file(samples.dataset, conversion, int(row))
+            suffix = conversion.facts["suffix"] if content is None else _suffix(samples, conversion, int(row))
+            file = path / conversion.facts["folder"] / f"{name}{suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            if (content := _original_file(samples.dataset, conversion, int(row))) is not None:
-                file.write_bytes(content)
-            else:
-                Image.fromarray(pixels[row]).save(file, **LOSSY.get(suffix.lower(), {}))
+            file.write_bytes(encoded(pixels[row], suffix) if content is None else content)
+            if name != ids[row]:
+                renamed.append((file.relative_to(path).as_posix(), str(samples.ids[row].as_py())))
+    if renamed:
+        write_table(pa.table(dict(zip(("file", "id"), zip(*renamed, strict=True), strict=True))), path / NAMES)
 
 
-def _original_file(dataset: Dataset, conversion: ArrayConversion, row: int) -> bytes | None:
-    """Return the stored lossy file of a sample's image if its pixels are unchanged, otherwise None."""
-    source = dataset.source_values.get(conversion.name)
-    content = None if source is None or isinstance(source, np.ndarray) else source["file"][row].as_py()
-    if content is None:
-        return None
-    pixels, _ = pixels_of(BytesIO(content), f"{conversion.name}: row {row}")
-    x, _ = conversion.encode(pixels[None], np.zeros(1, int))
-    return content if close(x[0], dataset.data[conversion.name][row]).all() else None
+def _ids(samples: Samples, classes: bool) -> list[str]:
+    """Return ids as texts; with `classes`, ids of new samples get the folder of their class."""
+    ids = [str(id) for id in samples.ids.to_pylist()]
+    labels = samples.labels() if classes else None
+    if labels is None:
+        return ids
+    folders = [None if label is None else f"{label}/" for label in labels.to_pylist()]
+    return [id if folder is None or "/" in id else folder + id for id, folder in zip(ids, folders, strict=True)]
+
+
+def _suffix(samples: Samples, conversion: ArrayConversion, row: int) -> str:
+    """Return the suffix of a stored file."""
+    source = samples.dataset.source_values[conversion.name]
+    return str(source["suffix"][row].as_py() if "suffix" in source.column_names else conversion.facts["suffix"])

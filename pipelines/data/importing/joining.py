@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,7 @@ class Joined:
         forms: how files write the cells of targets, by name, where this is unusual.
         id_headers: headers of ids, by file, where they are not the name in `ids`.
         notes: lines that tell the user how the sources were read.
+        kept: columns (N rows) that come back on export whether they have a role or not; null where a source has no row.
     """
 
     views: tuple[View, ...]
@@ -61,6 +63,7 @@ class Joined:
     id_headers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     spellings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    kept: pa.Table | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -101,8 +104,8 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
             return None
         header, samples = having[0][1][0] or "", ids[1].take(chosen)
         columns = alike([values.take(rows) for _, (_, values), rows in having])
-        for (other, _, _), column in zip(having[1:], columns[1:], strict=True):
-            _check_agreement((having[0][0].place, other.place), header, (columns[0], column), samples)
+        for (one, first), (other, second) in combinations(zip(having, columns, strict=True), 2):
+            _check_agreement((one[0].place, other[0].place), header, (first, second), samples)
         values = coalesced(columns)
         if role != "label":  # rows may have none
             _check_complete(having[0][0].place, header, values, samples)
@@ -131,7 +134,20 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
         {s.place: s.ids[0] for s in sources if s.headers and s.ids and s.ids[0] not in (None, ids[0])},
         tuple(note for source in sources for note in source.notes) + notes,
         {source.place: source.spellings for source in sources if source.spellings},
+        _kept(sources, [pa.array(row[kept], mask=row[kept] < 0) for row in rows]),
     )
+
+
+def _kept(sources: Sequence[SourceContents], rows: Sequence[pa.Array]) -> pa.Table | None:
+    """Return the columns of all sources that come back on export, at these rows of each source."""
+    pairs = [
+        (field, source.kept.column(place).take(row))
+        for source, row in zip(sources, rows, strict=True)
+        if source.kept is not None
+        for place, field in enumerate(source.kept.schema)
+    ]
+    fields, columns = zip(*pairs, strict=True) if pairs else ((), ())
+    return pa.Table.from_arrays(list(columns), schema=pa.schema(list(fields))) if pairs else None
 
 
 def _types(source: SourceContents, kind: pa.DataType) -> dict[str, str]:
@@ -196,6 +212,24 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
             if name not in headers:
                 expected = f"expected one of {listed(headers)}; correct the name"
                 raise UserError(f"--{option} {name}: no such column found{hint(name, headers)}, {expected}")
+    for name in roles.layer:
+        if name and name not in views:
+            expected = f"expected one of {listed(views)}; correct the name"
+            raise UserError(f"--layer {name}: no such modality found{hint(name, views)}, {expected}")
+    slots = {view.facts.get("slot", "") for source in sources for view in source.views}
+    matrices = [name for source in sources for name in source.matrices]
+    for option, name, used in (
+        *(("layer", name, f"layers/{name}" in slots or name in slots) for name in roles.layer.values()),
+        *(("obsm", name, f"obsm/{name}" in slots) for name in roles.obsm),
+    ):
+        if not used:
+            offered = [entry.partition(" ")[2] for entry in matrices if entry.startswith(option)]
+            expected = (
+                f"expected one of {listed(offered)}; correct the name"
+                if offered
+                else "expected an AnnData file; leave it out"
+            )
+            raise UserError(f"--{option} {name}: no such matrix found{hint(name, offered)}, {expected}")
     for name in roles.kinds:
         if name not in names:
             expected = f"expected one of {listed(names)}; correct the name"

@@ -18,7 +18,8 @@ from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.dataset import SPATIAL_KEYS, Dataset
 from postprior.pipelines.data.formats import check_options, read_source, samples_of
 from postprior.pipelines.data.formats.contents import ArrayView, Named, Roles, SourceContents, TableView, View
-from postprior.pipelines.data.formats.nifti import check_orientation
+from postprior.pipelines.data.formats.nifti import check_grid
+from postprior.pipelines.data.formats.stacking import is_picture, reading_of
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.run import converted
 from postprior.pipelines.data.importing.summary import Summary, completeness, left_out, outliers, overview, patterns
@@ -107,6 +108,8 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
     kinds = {title: c.kind for title, c in conversions.items() if isinstance(c, ArrayConversion)}
     columns = [column for table in tables.values() for column in (*table.columns, *table.unmodelled)]
     kinds |= {column.name: column.kind for column in columns}
+    pictures = {title: c for title, c in conversions.items() if isinstance(c, ArrayConversion) and is_picture(c)}
+    slots = {title: c.facts.get("slot", "X") for title, c in conversions.items()}
     na = {column.name: column.form.missing for column in columns if column.form.missing}
     return replace(
         roles,
@@ -116,6 +119,12 @@ def _roles(description: dict[str, Any], conversions: dict[str, Conversion], role
         targets=tuple(entry["name"] for entry in description.get("targets", ())),
         modalities={title: tuple(c.name for c in (*t.columns, *t.unmodelled)) for title, t in tables.items()},
         kinds=kinds,
+        images={title: reading_of(conversion) for title, conversion in pictures.items()},
+        folders=roles.folders or next((c.facts.get("folders", "modalities") for c in pictures.values()), None),
+        layer={name: slot.removeprefix("layers/") for name, slot in slots.items() if slot == "raw" or "layers/" in slot}
+        | dict(roles.layer),
+        obsm=(*roles.obsm, *(slot.removeprefix("obsm/") for slot in slots.values() if slot.startswith("obsm/"))),
+        series=next((c.facts["series"] for c in conversions.values() if "series" in c.facts), roles.series),
         na={**roles.na, **{name: (*marks, *roles.na.get(name, ())) for name, marks in na.items()}},
         keep_na=(*roles.keep_na, *(column.name for column in columns if not column.form.marks)),
         patterns={column.name: column.form.pattern for column in columns if column.form.pattern},
@@ -129,6 +138,7 @@ def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceConte
     names = {name for source in contents for name in (*source.headers, *source.names)} | {name for name, _ in roles}
     views = [view for source in contents for view in source.views]
     kinds = {name for view in views for name in (view.name, *view.columns)}
+    matrices = {name for source in contents for name in source.matrices}
 
     def available(name: str | None, named_by_user: str | None) -> str | None:
         return name if name in names or named_by_user else None
@@ -141,6 +151,8 @@ def _available_roles(wanted: Roles, given: Roles, contents: Sequence[SourceConte
         targets=tuple(name for name in wanted.targets if name in names),
         modalities={n: columns for n, columns in wanted.modalities.items() if n in {view.name for view in views}},
         kinds={name: kind for name, kind in wanted.kinds.items() if name in kinds},
+        layer={n: layer for n, layer in wanted.layer.items() if n in given.layer or f"layer {layer}" in matrices},
+        obsm=tuple(name for name in wanted.obsm if name in given.obsm or f"obsm {name}" in matrices),
         na={name: marks for name, marks in wanted.na.items() if name in names},
         keep_na=tuple(name for name in wanted.keep_na if name in names),
     )
@@ -168,7 +180,8 @@ def _with_affines(description: dict[str, Any], views: Mapping[str, dict[str, Any
     updated = dict(entries)
     for name, entry in entries.items():
         if same := [n for n in (name, *facts) if n in facts and entries[n].get("volume") == entry.get("volume")]:
-            updated[name] = entry | {key: facts[same[0]][key] for key in SPATIAL_KEYS if key in facts[same[0]]}
+            keys = [key for key in SPATIAL_KEYS if key in facts[same[0]] and (same[0] == name or "header" not in key)]
+            updated[name] = entry | {key: facts[same[0]][key] for key in keys}
     return description | {"modalities": updated}
 
 
@@ -187,7 +200,7 @@ def _view_as_trained(view: View, conversion: Conversion) -> View:
         expected = f"{conversion.dtype} of shape {conversion.shape} as in the training data"
         raise UserError(f"{view.name}: {found} found, expected {expected}; convert the array")
     if conversion.facts["source"] == view.facts["source"] == "nifti":
-        check_orientation(view.name, view.facts["affine"], conversion.facts["affine"])
+        check_grid(view.name, view.facts["affine"], conversion.facts["affine"])
     if view.facts.get("features") != conversion.facts.get("features") and view.facts["source"] == "omics":
         expected = "expected those of the training data in the same order; select and sort the features"
         raise UserError(f"{view.name}: different features found, {expected}")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.arrays import Values, blocks
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
@@ -187,8 +187,10 @@ def check_splits(
         if len(rows) < (least := FEWEST[split]):
             several = 0 if groups is None else len(np.unique(groups))
             note = f" (all rows of each of {several} subjects stay in one split)" if several else ""
-            expected = f"expected {least} or more; provide more rows or change the shares"
-            raise UserError(f"{split}: {len(rows)} rows found{note}, {expected}")
+            remedy = f"provide more {'subjects' if several else 'rows'} or change the shares"
+            if 0 < several < len(splits):
+                remedy = f"provide {len(splits)} subjects or more, or rows without subjects"
+            raise UserError(f"{split}: {len(rows)} rows found{note}, expected {least} or more; {remedy}")
     if labels is not None and names is not None:
         known = labels[splits["train"]] >= 0
         if known.sum() < FEWEST["train"]:
@@ -249,7 +251,7 @@ def converted(
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         key = conversion.name
         data[key], seen = conversion.encode(view.content, joined.places[rows, m])
-        if not seen[observed[:, m]].all():
+        if not all(seen[block][observed[block, m]].all() for block in blocks(seen)):
             cells[key] = seen
         sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))
     columns, lost = [], {}
@@ -259,6 +261,7 @@ def converted(
         original = joined.originals.get(target.name, joined.targets[target.name]).take(taken)
         if not is_restored(pa.chunked_array([target.decode(numbers, seen)]), original):
             lost[target.name] = original
+    sources["ids"] = None if joined.kept is None else joined.kept.take(taken)
     sources["targets"] = pa.table(lost) if lost else None
     if joined.label is not None and labels is not None:
         name, column = joined.label

@@ -14,7 +14,7 @@ import numpy as np
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.sources.compose import split_by_label
-from postprior.pipelines.errors import UserError, as_user_error
+from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 
 NAME = re.compile(r"(\d+)\.(\d)\.png")
@@ -100,9 +100,8 @@ def _read_modality(paths: list[Path], threads: ThreadPoolExecutor) -> np.ndarray
 
 
 def _read_image(path: Path) -> np.ndarray:
-    from PIL import Image
+    from postprior.pipelines.data.pixels.reading import rgb_pixels
 
     if not path.exists():
         raise UserError(f"{path}: this image is missing, expected one image per sample and modality; add the file")
-    with as_user_error(OSError, f"{path}: this is not a PNG image", "download it again"):
-        return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+    return rgb_pixels(path).transpose(2, 0, 1)

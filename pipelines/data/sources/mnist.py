@@ -105,15 +105,14 @@ def _read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _pictures(folder: Path, height: int, width: int) -> list[np.ndarray]:
     """Read the pictures (H, W, 3) of a folder, with values in [0, 1], in the order of their names."""
-    from PIL import Image
+    from postprior.pipelines.data.pixels.reading import rgb_pixels
 
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
     if len(files) < 2:
         raise UserError(f"{folder}: {len(files)} pictures found, expected two or more, one per modality; add pictures")
     pictures = []
     for path in files:
-        with as_user_error(OSError, f"{path}: this is not a picture", "use JPEG or PNG files"):
-            picture = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+        picture = rgb_pixels(path).astype(np.float32) / 255
         if picture.shape[0] < height or picture.shape[1] < width:
             found = f"{picture.shape[1]} × {picture.shape[0]} pixels found"
             raise UserError(f"{path}: {found}, expected at least {width} × {height}; use a larger picture")

@@ -157,13 +157,13 @@ def shuffle(observed: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
 
     A shuffled row has the observed modalities (N, M) of a real one: each modality moves among the rows that have it.
     The columns are cyclic shifts of one random order of these rows, so that no two modalities of a shuffled row come
-    from the same row if all rows have all modalities.
+    from the same row if all rows have all modalities. With fewer rows than modalities, some do.
     """
     rows, modalities = observed.shape
-    if rows < modalities:
-        raise ValueError(f"shuffles of {modalities} modalities need at least {modalities} rows, found {rows}")
+    if rows < 2:
+        raise ValueError(f"shuffles need at least two rows, found {rows}")
     order = rng.permutation(rows)
-    steps = np.asarray(rng.choice(rows, modalities, replace=False)).tolist()
+    steps = np.resize(rng.choice(rows, min(rows, modalities), replace=False), modalities).tolist()
     sources = np.repeat(order[:, None], modalities, axis=1)
     for m, step in enumerate(steps):
         present = observed[order, m]
@@ -269,9 +269,8 @@ class Alignment:
 
 def unpaired(outputs: EvaluatorOutputs) -> Missing | None:
     """Return the reason if there are too few modalities or rows to measure coherence."""
-    modalities = len(outputs.features)
-    missing = too_few(modalities, 2, "modalities") or unscored(len(outputs))
-    return missing or too_few(len(outputs.paired), max(FEWEST, modalities), PAIRED)
+    missing = too_few(len(outputs.features), 2, "modalities") or unscored(len(outputs))
+    return missing or too_few(len(outputs.paired), FEWEST, PAIRED)
 
 
 def shrunk_covariance(x: Floats) -> Floats:

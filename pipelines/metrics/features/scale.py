@@ -10,7 +10,7 @@ modality then sum to 1, so that all modalities have equal weight in the joint di
 columns of a table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -82,9 +82,9 @@ class Scale:
         return values, cells[:, self.source]
 
 
-def points_of(data: Dataset, scales: tuple[Scale, ...]) -> Points:
-    """Return the rows of a dataset as points in the space of each modality."""
+def points_of(data: Dataset, scales: tuple[Scale, ...], pairs: Mapping[str, Sequence[int]] | None = None) -> Points:
+    """Return the rows of a dataset as points in the space of each modality, and in those of pairs."""
     # a modality named like another space gets a suffix
     names = tuple(f"{m.name} (modality)" if m.name in (JOINT, CODES) else m.name for m in data.modalities)
     parts = tuple(partial(scale, data) for scale in scales)
-    return Points(names, parts, np.array(data.observed), sum(len(scale.source) for scale in scales))
+    return Points(names, parts, np.array(data.observed), sum(len(scale.source) for scale in scales), pairs or {})

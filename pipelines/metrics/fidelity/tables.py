@@ -6,11 +6,12 @@
 
 as the Synthetic Data Vault scores tables (Patki et al. 2016, https://doi.org/10.1109/DSAA.2016.49). For the marginal
 similarity a Bernoulli column is a class, and a value between 0 and 1 counts as that share of a row; for the correlation
-similarity it is a number. Columns and pairs with fewer than two observed rows in some half-sample are left out. If all
-are left out, the similarity is missing.
+similarity it is a number. A table of more than 45 columns is scored by about `MOST` of its pairs. Both means are over
+columns and pairs with two observed rows in every half-sample. If there are none, they are over those with two observed
+rows, and have no value in half-samples with fewer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -22,6 +23,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     Floats,
+    Score,
     Scores,
     correlation,
     mean_of,
@@ -32,10 +34,9 @@ from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.texts import escape_controls
 from postprior.stage1_vae.modalities import Column, Modality
 
-TOO_FEW = {
-    "marginal_similarity": Missing("no column has two observed rows in every half-sample"),
-    "correlation_similarity": Missing("no pair of columns has two observed rows in every half-sample"),
-}
+MOST = 1000  # maximum number of pairs of columns whose associations are compared
+NO_COLUMN = Missing("no column has two observed rows in both sets")
+NO_PAIR = Missing("no pair of columns has two observed rows in both sets")
 CLASSES = ("categorical", "bernoulli")  # likelihoods of columns whose marginals are class probabilities
 
 
@@ -54,13 +55,16 @@ class Cells:
             return np.stack([1 - self.values, self.values], axis=1)
         return np.eye(self.column.classes or 1)[self.values.astype(int)]
 
-    def sufficient(self, weights: Floats) -> bool:
-        """Whether every half-sample of weights (B, N) keeps at least two observed rows."""
-        return int((weights[:, self.observed] > 0).sum(1).min()) > 1
+    def sufficient(self, weights: Floats) -> NDArray[np.bool_]:
+        """Return which half-samples (B,) of weights (B, N) keep at least two observed rows."""
+        return np.asarray((weights[:, self.observed] > 0).sum(1) >= FEWEST)
 
     def where(self, rows: NDArray[np.bool_]) -> "Cells":
         """Return the cells of rows (N,) in which the column is observed."""
         return Cells(self.column, self.values[rows[self.observed]], rows)
+
+
+Sides = tuple[Cells, Cells]  # a column in real and in fake rows
 
 
 def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weights: Floats) -> Scores:
@@ -70,15 +74,10 @@ def table_scores(real: Dataset, real_weights: Floats, fake: Dataset, fake_weight
     """
     scores: Scores = {}
     for modality, real_columns, fake_columns in _tables(real, fake):
-        pairs = zip(real_columns, fake_columns, strict=True)
-        columns = [(x, y) for x, y in pairs if x.sufficient(real_weights) and y.sufficient(fake_weights)]
-        values = {
-            "marginal_similarity": [_marginal(*column, real_weights, fake_weights) for column in columns],
-            "correlation_similarity": list(_correlations(columns, real_weights, fake_weights)),
-        }
-        if len(modality.columns) < 2:
-            del values["correlation_similarity"]
-        scores |= {f"{name}/{modality.name}": mean_of(x) if x else TOO_FEW[name] for name, x in values.items()}
+        sides = [*zip(real_columns, fake_columns, strict=True)], real_weights, fake_weights
+        scores[f"marginal_similarity/{modality.name}"] = _mean(_marginals(*sides), NO_COLUMN)
+        if len(modality.columns) > 1:
+            scores[f"correlation_similarity/{modality.name}"] = _mean(_correlations(*sides), NO_PAIR)
     return scores
 
 
@@ -132,6 +131,27 @@ def _columns(dataset: Dataset, table: Modality) -> list[Cells]:
     return [Cells(column, cells[present], present) for column, cells, present in columns]
 
 
+def _mean(values: Iterable[Floats], none: Missing) -> Score:
+    """Return the mean of the values (1 + B,) without NaN; of all if each has some; `none` if there are none."""
+    every = [*values]
+    return mean_of([value for value in every if np.isfinite(value).all()] or every) if every else none
+
+
+def _marginals(columns: list[Sides], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
+    """Yield 1 − the distance (B,) between the distributions of every column; NaN in half-samples with too few rows."""
+    for x, y in columns:
+        lines = x.sufficient(real_weights) & y.sufficient(fake_weights)
+        if lines[0]:
+            yield _placed(_marginal(x, y, real_weights[lines], fake_weights[lines]), lines)
+
+
+def _placed(values: Floats, lines: NDArray[np.bool_]) -> Floats:
+    """Return an array (B,) with these values in these lines, and NaN in the others."""
+    placed = np.full(len(lines), np.nan)
+    placed[lines] = values
+    return placed
+
+
 def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) -> Floats:
     """Return 1 − the distance (B,) between the two distributions of a column."""
     w, v = real_weights[:, x.observed], fake_weights[:, y.observed]
@@ -144,17 +164,27 @@ def _marginal(x: Cells, y: Cells, real_weights: Floats, fake_weights: Floats) ->
     return 1 - np.abs(steps.cumsum(1)[:, last]).max(1)
 
 
-def _correlations(columns: list[tuple[Cells, Cells]], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
+def _correlations(columns: list[Sides], real_weights: Floats, fake_weights: Floats) -> Iterator[Floats]:
     """Yield 1 − the difference (B,) between real and fake rows in the association of every pair of columns."""
-    for left, right in combinations(columns, 2):
+    for left, right in ((columns[m], columns[n]) for m, n in pairs_of_columns(len(columns))):
         sets = [
             (x.where(x.observed & y.observed), y.where(x.observed & y.observed), weights)
             for x, y, weights in zip(left, right, (real_weights, fake_weights), strict=True)
         ]
-        if all(x.sufficient(weights) for x, _, weights in sets):
-            real, fake = (_association(x, y, weights[:, x.observed]) for x, y, weights in sets)
+        lines = np.all([x.sufficient(weights) for x, _, weights in sets], axis=0)
+        if lines[0]:
+            real, fake = (_association(x, y, weights[lines][:, x.observed]) for x, y, weights in sets)
             numbers = all(x.column.likelihood != "categorical" for x in (left[0], right[0]))
-            yield 1 - np.abs(real - fake) / (2 if numbers else 1)
+            yield _placed(1 - np.abs(real - fake) / (2 if numbers else 1), lines)
+
+
+def pairs_of_columns(columns: int) -> Iterable[tuple[int, int]]:
+    """Return all pairs of columns, or about `MOST` of them, drawn at random but the same for every set of rows."""
+    if columns * (columns - 1) // 2 <= MOST:
+        return combinations(range(columns), 2)
+    drawn = np.sort(np.random.default_rng(0).integers(0, columns, (2 * MOST, 2)), axis=1)
+    different = drawn[drawn[:, 0] < drawn[:, 1]][:MOST]
+    return [(m, n) for m, n in np.unique(different, axis=0).tolist()]
 
 
 def _association(x: Cells, y: Cells, weights: Floats) -> Floats:

@@ -31,6 +31,7 @@ CLUSTERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32)  # numbers of clusters 
 CLUSTERED = 2000  # maximum number of codes for fitting clusters and for silhouettes
 
 UNUSED = 0.25  # share of dead dimensions above which a smaller latent space is advised
+USED = 0.1  # nats of KL above which a dimension is used
 EVEN = 0.5  # ratio of the smallest to the mean KL of a dimension above which no dimension is about to die
 NARROW = 0.01  # share of posteriors in a coordinate's variance: standard deviations ten times smaller than the codes'
 DISTINCT = 0.1  # nats below the bound of the mutual information: the code then identifies its row among all others
@@ -80,11 +81,14 @@ def advice(numbers: dict[str, Any]) -> list[str]:
     far, narrow = codes["moment_kl"] > FAR, distinct and codes["posterior_share"] < NARROW
     if dead >= UNUSED * D:
         beta = "" if far or narrow else ", or a smaller beta to activate the others"
-        sentences.append(f"{dead} of {D} latent dimensions carry almost no information: use {D - dead} instead{beta}.")
-    if not dead and min(kl) >= EVEN * sum(kl) / D:
+        carry = "carries" if dead == 1 else "carry"
         sentences.append(
-            f"All {D} latent dimensions are used about equally (KL from {min(kl):.1f} to {max(kl):.1f} nats): with "
-            "more dimensions, codes may keep more detail."
+            f"{dead} of {D} latent dimensions {carry} almost no information: use {D - dead} instead{beta}."
+        )
+    if not dead and min(kl) >= max(EVEN * sum(kl) / D, USED):
+        used = f"All {D} latent dimensions are used about equally" if D > 1 else "The only latent dimension is used"
+        sentences.append(
+            f"{used} (KL from {min(kl):.1f} to {max(kl):.1f} nats): with more dimensions, codes may keep more detail."
         )
     if narrow:
         sentences.append(

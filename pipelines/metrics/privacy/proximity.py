@@ -3,7 +3,8 @@
 Fresh rows are held-out rows that passed through the encoder and the decoders, as samples pass through the decoders.
 
 - distance ratio: the median distance of samples to their closest training record, divided by that of fresh rows.
-- near copies: the share of samples closer to a record than all but a share `NEAR` of fresh rows; `NEAR` is expected.
+- near copies: the share of samples closer to a record than all but a share `NEAR` of fresh rows; see `near` for the
+  share that is expected.
 - authenticity (Alaa et al. 2022, https://arxiv.org/abs/2102.08921): the share of samples farther from their closest
   record than that record is from its closest other record. A fresh row is not authentic if it and a record are each
   other's nearest neighbours: two of three rows on a line, fewer than half in many dimensions. No value is right by
@@ -30,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from postprior.pipelines.metrics.privacy.near import NEAR, expected_near_copies
 from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
@@ -50,7 +52,6 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.moments import Whitening
 
-NEAR = 0.01  # share of fresh rows that are closer to a record than the threshold for near copies
 LISTED = 50  # maximum number of near copies in the list
 MOST = 2000  # maximum number of held-out codes, and of a density's draws, in the memorisation check
 RESAMPLES = 200  # half-samples of the memorisation check
@@ -65,11 +66,11 @@ REPEATED = Missing("half of the held-out rows coincide with training rows, so th
 PROXIMITY = ("distance_ratio", "near_copies", "authenticity", "authenticity_fresh")
 
 BOUNDS = bounds_of("privacy")
-TESTS = {  # name → excess over the value of fresh rows: positive if samples leak
-    "distance_ratio": lambda scores: 1 - scores["distance_ratio"],
-    "near_copies": lambda scores: scores["near_copies"] - NEAR,
-    "authenticity": lambda scores: scores["authenticity_fresh"] - scores["authenticity"],
-    "membership_auc": lambda scores: scores["membership_auc"] - 0.5,
+TESTS = {  # name → excess over the value of fresh rows, whose number is given: positive if samples leak
+    "distance_ratio": lambda scores, fresh: 1 - scores["distance_ratio"],
+    "near_copies": lambda scores, fresh: scores["near_copies"] - expected_near_copies(fresh),
+    "authenticity": lambda scores, fresh: scores["authenticity_fresh"] - scores["authenticity"],
+    "membership_auc": lambda scores, fresh: scores["membership_auc"] - 0.5,
 }
 
 
@@ -185,23 +186,26 @@ def estimates(scores: Vectors) -> dict[str, Any]:
     return {name: estimate(values, BOUNDS[name]) for name, values in scores.items()}
 
 
-def leaking_tests(spaces: Mapping[str, Vectors], margins: Mapping[str, float]) -> list[str]:
-    """Return the tests whose value in some space exceeds that of fresh rows significantly and by more than a margin.
+def leaking_tests(spaces: Mapping[str, Vectors], margins: Mapping[str, float], fresh: int) -> dict[str, list[str]]:
+    """Return the tests that exceed the value of m fresh rows significantly and by more than a margin, with the spaces.
 
     The intervals are one-sided with Bonferroni correction: without any leak, the probability that some test is flagged
     in some space is at most (1 − LEVEL) / 2.
     """
     excesses = []
-    for tests in spaces.values():
+    for space, tests in spaces.items():
         scores = {name: values for name, values in tests.items() if not isinstance(values, Missing)}
         for name in TESTS.keys() & scores.keys():
-            excess = TESTS[name](scores)
+            excess = TESTS[name](scores, fresh)
             halves = replicates(excess)
             if np.isfinite(excess[0]) and halves is not None:
-                excesses.append((name, excess[0], halves.std()))
+                excesses.append((name, space, excess[0], halves.std()))
     critical = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / max(1, len(excesses)))
-    flagged = {name for name, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)}
-    return [name for name in TESTS if name in flagged]
+    leaking = [
+        (name, space) for name, space, excess, error in excesses if excess - critical * error > margins.get(name, 0.0)
+    ]
+    found = {name: [space for test, space in leaking if test == name] for name in TESTS}
+    return {name: of_test for name, of_test in found.items() if of_test}
 
 
 @torch.no_grad()
@@ -210,8 +214,8 @@ def memorisation(density: Density, train: Codes, held_out: Codes, generator: tor
 
     `ratio` is the median distance of the density's draws divided by that of held-out codes: 1 if nothing is memorised,
     0 if the draws are copies. `near_copies` is the share of draws closer to a training code than all but a share `NEAR`
-    of held-out codes, so it is `NEAR` if nothing is memorised. Held-out codes have the same distribution as training
-    codes, but belong to rows that the density was not fitted to.
+    of held-out codes; `near` has the share that is expected if nothing is memorised. Held-out codes have the same
+    distribution as training codes, but belong to rows that the density was not fitted to.
     """
     train_rows, held_rows = (codes.complete.nonzero().squeeze(-1) for codes in (train, held_out))
     for side, side_rows in {"training": train_rows, "held-out": held_rows}.items():

@@ -19,6 +19,7 @@ from postprior.pipelines.metrics.privacy.membership import (
     Sides,
     evenly_spaced,
 )
+from postprior.pipelines.metrics.privacy.pairs import averaged, paired_tests, pairs_of
 from postprior.pipelines.metrics.privacy.proximity import (
     PROXIMITY,
     Proximity,
@@ -68,6 +69,7 @@ class RealSplits:
     splits: dict[str, Split]
     fresh: Ints  # (m,), rows of `test` with complete codes, that samples are compared with after decoding
     scales: tuple[Scale, ...]
+    pairs: dict[str, tuple[int, int]]  # spaces of pairs of modalities, with the indices of their parts
     whiten: Callable[[Tensor], Tensor]
 
     @classmethod
@@ -75,13 +77,15 @@ class RealSplits:
         """Prepare rows and codes of every split."""
         scales = tuple(Scale.fit(data["train"], m) for m in data["train"].modalities)
         whiten, generator = Whitening.fit(codes["train"]).forward, generator_for("cpu", seed)
+        observed = {split: rows.observed for split, rows in data.items()}
+        pairs = pairs_of([m.name for m in data["train"].modalities], observed)
         splits = {}
         for split, table in codes.items():
             rows = table.complete.nonzero().squeeze(-1)
-            z, points = table.draw(generator, rows), points_of(data[split], scales)
+            z, points = table.draw(generator, rows), points_of(data[split], scales, pairs)
             splits[split] = Split(data[split], points, z, Points.of_codes(whiten(z)), rows.numpy())
         coded = splits["test"].code_rows
-        return cls(splits, coded[evenly_spaced(len(coded), MOST)], scales, whiten)
+        return cls(splits, coded[evenly_spaced(len(coded), MOST)], scales, pairs, whiten)
 
     @property
     def fresh_codes(self) -> Tensor:
@@ -110,7 +114,7 @@ class RealSplits:
         `fresh` contains `fresh_codes` after decoding.
         """
         train = self.splits["train"]
-        points = [points_of(data, self.scales) for data in (samples, fresh)]
+        points = [points_of(data, self.scales, self.pairs) for data in (samples, fresh)]
         proximity = proximities(points[0], points[1], train.points)
         whitened = [Points.of_codes(self.whiten(z)) for z in (codes, self.fresh_codes)]
         for space, sets in proximities(whitened[0], whitened[1], train.codes).items():
@@ -138,11 +142,27 @@ class RealSplits:
         aucs = attack.aucs(*(half_samples(groups, resamples, rng) for groups in sources))
         return {**aucs}, {name: len(chosen[split]) for name, split in SIDES.items()}
 
+    def joint(self, vectors: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], dict[str, list[str]]]:
+        """Return the vectors with the joint space, and the pairs of each test that is a mean over pairs there.
+
+        The joint space of one modality is that of this modality.
+        """
+        if len(self.scales) == 1:
+            return {**vectors, JOINT: vectors[self.whole]}, {}
+        observed = {name: split.points.observed for name, split in self.splits.items()}
+        tests = paired_tests(observed) if len(self.scales) > 2 else ()
+        return averaged(vectors, [*self.pairs], tests) if tests else ({**vectors}, {})
+
+    @property
+    def whole(self) -> str:
+        """The space of all modalities."""
+        return next(iter(self.splits["train"].points.spaces)) if len(self.scales) == 1 else JOINT
+
     def gallery(self, proximity: Mapping[str, Proximity], samples: Dataset) -> dict[str, np.ndarray]:
-        """Return samples with their closest training rows in the joint space, by increasing distance."""
-        if JOINT not in proximity:
+        """Return samples with their closest training rows in all modalities together, by increasing distance."""
+        if self.whole not in proximity:
             return {}
-        closest, train = proximity[JOINT].samples, self.splits["train"]
+        closest, train = proximity[self.whole].samples, self.splits["train"]
         order = np.argsort(closest.distance, kind="stable")
         rows = order[np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))]
         records = closest.record[rows]

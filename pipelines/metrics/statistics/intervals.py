@@ -87,14 +87,14 @@ def half_samples(
 
     A half-sample keeps m of the n groups of a stratum. These have weight n/m, all others 0: every stratum keeps its
     share. If n is even, m = n/2. If n is odd, m is (n − 1)/2 with probability (n − 1)/2n and (n + 1)/2 otherwise, so
-    that the factor (n − m)/nm in the variance of a mean is 1/n in expectation, the exact value. A single group is
-    always kept.
+    that the factor (n − m)/nm in the variance of a mean is 1/n in expectation, the exact value.
 
     Shapes: groups (N,), the source of each row; strata (N,), the label of each row. A group belongs to the stratum of
-    most of its rows.
+    most of its rows. A stratum of one group has no half, and would count as known without error: all such strata form
+    one, and one alone joins the smallest other stratum.
     """
     names, codes = np.unique(groups, return_inverse=True)
-    source_strata = _majority(codes, len(names), np.zeros(len(codes), int) if strata is None else strata)
+    source_strata = _collapsed(_majority(codes, len(names), np.zeros(len(codes), int) if strata is None else strata))
     taken = np.zeros((resamples, len(names)))
     for stratum in np.unique(source_strata):
         members = np.flatnonzero(source_strata == stratum)
@@ -200,6 +200,16 @@ def weighted_auc(
     pairs = positive_weights.sum(1) * below[:, -1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(pairs > 0, (positive_weights * beaten).sum(1) / pairs, np.nan)
+
+
+def _collapsed(strata: Ints) -> Ints:
+    """Return strata (G,) in which those of one group form one, and one alone belongs to the smallest other stratum."""
+    sizes = np.bincount(strata)
+    single, larger = np.flatnonzero(sizes == 1), np.flatnonzero(sizes > 1)
+    if not len(single):
+        return strata
+    joined = larger[sizes[larger].argmin()] if len(single) == 1 and len(larger) else single[0]
+    return np.where(sizes[strata] == 1, joined, strata)
 
 
 def _majority(codes: Ints, sources: int, strata: Ints) -> Ints:

@@ -7,8 +7,8 @@ small are computed from differences. In few dimensions thousands of points lie s
 double precision.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Self
 
@@ -56,7 +56,7 @@ def kth_distance(x: Tensor, targets: Tensor, k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Points:
-    """N rows in M spaces, read in blocks on demand; if M > 1, the joint space concatenates all M.
+    """N rows in M spaces, read in blocks on demand; if M > 1, the joint space concatenates all M, and a pair two.
 
     A part is the vector of a row in one of the M spaces.
     """
@@ -65,6 +65,7 @@ class Points:
     parts: tuple[Callable[[Ints], Tensor], ...]  # one function per space: row indices (n,) → vectors (n, F_m)
     observed: NDArray[np.bool_]  # (N, M); the vector of an unobserved part is arbitrary
     width: int  # Σ_m F_m
+    pairs: Mapping[str, Sequence[int]] = field(default_factory=dict)  # further spaces, with the indices of their parts
 
     @classmethod
     def of_codes(cls, z: Tensor) -> Self:
@@ -78,7 +79,8 @@ class Points:
     def spaces(self) -> dict[str, list[int]]:
         """Name of each space → indices of its parts."""
         spaces = {name: [m] for m, name in enumerate(self.names)}
-        return spaces | ({JOINT: list(range(len(self.names)))} if len(self.names) > 1 else {})
+        joint = {JOINT: list(range(len(self.names)))} if len(self.names) > 1 else {}
+        return spaces | joint | {pair: list(parts) for pair, parts in self.pairs.items()}
 
     def complete(self, space: str) -> Ints:
         """Return the rows (n,) in which every part of a space is observed."""

@@ -189,18 +189,40 @@ def classifier_estimates(
     return by_classifier(values, modalities, lambda score: estimate(score, bounds))
 
 
-def by_classifier(
-    values: NDArray[np.float64], modalities: Sequence[str], function: Callable[[Score], Any]
+def ratio_estimates(
+    values: NDArray[np.float64], real: NDArray[np.float64], rows: int, modalities: Sequence[str]
 ) -> dict[str, Any]:
-    """Apply `function` to the scores `joint`, `mean` and those of `modalities`, given as values (1 + B, 1 + M)."""
+    """Return estimates of accuracies divided by those of classifiers trained on real rows, both (1 + B, 1 + M).
+
+    A classifier that labels none of the N rows correctly after training on real rows has no ratio.
+    """
+    undefined = real[0] == 0
+    ratios = values / np.maximum(real, 1 / rows)
+    return by_classifier(ratios, modalities, lambda score: estimate(score, (0, math.inf)), undefined)
+
+
+def by_classifier(
+    values: NDArray[np.float64],
+    modalities: Sequence[str],
+    function: Callable[[Score], Any],
+    undefined: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """Apply `function` to the scores `joint`, `mean` and those of `modalities`, given as values (1 + B, 1 + M).
+
+    `undefined` (1 + M,) says which of them are ratios to an accuracy of 0.
+    """
+    lacking = [
+        Missing("no test row is labelled correctly after training on real rows") if x else None
+        for x in (np.zeros(values.shape[1], bool) if undefined is None else undefined)
+    ]
     joint, *columns = values.T
     scores: dict[str, Score] = {
-        name: Missing(f"no test row with a label has {name}") if np.isnan(column[0]) else column
-        for name, column in zip(modalities, columns, strict=True)
+        name: Missing(f"no test row with a label has {name}") if np.isnan(column[0]) else none or column
+        for name, column, none in zip(modalities, columns, lacking[1:], strict=True)
     }
     by_modality = {name: function(score) for name, score in scores.items()}
     return {
-        "joint": function(Missing("no test row has a label") if np.isnan(joint[0]) else joint),
+        "joint": function(Missing("no test row has a label") if np.isnan(joint[0]) else lacking[0] or joint),
         "mean": function(mean_of_present(list(scores.values()))),
         "modalities": by_modality,
     }

@@ -161,6 +161,9 @@ def _tables(best: Row) -> Iterator[Finding]:
             text += (
                 f" Of its {len(tests)} columns, {differ} significantly from real rows (5\u202f% level, corrected for "
                 "the number of columns)."
+                if len(tests) > 1
+                else f" Its column {'differs' if different else 'does not differ'} significantly from real rows "
+                "(5\u202f% level)."
             )
         yield Finding("Tables", text)
 

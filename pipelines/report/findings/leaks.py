@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from postprior.pipelines.metrics.privacy.near import expected_near_copies
 from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
-from postprior.pipelines.report.wording import Finding, listed, number_by_row, percent, percent_ci, titles
+from postprior.pipelines.report.wording import Finding, in_words, listed, number_by_row, percent, percent_ci, titles
 
-COPIES = 0.01  # share of near copies among held-out rows and codes, by definition
 CHANCE = 0.5  # AUC of an attacker who guesses
 MAX_RECORDS = 3  # a sentence names at most this many records
 NO_GUARANTEE = "No guarantee"  # the topic of the caution that tests are no guarantee
@@ -24,6 +24,7 @@ def leaks(results: Results) -> Iterator[Finding]:
     tested = [row for row in results.densities if "privacy" in row.scores]
     if tested:
         yield from _flags([row for row in tested if _measured(row)])
+        yield from _pairs(tested)
         yield from _unmeasured(tested)
         yield from _near_copies(tested)
         yield from _attack(tested)
@@ -76,6 +77,23 @@ def _unmeasured(rows: list[Row]) -> Iterator[Finding]:
         )
 
 
+def _pairs(rows: list[Row]) -> Iterator[Finding]:
+    """What the tests over all modalities together are where hardly any row has all modalities."""
+
+    def means(row: Row) -> Iterator[tuple[str, str]]:
+        for test, pairs in row.scores["privacy"].get("pairs", {}).items():
+            if test in TESTS:
+                mean = f"the mean over {in_words(len(pairs))} pairs of modalities that rows have"
+                yield test, mean if len(pairs) > 1 else f"that of {pairs[0]}"
+
+    for (tests, mean), rows_of_mean in _by_tests(rows, means).items():
+        yield Finding(
+            "Pairs of modalities",
+            f"For {titles(rows_of_mean)}, too few real rows have all modalities to compute {tests} over all "
+            f"modalities together; the value over all modalities together is {mean}.",
+        )
+
+
 def _flags(rows: list[Row]) -> Iterator[Finding]:
     """Which densities a test flags, and which leak more than by chance but too little to be flagged."""
     flagged = {row: row.scores["privacy"].get("flagged", []) for row in rows}
@@ -83,7 +101,9 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
         yield Finding("Tests", f"No privacy test flags {listed(clean, 'or')}.")
     for row, names in flagged.items():
         if names:
-            yield Finding("Flagged", f"{row.title} is flagged by {_tests(names)}: do not share its samples.")
+            yield Finding(
+                "Flagged", f"{row.title} is flagged by {_tests(names)}{_where(row)}: do not share its samples."
+            )
 
     def traces(row: Row) -> Iterator[tuple[str, str]]:
         return ((name, "") for name in row.scores["privacy"].get("detected", []) if name not in flagged[row])
@@ -97,6 +117,15 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
         )
 
 
+def _where(row: Row) -> str:
+    """Name the spaces in which a row is flagged, unless it is over all modalities together."""
+    by_test = row.scores["privacy"].get("flagged_in", {})
+    spaces = dict.fromkeys(space for of_test in by_test.values() for space in of_test)
+    if not spaces or JOINT[-1] in spaces:
+        return ""
+    return f" (in {listed([*spaces])}, not over all modalities together)"
+
+
 def _tests(names: list[str]) -> str:
     return listed([TESTS.get(name, name) for name in names])
 
@@ -106,23 +135,29 @@ def _near_copies(rows: list[Row]) -> Iterator[Finding]:
     shares = estimates(rows, *JOINT, "near_copies")
     if without := [row for row, share in shares.items() if share.value == 0]:
         yield Finding("Near copies", f"The samples of {titles(without)} contain no near copies of training rows.")
-    usual = {row: share for row, share in shares.items() if share.value > 0 and not share.above(COPIES)}
+    usual = {row: share for row, share in shares.items() if share.value > 0 and not share.above(_expected(row))}
     if usual:
         values = listed([f"{percent_ci(share)} of the samples of {row.title}" for row, share in usual.items()])
+        expected = max(map(_expected, usual))
         yield Finding(
             "Near copies",
-            "Near copies of training rows are not clearly more frequent among samples than among held-out rows, where "
-            f"their share is {percent(COPIES, 0)} by definition. They are {values}.",
+            "Near copies of training rows are not clearly more frequent among samples than without a leak, where "
+            f"{percent(expected, 0)} are expected. They are {values}.",
         )
     for row, share in shares.items():
-        if share.above(COPIES):
+        if share.above(_expected(row)):
             yield Finding("Near copies", _copied(row, percent_ci(share)))
+
+
+def _expected(row: Row) -> float:
+    """The share of near copies that is expected without a leak, with as many held-out rows as were compared."""
+    return expected_near_copies(row.scores["privacy"]["samples"]["held_out"])
 
 
 def _copied(row: Row, share: str) -> str:
     """State a share of near copies above chance, and name the nearest records."""
     text = f"{share} of the samples of {row.title} are near copies of training rows"
-    text += f"; by definition, {percent(COPIES, 0)} of held-out rows are near copies too."
+    text += f"; without a leak, {percent(_expected(row), 0)} are expected."
     copies = row.scores["privacy"].get("near_copies", [])
     if not (records := list(dict.fromkeys(str(copy["record"]) for copy in copies))):
         return text
@@ -165,11 +200,14 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
 def _codes(results: Results) -> Iterator[Finding]:
     """Densities whose draws are near copies of training codes."""
     shares = estimates(results.densities, "memorisation", "near_copies")
-    if copying := [f"{percent_ci(share)} for {row.title}" for row, share in shares.items() if share.above(COPIES)]:
+    expected = {row: expected_near_copies(row.scores["memorisation"]["samples"]) for row in shares}
+    copying = {row: share for row, share in shares.items() if share.above(expected[row])}
+    if copying:
         yield Finding(
             "Memorisation",
-            "Among drawn codes, near copies of training codes are more frequent than among held-out codes, where their "
-            f"share is {percent(COPIES, 0)} by definition. Among drawn codes, it is {listed(copying)}.",
+            "Among drawn codes, near copies of training codes are more frequent than without memorisation, where "
+            f"{percent(max(expected.values()), 0)} are expected. Among drawn codes, their share is "
+            f"{listed([f'{percent_ci(share)} for {row.title}' for row, share in copying.items()])}.",
         )
 
 

@@ -43,6 +43,8 @@ def reliability(results: Results) -> Iterator[Finding]:
 def _profile(results: Results) -> Iterator[Finding]:
     """What the profile computes less of than the profile full, and what this costs."""
     for key, (value, full) in results.shortened.items():
+        if key == "augment.seeds" and not results.augmentation_sizes:  # augmentation was not tested
+            continue
         cost = COSTS[key](value, full) if key in COSTS else f"{key} is {as_text(value)} instead of {as_text(full)}."
         yield Finding("Profile", cost)
     if results.shortened:

@@ -37,6 +37,8 @@ def useful(results: Results) -> Iterator[Finding]:
         if labelled:
             tested = any("utility" in row.scores for row in results.densities)
             why = "The setting utility.seeds is empty" if tested else "The stage utility has not run"
+            reasons = [reason for row in results.densities if (reason := row.why(*RATIO))]
+            why = reasons[0][0].upper() + reasons[0][1:] if reasons else why
         yield Finding("Not measured", f"{why}, so the usefulness of samples as training data is unknown.")
     if labelled and not results.augmentation_sizes:
         yield Finding(

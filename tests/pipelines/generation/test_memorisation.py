@@ -10,7 +10,8 @@ from support.latent import posteriors
 from torch import Tensor
 
 from postprior.pipelines.metrics.privacy import proximity as module
-from postprior.pipelines.metrics.privacy.proximity import NEAR, _distance, memorisation, memorisation_scores
+from postprior.pipelines.metrics.privacy.near import NEAR
+from postprior.pipelines.metrics.privacy.proximity import _distance, memorisation, memorisation_scores
 from postprior.pipelines.metrics.statistics import neighbours
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Block, Codes

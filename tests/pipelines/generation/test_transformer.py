@@ -188,7 +188,6 @@ def _blank(rows: Any, columns: Any) -> np.ndarray:
         ({"modalities": {"a": range(12), "b": [4]}}, WHOLE, "found column 4 in 2 places, expected every"),
         ({"modalities": {}}, WHOLE, "found column 0 in 0 places, expected every column of X in exactly one"),
         ({"modalities": {"a": range(12), "b": []}}, WHOLE, "shape of modality b: found"),
-        ({"modalities": {"a b": range(12)}}, WHOLE, "modality name: found 'a b', expected letters"),
         ({"likelihoods": "columns"}, WHOLE, "likelihoods: a: found 'columns', expected one of normal, laplace"),
         ({"likelihoods": {"d": "normal"}}, WHOLE, "likelihoods: found modality 'd', expected one of a, b, c"),
         ({"likelihoods": {"b": "bernoulli"}}, WHOLE, "X: modality b holds .*, expected numbers from 0 to 1 for"),

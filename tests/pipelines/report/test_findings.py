@@ -12,9 +12,8 @@ from support import report_results as made_up
 from support.report_project import make_project, results_of, without
 
 from postprior.pipelines.metrics.latent import health
-from postprior.pipelines.metrics.privacy.proximity import CAUTION, NEAR
+from postprior.pipelines.metrics.privacy.proximity import CAUTION
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
-from postprior.pipelines.report.findings.leaks import COPIES
 from postprior.pipelines.report.plots.latent import COLLAPSED
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row
@@ -287,6 +286,13 @@ def test_stages_that_did_not_run_are_named(results: Results) -> None:
     )
 
 
+def test_a_ratio_without_a_value_gives_its_reason(results: Results) -> None:
+    why = "no test row is labelled correctly after training on real rows"
+    missing = {"ratio_to_real": {"joint": {"value": None, "why": why}}}
+    found = sentences(only(changed(results, "gmm", utility=missing), "gmm"), "useful")
+    assert "No test row is labelled correctly after training on real rows, so the usefulness of samples" in found
+
+
 def test_leaks_are_named(results: Results) -> None:
     text = sentences(results, "leaks")
     for sentence in (
@@ -295,15 +301,23 @@ def test_leaks_are_named(results: Results) -> None:
         "According to the distance ratio, flow leaks more about training rows than expected by chance, but not enough "
         "for a flag.",
         "The samples of gmm and flow contain no near copies of training rows.",
-        "6.0 % (95 % CI 3.6 to 8.4) of the samples of vamp are near copies of training rows; by definition, 1 % of "
-        "held-out rows are near copies too. The nearest copies, in any modality, in all of them together or in the "
+        "6.0 % (95 % CI 3.6 to 8.4) of the samples of vamp are near copies of training rows; without a leak, 1 % "
+        "are expected. The nearest copies, in any modality, in all of them together or in the "
         "codes, are those of train-0, train-31 and train-62; results/privacy lists more.",
         "for flow. This is clearly better than chance (0.5) only for vamp.",
         "The fitted artefact of vamp stores codes of training rows.",
         CAUTION,
-        "Among drawn codes, it is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
+        "Among drawn codes, their share is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
     ):
         assert sentence in text
+    elsewhere = results.row("vamp").scores["privacy"] | {"flagged_in": {"near_copies": ["m1", "codes"]}}
+    assert "(in m1 and codes, not over all modalities together): do not share its samples." in sentences(
+        only(changed(results, "vamp", privacy=elsewhere), "vamp"), "leaks"
+    )
+    averaged = results.row("gmm").scores["privacy"] | {"pairs": {"membership_auc": ["m0 + m1", "m0 + m2"]}}
+    assert "is the mean over two pairs of modalities that rows have." in sentences(
+        only(changed(results, "gmm", privacy=averaged), "gmm"), "leaks"
+    )
     clean = sentences(only(results, "gmm"), "leaks")
     assert "AUC of 0.512 (95 % CI 0.499 to 0.525) for gmm. This is not clearly better than chance (0.5)." in clean
     assert "flagged" not in clean
@@ -311,7 +325,7 @@ def test_leaks_are_named(results: Results) -> None:
     few = results.row("gmm").scores["privacy"]
     few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
     usual = sentences(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
-    assert "1 % by definition. They are 1.1 % (95 % CI 0.9 to 1.3) of the samples of gmm." in usual
+    assert "where 1 % are expected. They are 1.1 % (95 % CI 0.9 to 1.3) of the samples of gmm." in usual
     assert "attacker" not in usual
     assert "None of these AUCs is clearly better than chance" in sentences(only(results, "gmm", "flow"), "leaks")
     assert "for vamp. This is clearly better than chance (0.5)." in sentences(only(results, "vamp"), "leaks")
@@ -424,7 +438,6 @@ def test_the_gain_of_conditioned_private_codes(results: Results) -> None:
 
 
 def test_thresholds_are_those_of_the_metrics() -> None:
-    assert COPIES == NEAR
     assert COLLAPSED == health.COLLAPSED
 
 
@@ -504,6 +517,8 @@ def test_what_the_profile_leaves_out_and_what_it_costs(results: Results) -> None
         "evaluate.neighbours": (3, 5),
     }
     costs = [finding.text for finding in findings(replace(results, shortened=shortened)) if finding.topic == "Profile"]
+    untested = findings(replace(results, shortened=shortened, augmentation_sizes=()))
+    assert sum(finding.topic == "Profile" for finding in untested) == len(costs) - 1
     resamples, utility, augmentation, privacy, imputation, other, remedy = (
         text.replace("\u202f", " ") for text in costs
     )

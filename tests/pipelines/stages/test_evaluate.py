@@ -20,7 +20,6 @@ from postprior.pipelines.generation.conditional_scores import grid
 from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.statistics.intervals import estimate
-from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
@@ -235,7 +234,7 @@ def test_one_source_cannot_be_halved(project: Project, capsys: pytest.CaptureFix
     assert "there are no test rows in each half of the sources" in capsys.readouterr().err
 
 
-def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project) -> None:
+def test_fewer_rows_than_modalities_have_distances_and_pairings(copy: Project) -> None:
     root, params = copy
     few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"neighbours": 1})})
     Dataset.load(root / "artefacts/data/test").select(np.arange(8)).save(root / "artefacts/data/test")
@@ -244,13 +243,7 @@ def test_fewer_rows_than_modalities_have_distances_and_no_pairings(copy: Project
         found = read(root, name)
         assert found["frechet_distance"]["value"] > 0
         assert found["precision"]["value"] is not None
-        assert found["pairing_auc"] == {
-            "value": None,
-            "why": "at least 5 test rows with two modalities in each half of the sources are needed, found 4",
-        }
-    baselines = Baselines.load(root / "artefacts/baselines")
-    assert baselines.alignment.critic is None
-    assert baselines.scores["normal"]["pairing_auc"] == Missing(found["pairing_auc"]["why"])
+        assert 0 <= found["pairing_auc"]["value"] <= 1
 
 
 def test_too_few_rows_for_neighbours_are_reported(copy: Project) -> None:

@@ -136,7 +136,7 @@ def test_the_likelihood_is_that_of_one_draw_of_rows_with_every_modality(
     low, high = float(min(draws)), float(max(draws))
     assert low < manifest["log_likelihood"]["test"] < high
     blank = replace(TEST, observed=torch.zeros_like(TEST.observed))
-    unknown = {"value": None, "why": "there is no complete test row"}
+    unknown = {"value": None, "why": "there are no complete test rows"}
     assert log_likelihoods(density, {"test": blank}, 0) == {"test": unknown}
     far = replace(TEST, loc=TEST.loc * 1e30)
     unlikely = {"value": None, "why": "some rows have no finite likelihood"}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator, draw_codes
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.scale import Scale, points_of
-from postprior.pipelines.metrics.privacy.proximity import LISTED, TESTS
+from postprior.pipelines.metrics.privacy.proximity import LISTED, PROXIMITY, TESTS
 from postprior.pipelines.metrics.privacy.splits import SHOWN
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.encode import encode
@@ -178,9 +179,31 @@ def test_held_out_rows_that_lack_a_modality_are_decoded_and_compared(copy: Proje
     for space in found["spaces"].values():
         assert space["distance_ratio"]["value"] > 0
         assert 0 <= space["near_copies"]["value"] <= 1
-    assert found["spaces"]["joint"]["membership_auc"] == {"value": None, "why": "there are no complete test rows"}
+    pairs = [f"m{m} + m{n}" for m, n in combinations(range(4), 2)]
+    assert found["pairs"] == {"membership_auc": pairs}  # the distances are those of complete training rows
+    assert found["spaces"]["joint"]["membership_auc"]["low"] is not None
     assert found["spaces"]["m4"]["membership_auc"]["value"] is None
     assert found["spaces"]["m0"]["membership_auc"]["low"] is not None
+
+
+def test_rows_of_which_none_is_complete_are_compared_in_pairs_of_modalities(copy: Project) -> None:
+    root, params = copy
+    for split in SPLITS:
+        folder = root / "artefacts/data" / split
+        data = Dataset.load(folder).select(np.arange(60))
+        mask = np.eye(5, dtype=bool)[np.arange(60) % 4 + 1] | [True] + [False] * 4
+        replace(data, mask=mask, provenance={}).save(folder)
+        folder = root / "artefacts/codes" / split
+        codes, manifest = load_codes(folder), read_json(folder / "manifest.json")
+        origins = {key: manifest[key] for key in ("autoencoder", "data")}
+        save_codes(folder, codes.select(torch.arange(60)), origins)
+    privacy("kde", params, root)
+    found = read(root, "kde")
+    assert set(found["spaces"]) == SPACES
+    pairs = ["m0 + m1", "m0 + m2", "m0 + m3", "m0 + m4"]
+    assert found["pairs"] == dict.fromkeys((*PROXIMITY, "membership_auc"), pairs)
+    for test in (*PROXIMITY, "membership_auc"):
+        assert found["spaces"]["joint"][test]["low"] is not None
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,13 @@ def save(path: Path, voxels: Any, affine: np.ndarray = AFFINE) -> None:
     nibabel.save(nibabel.Nifti1Image(np.asarray(voxels), affine), path)
 
 
+def oblique(degrees: float) -> np.ndarray:
+    """Return an affine whose axes are turned about the third axis."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[cosine, -sine, 0, 0], [sine, cosine, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    return turn @ AFFINE
+
+
 def broken(content: bytes) -> bytes:
     return content[:200] + bytes(255 - byte for byte in content[200:])
 
@@ -179,13 +186,49 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: save(folder / ODD, np.zeros((5, 6, 7))),
         r"sub-01_ses-1_T1w\.nii\.gz: shape 5 × 6 × 7 found, expected 5 × 6 × 4 as in sub-00_ses-0_T1w",
     ),
-    "another orientation": (
-        lambda folder: save(folder / ODD, np.zeros(SHAPE), np.diag([2, 2.5, 3, 1])),
-        "sub-01_ses-1_T1w.* orientation RAS found, expected LAS",
+    "another voxel size": (
+        lambda folder: save(folder / ODD, np.zeros(SHAPE), np.diag([-2, 2.5, 2, 1])),
+        "sub-01_ses-1_T1w.* voxel size 2 × 2.5 × 2 mm found, expected 2 × 2.5 × 3 mm as in .*; add --resample first",
+    ),
+    "other directions": (
+        lambda folder: save(folder / ODD, np.zeros(SHAPE), oblique(10)),
+        "sub-01_ses-1_T1w.* direction axes at 10.0° to the others found, expected parallel axes",
+    ),
+    "colours": (
+        lambda folder: save(folder / ODD, np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])),
+        "sub-01_ses-1_T1w.* colours of shape 5 × 6 × 4 found, expected real numbers",
+    ),
+    "complex numbers": (
+        lambda folder: save(folder / ODD, np.zeros(SHAPE, np.complex64)),
+        "sub-01_ses-1_T1w.* complex64 of shape 5 × 6 × 4 found, expected real numbers",
+    ),
+    "one axis": (
+        lambda folder: save(folder / ODD, np.zeros(5)),
+        r"shape 5 found, expected a volume \(X, Y, Z\) or a series",
+    ),
+    "two axes": (
+        lambda folder: save(folder / ODD, np.zeros((5, 6))),
+        r"shape 5 × 6 found, expected a volume \(X, Y, Z\) or a series",
+    ),
+    "five axes": (
+        lambda folder: save(folder / ODD, np.zeros((*SHAPE, 2, 3))),
+        r"shape 5 × 6 × 4 × 2 × 3 found, expected a volume \(X, Y, Z\) or a series",
+    ),
+    "a series among volumes": (
+        lambda folder: save(folder / ODD, np.zeros((*SHAPE, 2))),
+        "sub-01_ses-1_T1w.* 2 volumes found, expected 1 as in sub-00_ses-0_T1w.*; add --series rows",
+    ),
+    "no image beside its header": (
+        lambda folder: (folder / "sub-01/ses-1/anat/sub-01_ses-1_T2w.hdr").write_bytes(b"x" * 400),
+        "sub-01_ses-1_T2w.hdr: this volume cannot be read",
     ),
     "NaN": (
         lambda folder: save(folder / ODD, np.full(SHAPE, np.nan)),
-        "sub-01_ses-1_T1w.*NaN or infinity found",
+        "sub-01_ses-1_T1w.*NaN found in 100.0% of all voxels, expected numbers; add --nan-is-missing",
+    ),
+    "infinity": (
+        lambda folder: save(folder / ODD, np.full(SHAPE, np.inf)),
+        "sub-01_ses-1_T1w.*infinity found, expected finite numbers",
     ),
     "no volume": (lambda folder: (folder / ODD).write_bytes(b"x" * 400), "sub-01_ses-1_T1w.* cannot be read"),
     "half a volume": (
@@ -199,12 +242,6 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no affine": (
         lambda folder: (folder / ODD).write_bytes(flat((folder / ODD).read_bytes())) and None,
         "sub-01_ses-1_T1w.* an invalid affine found",
-    ),
-    "a series": (
-        lambda folder: (
-            [save(path, np.zeros((*SHAPE, 2))) for path in files(folder).values() if "T1w" in path.name] and None
-        ),
-        r"\(5, 6, 4, 2\) found, expected real numbers of shape \(X, Y, Z\)",
     ),
     "more voxels than the memory holds": (
         lambda folder: (folder / "sub-00/ses-0/anat/sub-00_ses-0_T1w.nii.gz").write_bytes(giant()) and None,

@@ -42,7 +42,8 @@ def test_scans_for_a_trained_model_keep_their_affines(tmp_path: Path, slices: st
     scans(tmp_path / "in", ["T1", "T2"], 30, np.eye(4))
     import_data([tmp_path / "in"], tmp_path / "data", roles, SHARES)
     trained = Dataset.load(tmp_path / "data/train")
-    moved = np.diag([2.0, 2, 2, 1])
+    moved = np.eye(4)
+    moved[:2, 3] = 9, -5
     scans(tmp_path / "new", ["T1"], 3, moved, 4 if slices is None else 7)
     import_rows([tmp_path / "new"], tmp_path / "rows", roles, tmp_path / "data")
     rows = conformed(Dataset.load(tmp_path / "rows"), trained.modalities, trained.conversion)
@@ -77,3 +78,15 @@ def test_scans_of_another_orientation_are_refused(tmp_path: Path) -> None:
     scans(tmp_path / "new", ["T1"], 3, np.diag([-1.0, 1, 1, 1]))
     with pytest.raises(UserError, match="T1: orientation LAS found, expected RAS as in the training data"):
         import_rows([tmp_path / "new"], tmp_path / "rows", Roles(), tmp_path / "data")
+
+
+def test_scans_with_other_voxels_are_refused_or_resampled(tmp_path: Path) -> None:
+    scans(tmp_path / "in", ["T1"], 30, np.eye(4))
+    import_data([tmp_path / "in"], tmp_path / "data", Roles(), SHARES)
+    scans(tmp_path / "new", ["T1"], 3, np.diag([2.0, 2, 2, 1]))
+    with pytest.raises(UserError, match="T1: voxel size 2 × 2 × 2 mm found, expected 1 × 1 × 1 mm as in the training"):
+        import_rows([tmp_path / "new"], tmp_path / "rows", Roles(), tmp_path / "data")
+    onto = Roles(resample=str(tmp_path / "in/T1/00.nii.gz"))
+    import_rows([tmp_path / "new"], tmp_path / "rows", onto, tmp_path / "data")
+    export(tmp_path / "rows", tmp_path / "back")
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "back/T1/01.nii.gz").affine, np.eye(4))

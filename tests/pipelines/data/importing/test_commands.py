@@ -89,19 +89,20 @@ CASES: dict[str, tuple[Callable[[], None], Sources, str]] = {
     "an unreadable image": (
         images(lambda path: path.write_bytes(b"no image")),
         ("scans", "data"),
-        "scans/mri/07.png: this image cannot be read (cannot identify image file 'scans/mri/07.png'); replace it or "
+        "scans/mri/07.png: this image cannot be read (it is not an image of a known format); replace it or "
         "leave it out",
     ),
     "a volume of another shape": (
         volumes((4, 5, 7), np.eye(4)),
         ("scans", "data"),
-        "scans/T1/07.nii.gz: shape 4 × 5 × 7 found, expected 4 × 5 × 6 as in 00.nii.gz; register or resample "
-        "the volume",
+        "scans/T1/07.nii.gz: shape 4 × 5 × 7 found, expected 4 × 5 × 6 as in 00.nii.gz; add --resample first, "
+        "or resample or register the volume",
     ),
-    "a volume of another orientation": (
-        volumes((4, 5, 6), np.diag([-1.0, 1, 1, 1])),
+    "a volume of other voxels": (
+        volumes((4, 5, 6), np.diag([1.0, 1, 2, 1])),
         ("scans", "data"),
-        "scans/T1/07.nii.gz: orientation LAS found, expected RAS as in 00.nii.gz; register or resample the volume",
+        "scans/T1/07.nii.gz: voxel size 1 × 1 × 2 mm found, expected 1 × 1 × 1 mm as in 00.nii.gz; add --resample "
+        "first, or resample or register the volume",
     ),
     "a constant array": (
         archive(x=X, y=np.ones((N, 2))),

@@ -104,6 +104,7 @@ def test_a_message_has_at_most_twelve_lines(tmp_path: Path, case: str) -> None:
 
 VALUES: dict[str, Any] = {"nan_is_missing": True, "keep_rare": True, "slices": "axial", "dates": "dmy"}
 VALUES |= {"repeated": "first", "na": {"": ("9",)}}
+VALUES |= {"folders": "classes", "size": (4, 4), "mode": "L", "alpha": "white", "first_frame": True}
 
 
 def test_every_option_is_read_by_a_format_or_names_something() -> None:

@@ -146,7 +146,7 @@ def no_picture(root: Path) -> None:
         (other_labels, r"t10k: images of shape \(100, 7, 9\) and labels of shape \(3,\) found"),
         (one_picture, "pictures: 1 pictures found, expected two or more"),
         (a_small_picture, r"a\.png: 5 × 5 pixels found, expected at least 9 × 7"),
-        (no_picture, r"a\.png: this is not a picture"),
+        (no_picture, r"a\.png: this image cannot be read"),
     ],
 )
 def test_invalid_folders_are_refused(root: Path, spoil: Callable[[Path], None], sentence: str) -> None:

@@ -59,8 +59,10 @@ def test_a_shuffled_tuple_takes_every_modality_from_another_row_and_every_row_on
         assert all(len(set(line)) == 3 for line in order.tolist())
     codes = torch.arange(rows)[:, None, None].expand(rows, 3, 2)
     assert (shuffled(codes, order)[..., 0].numpy() == order).all()
-    with pytest.raises(ValueError, match="at least 3 rows, found 2"):
-        shuffle(np.ones((2, 3), bool), rng)
+    two = shuffle(np.ones((2, 3), bool), rng)  # too few rows for three sources, but never one
+    assert all(set(line) == {0, 1} for line in two.tolist())
+    with pytest.raises(ValueError, match="at least two rows, found 1"):
+        shuffle(np.ones((1, 3), bool), rng)
 
 
 def test_a_shuffled_row_has_the_modalities_of_a_real_one():

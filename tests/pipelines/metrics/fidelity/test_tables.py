@@ -6,10 +6,13 @@ from scipy import stats
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.fidelity.tables import (
-    TOO_FEW,
+    MOST,
+    NO_COLUMN,
+    NO_PAIR,
     column_tests,
     correlation_ratio,
     cramers_v,
+    pairs_of_columns,
     table_scores,
 )
 from postprior.pipelines.metrics.statistics.intervals import half_samples
@@ -148,7 +151,12 @@ def test_unobserved_columns_and_pairs_are_left_out():
     unseen = {"value": None, "why": "there are no real rows with this column"}
     assert tested[COLUMNS[3].name] == tested[COLUMNS[4].name] == unseen
     nothing = table(people(0), cells={"t": np.zeros((200, 5), bool)})
-    assert scores(nothing, fake) == TOO_FEW
+    assert scores(nothing, fake) == {"marginal_similarity": NO_COLUMN, "correlation_similarity": NO_PAIR}
+    lines = np.ones((3, 200))
+    lines[1, 1:100] = 0  # a half-sample that keeps one row with values
+    few = table(people(0), cells={"t": np.tile((np.arange(200) < 100)[:, None], (1, 5))})
+    for name, values in table_scores(few, lines, few, lines).items():
+        np.testing.assert_allclose(values, [1, np.nan, 1], err_msg=name)
 
 
 def test_tests_are_those_of_scipy():
@@ -183,3 +191,11 @@ def test_only_tables_are_scored():
     images = Dataset((Modality("x", "vector", (2,), "normal"),), {"x": np.zeros((3, 2), np.float32)})
     assert table_scores(images, np.ones((1, 3)), images, np.ones((1, 3))) == {}
     assert column_tests(images, images) == {}
+
+
+def test_a_wide_table_is_scored_by_some_of_its_pairs():
+    assert len([*pairs_of_columns(45)]) == 45 * 44 // 2
+    pairs = pairs_of_columns(1000)
+    assert 900 < len(set(pairs)) == len(pairs) <= MOST
+    assert all(0 <= m < n < 1000 for m, n in pairs)
+    assert max(np.bincount(np.ravel(pairs), minlength=1000)) < 12  # over all columns

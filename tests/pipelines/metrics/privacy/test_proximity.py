@@ -10,10 +10,10 @@ import torch
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.membership import Attack, Projection
+from postprior.pipelines.metrics.privacy.near import NEAR, expected_near_copies
 from postprior.pipelines.metrics.privacy.proximity import (
     LISTED,
     MARGINS,
-    NEAR,
     TESTS,
     Proximity,
     Vectors,
@@ -28,6 +28,7 @@ from postprior.pipelines.metrics.statistics.neighbours import Closest, Points
 from postprior.pipelines.settings.params import Params
 
 WIDTHS = {"a": 4, "b": 6}
+FRESH = 150  # number of fresh rows
 
 
 def points(x: np.ndarray, *widths: int) -> Points:
@@ -132,7 +133,15 @@ def test_the_ratio_is_missing_if_fresh_rows_coincide_with_records() -> None:
     assert ratio["value"] is None
     assert ratio["why"].startswith("half of the held-out rows coincide with training rows")
     assert estimates(vectors["a"])["near_copies"]["value"] == 0
-    assert "distance_ratio" not in leaking_tests(vectors, {})
+    assert "distance_ratio" not in leaking_tests(vectors, {}, FRESH)
+
+
+def test_the_expected_share_of_near_copies_is_that_of_samples_like_fresh_rows() -> None:
+    rng = np.random.default_rng(0)
+    for fresh in (2, 13, 120):
+        held_out, drawn = rng.exponential(size=(4000, fresh)), rng.exponential(size=(4000, 50))
+        found = np.mean(drawn < np.quantile(held_out, NEAR, axis=1)[:, None])
+        assert found == pytest.approx(expected_near_copies(fresh), rel=0.1)
 
 
 def clusters(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -155,8 +164,8 @@ def test_a_memoriser_is_flagged_by_all_tests_and_fresh_samples_by_none() -> None
             subset = samples.select(np.arange(150))
             vectors = scored(subset, non_members, (samples, records, non_members, auxiliary), own)
             assert set(vectors) == {"a", "b", "joint"}
-            assert leaking_tests(vectors, MARGINS) == flagged
-            assert leaking_tests({"joint": vectors["joint"]}, MARGINS) == flagged
+            assert [*leaking_tests(vectors, MARGINS, FRESH)] == flagged
+            assert [*leaking_tests({"joint": vectors["joint"]}, MARGINS, FRESH)] == flagged
             if flagged:
                 assert min(found["membership_auc"][0] for found in vectors.values()) >= 0.9
 
@@ -167,7 +176,7 @@ def test_the_attack_detects_leaks_even_if_fresh_rows_are_decoded_as_copies() -> 
     subset, control = copies.select(np.arange(150)), copies.select(np.arange(150, 300))
     own = np.arange(150), np.arange(150)
     vectors = scored(subset, control, (copies, records, non_members, auxiliary), own)
-    assert leaking_tests(vectors, MARGINS) == ["membership_auc"]
+    assert [*leaking_tests(vectors, MARGINS, FRESH)] == ["membership_auc"]
 
 
 def test_digits_with_a_little_noise_are_flagged_by_all_tests_and_held_out_digits_by_none(
@@ -190,7 +199,7 @@ def test_digits_with_a_little_noise_are_flagged_by_all_tests_and_held_out_digits
         subset = samples.select(rng.permutation(len(samples))[: len(real)])
         sources = test.groups[~first]
         vectors = scored(subset, fresh, (samples, records, fresh, auxiliary), (sources, sources))
-        assert leaking_tests(vectors, MARGINS) == leaking_tests(vectors, {}) == flagged
+        assert [*leaking_tests(vectors, MARGINS, FRESH)] == [*leaking_tests(vectors, {}, FRESH)] == flagged
         if flagged:
             assert vectors["joint"]["membership_auc"][0] >= 0.9
 
@@ -229,10 +238,10 @@ def test_a_flag_needs_more_than_the_margin_and_more_than_chance() -> None:
         half = value + spread * rng.normal(size=200)
         return {"joint": {"membership_auc": np.concatenate([[value], half])}}
 
-    assert leaking_tests(auc(0.53, 0.002), {}) == ["membership_auc"]
-    assert leaking_tests(auc(0.53, 0.002), MARGINS) == []
-    assert leaking_tests(auc(0.6, 0.01), MARGINS) == ["membership_auc"]
-    assert leaking_tests(auc(0.6, 0.06), {}) == []
+    assert [*leaking_tests(auc(0.53, 0.002), {}, FRESH)] == ["membership_auc"]
+    assert [*leaking_tests(auc(0.53, 0.002), MARGINS, FRESH)] == []
+    assert [*leaking_tests(auc(0.6, 0.01), MARGINS, FRESH)] == ["membership_auc"]
+    assert [*leaking_tests(auc(0.6, 0.06), {}, FRESH)] == []
     many = {str(space): auc(0.525, 0.01)["joint"] for space in range(100)}  # 2.5 standard errors: one of 160 spaces
-    assert leaking_tests({"0": many["0"]}, {}) == ["membership_auc"]
-    assert leaking_tests(many, {}) == []
+    assert [*leaking_tests({"0": many["0"]}, {}, FRESH)] == ["membership_auc"]
+    assert [*leaking_tests(many, {}, FRESH)] == []

@@ -74,6 +74,22 @@ def test_spread_of_a_stratified_mean_excludes_variance_between_strata():
     assert means.std() == pytest.approx(exact, rel=0.03)
 
 
+def test_strata_of_one_source_have_variance():
+    """Together, or with the smallest other stratum, so that no interval is too narrow."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=12)
+    for strata, alike in (
+        (np.arange(12), np.zeros(12, int)),
+        (np.repeat([0, 1, 2], [8, 3, 1]), np.repeat([0, 1], [8, 4])),
+    ):
+        found, expected = (
+            weighted_mean(x, half_samples(np.arange(12), 50, np.random.default_rng(0), of))[1:]
+            for of in (strata, alike)
+        )
+        np.testing.assert_allclose(found, expected)
+    assert (half_samples(np.zeros(3, int), 4, rng, np.arange(3)) == 1).all()  # one source
+
+
 def test_intervals_have_about_their_nominal_coverage():
     rng = np.random.default_rng(4)
     weights = half_samples(np.repeat(np.arange(60), 2), 200, rng)

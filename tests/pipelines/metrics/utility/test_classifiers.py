@@ -20,6 +20,7 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     _orders,
     classifier_estimates,
+    ratio_estimates,
     rows_by_classifier,
     train_classifiers,
 )
@@ -201,3 +202,11 @@ def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
     missing = {"value": None, "why": "no test row with a label has picture"}
     assert found["joint"]["value"] == found["modalities"]["table"]["value"] == found["mean"]["value"] == 0.5
     assert found["modalities"]["picture"] == missing
+
+
+def test_there_is_no_ratio_to_an_accuracy_of_zero() -> None:
+    values, real = np.full((3, 3), 0.2), np.tile([0.4, 0.0, 0.8], (3, 1))
+    found = ratio_estimates(values, real, 10, ["m0", "m1"])
+    assert found["joint"]["value"] == pytest.approx(0.5)
+    assert found["mean"]["value"] == found["modalities"]["m1"]["value"] == pytest.approx(0.25)
+    assert found["modalities"]["m0"]["why"] == "no test row is labelled correctly after training on real rows"
