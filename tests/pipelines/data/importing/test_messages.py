@@ -46,7 +46,7 @@ def marked(home: Path) -> list[str]:
         "rare": np.array(["u", "v", *(f"w{n // 2}" for n in range(N - 2))]),
     }
     columns = {f"{kind} {n} {LONG}": values for n in range(MANY // len(kinds)) for kind, values in kinds.items()}
-    return a_table(home, columns | {"x": x, "label": np.arange(N) % 20}, "--label", "label", "--target", "x")
+    return a_table(home, columns | {"x": x, "label": np.arange(N) % 5}, "--label", "label", "--target", "x")
 
 
 def many_modalities(home: Path) -> list[str]:
