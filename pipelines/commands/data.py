@@ -54,6 +54,13 @@ def import_data(
     keep_rare: Annotated[
         bool, typer.Option("--keep-rare", help="Let synthetic rows have values that fewer than five rows have.")
     ] = False,
+    rare_labels: Annotated[
+        Literal["merge", "unlabelled", "keep"] | None,
+        typer.Option(
+            help="Classes of fewer than five rows: merge texts into one class (the default), leave their rows without "
+            "a label, or keep them; numbers are never merged."
+        ),
+    ] = None,
     dates: Annotated[
         Literal["dmy", "mdy"] | None, typer.Option(help="The order of day and month in dates such as 03/04/2020.")
     ] = None,
@@ -149,6 +156,7 @@ def import_data(
         na=_marks(na),
         keep_na=tuple(keep_na or ()),
         keep_rare=keep_rare,
+        rare_labels=rare_labels,
         dates=dates,
         repeated=repeated,
     )
