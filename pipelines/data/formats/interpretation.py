@@ -83,10 +83,13 @@ def interpret(name: str, texts: pa.ChunkedArray, mark: str, roles: Roles, notes:
     observed = form.observed(texts)
     notes.add(MISSING, _counted(name, pc.utf8_trim_whitespace(texts.filter(observed.is_null()))))
     kind = roles.kinds.get(name)
-    if kind is None and are_compact_dates(observed):
-        notes.add(COMPACT_DATES, [f"{name} ({observed.drop_null()[0]})"])
+    trained = roles.patterns.get(name) == COMPACT
+    if trained or (kind is None and name != roles.label and are_compact_dates(observed)):
+        notes.add(COMPACT_DATES, [] if trained else [f"{name} ({observed.drop_null()[0]})"])
         form = replace(form, pattern=COMPACT)
-        return Interpreted(form.parsed(texts, form.kind), form)
+        values = form.parsed(texts, form.kind)
+        notes.add(UNLIKE, [name] if values.null_count > observed.null_count else [])
+        return Interpreted(values, form)
     values = typed(observed, mark)
     if kind == "categorical" or name == roles.label:
         return Interpreted(_merged(name, values, notes), form)

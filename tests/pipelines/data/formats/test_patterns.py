@@ -97,6 +97,14 @@ def test_a_number_that_is_a_date_as_well_may_be_kept() -> None:
     assert read("20200131", "20200201", roles=Roles(kinds={"v": "numeric"}))[0] == [20200131, 20200201]
 
 
+def test_rows_for_a_trained_model_are_read_in_its_pattern() -> None:
+    trained = Roles(kinds={"v": "numeric"}, patterns={"v": "%Y%m%d"})
+    values, told = read("20200131", "20201301", roles=trained)
+    assert values == [date(2020, 1, 31), None]
+    assert "not written as in the training data, read as missing: v" in told
+    assert read("20200131", "20200201", roles=Roles(label="v"))[0] == [20200131, 20200201]
+
+
 def test_blanks_do_not_make_categories_but_capitals_do() -> None:
     values, told = read("case", "case ", "\u00a0case", "Case")
     assert values == ["case", "case", "case", "Case"]
