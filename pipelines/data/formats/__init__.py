@@ -46,7 +46,7 @@ FORMATS: dict[str, Format] = {
 
 NAMING = (
     *("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only"),
-    "images",
+    *("images", "ranges", "decimals"),
 )
 """Fields of `Roles` that name columns or arrays: `join` refuses names that no source has."""
 
