@@ -81,6 +81,7 @@ class Auto(Density):
     """
 
     name = "auto"
+    semi_supervised = True  # its candidates decide
 
     chosen: Density
     scores: list[dict[str, Any]]
@@ -113,13 +114,15 @@ class Auto(Density):
         generator = task.generator
         held_out = HeldOut(task.validation, self.draws, generator)
         seeds = torch.randint(2**31, (len(self.candidates),), generator=generator).tolist()
-        encoder = None if task.encoder is None else PartialEncoder(task.encoder, task.train.rows)
+        rows = torch.cat([task.train.rows, task.train.unlabelled])
+        table = task.train.codes.select(rows)
+        encoder = None if task.encoder is None else PartialEncoder(task.encoder, rows)
         trials, reasons = [], {}
         for place, (name, candidate) in enumerate(self.candidates.items()):
             candidate_generator = torch.Generator(generator.device).manual_seed(seeds[place])
             progress = self._relay(task.record, place)
             try:
-                candidate.fit(task.train.table(), held_out.codes, candidate_generator, encoder, progress)
+                candidate.fit(table, held_out.codes, candidate_generator, encoder, progress)
                 trials.append(held_out.trial(candidate, candidate_generator))
             except ValueError as error:
                 reasons[name] = str(error)
@@ -129,9 +132,9 @@ class Auto(Density):
         summaries = {trial.name: trial.summary() for trial in trials}
         self.scores = [summaries.get(name) or {"density": name, "failed": reasons[name]} for name in self.candidates]
         self._adopt(self.candidates[name])
-        if left_out := self.chosen.rows["left_out"]:  # the chosen density cannot learn from rows with missing blocks
-            total = self.rows["left_out"] + left_out
-            self.rows = {"used": self.rows["used"] - left_out, "left_out": total, "incomplete": 0}
+        left_out = self.chosen.rows["left_out"]  # rows with missing blocks or without a label
+        totals = {"used": self.rows["used"] - left_out, "left_out": self.rows["left_out"] + left_out}
+        self.rows = self.chosen.rows | totals | ({} if left_out else {"incomplete": self.rows["incomplete"]})
 
     def _relay(self, record: Record, place: int) -> Any:
         """Return a progress callback that records the passes of a candidate, with the index of the candidate."""

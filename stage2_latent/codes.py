@@ -37,7 +37,7 @@ class Codes:
         observed: (N, blocks) bool. A block that is not observed has no posterior: its entries in loc and scale are
             never read, and its draws are NaN.
         prior: prior of the autoencoder over the code vector, an unbatched mixture.
-        labels: (N,) int64, indices into `label_names` if these are given.
+        labels: (N,) int64, indices into `label_names` if these are given; −1 for rows without a label.
         ids: N names of rows.
         label_names: names of the labels.
         whole: (N,) bool, whether a row was encoded from all modalities; None if unknown.
@@ -182,5 +182,6 @@ class Codes:
             raise ValueError(f"codes: labels have type {self.labels.dtype}, expected torch.int64")
         low, high = int(self.labels.min()), int(self.labels.max())
         highest = high if self.label_names is None else len(self.label_names) - 1
-        if low < 0 or high > highest:
-            raise ValueError(f"codes: labels run from {low} to {high}, expected 0 to {highest}")
+        if low < -1 or high > highest:
+            expected = f"expected 0 to {highest}, or −1 for rows without a label"
+            raise ValueError(f"codes: labels run from {low} to {high}, {expected}")

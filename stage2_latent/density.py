@@ -35,8 +35,9 @@ class Density(Stored):
 
     - `fit` draws fresh posterior samples in every pass. A missing block of a row is drawn given its observed blocks,
       again in every pass. A density that cannot learn this way leaves such rows out and counts them. Codes with labels
-      give one conditional density per label, with p(label) from label frequencies. Without validation codes, a tenth
-      of the rows is held out.
+      give one conditional density per label, with p(label) from label frequencies. Rows without a label, among others
+      that have one, are counted; they are left out unless the density is `semi_supervised`. Without validation codes, a
+      tenth of the rows is held out.
     - `log_prob(z, labels)` returns log p(z | label); without labels it returns log p(z) = log Σ_y p(y) p(z | y).
       Gradients flow to z. The value is normalised if `exact_log_prob` is true, and a lower bound of the normalised
       value if `bound` is true. A density with neither has no score.
@@ -68,6 +69,8 @@ class Density(Stored):
     """Whether `log_marginal` is available."""
     labelled: bool = True
     """Whether codes with labels give p(z | label)."""
+    semi_supervised: bool = False
+    """Whether p(z | label) is also learned from rows without a label, whose label is inferred."""
     incomplete: bool = True
     """Whether the density learns from rows with missing blocks."""
     needs_encoder: bool = False
@@ -105,16 +108,19 @@ class Density(Stored):
         generator = generator or torch.Generator().manual_seed(0)
         if self.needs_encoder and encoder is None:
             raise ValueError(f"density {self.name}: no encoder was given, expected one: call fit(codes, encoder=…)")
-        self._check_pair(codes, validation)
         usable = self._usable(codes)
-        used = codes.select(usable)
+        self.classes = Classes.fit(codes.select(usable), self.labelled)
+        unlabelled = usable & (self.classes.of(codes) < 0)
+        used = codes.select(usable if self.semi_supervised else usable & ~unlabelled)
+        self._check_pair(codes, used, validation)
         self.layout, self.history = codes.layout, []
         self.rows = {
             "used": len(used),
             "left_out": len(codes) - len(used),
             "incomplete": int((~used.complete).sum()),
         }
-        self.classes = Classes.fit(used, self.labelled)
+        if bool(unlabelled.any()):
+            self.rows["inferred" if self.semi_supervised else "unlabelled"] = int(unlabelled.sum())
         like = codes.loc[0, 0]
         self.whitening = Whitening.fit(used) if self.whitens else Whitening.identity(like)
         train, held_out = split(codes, validation, self.classes, self.whitening, self._usable, generator)
@@ -338,11 +344,12 @@ class Density(Stored):
 
     # Checks
 
-    def _check_pair(self, codes: Codes, validation: Codes | None) -> None:
-        if (usable := int(self._usable(codes).sum())) < self.fewest_rows:
+    def _check_pair(self, codes: Codes, used: Codes, validation: Codes | None) -> None:
+        if len(used) < self.fewest_rows:
             blocks = "at least one observed block" if self.incomplete else "all blocks observed"
+            blocks += "" if self.semi_supervised or not self.classes.labelled else " and a label"
             raise ValueError(
-                f"density {self.name}: {usable} rows of codes have {blocks}, expected at least {self.fewest_rows}: "
+                f"density {self.name}: {len(used)} rows of codes have {blocks}, expected at least {self.fewest_rows}: "
                 "encode more rows"
             )
         if validation is not None and validation.layout != codes.layout:

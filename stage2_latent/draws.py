@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from postprior.stage2_latent.categorical import draw_component
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.gaussians import Gaussians, covariance_factors
 from postprior.stage2_latent.moments import Whitening, moments, regularised
@@ -33,10 +34,10 @@ class Classes:
 
     @classmethod
     def fit(cls, codes: Codes, labelled: bool) -> Self:
-        """Return the labels that occur in the codes, with their frequencies."""
-        if not labelled or codes.labels is None:
+        """Return the labels that occur in the codes, with their frequencies among the rows that have a label."""
+        if not labelled or codes.labels is None or not bool((codes.labels >= 0).any()):
             return cls(torch.tensor([-1]), torch.ones(1, dtype=codes.loc.dtype))
-        labels, counts = codes.labels.unique(return_counts=True)
+        labels, counts = codes.labels[codes.labels >= 0].unique(return_counts=True)
         return cls(labels, (counts.double() / counts.sum()).to(codes.loc.dtype), codes.label_names)
 
     def __len__(self) -> int:
@@ -67,7 +68,7 @@ class Classes:
         return index
 
     def of(self, codes: Codes) -> Tensor:
-        """Return the class index of each row of codes, −1 for a label that never occurred; shape (N,)."""
+        """Return the class index of each row of codes, −1 for no label or one that never occurred; shape (N,)."""
         if not self.labelled:
             return torch.zeros(len(codes), dtype=torch.int64)
         if codes.labels is None:
@@ -84,13 +85,29 @@ class Filling(Protocol):
         """Draw (n, D), keeping the coordinates of z marked in `known` (D,); also return the classes (n,)."""
 
 
+class Labelling(Protocol):
+    """A distribution per class, with p(class), that infers the class of codes, such as `Gaussians`."""
+
+    def class_probabilities(self, z: Tensor, known: Tensor) -> Tensor:
+        """Return p(class | the coordinates of z (n, D) marked in `known` (D,)), (n, K)."""
+
+
+def patterns(known: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the different rows of a mask `known` (n, D), each with the indices of the rows that are equal to it."""
+    distinct, group = known.unique(dim=0, return_inverse=True)
+    for number, pattern in enumerate(distinct):
+        yield pattern, (group == number).nonzero().squeeze(-1)
+
+
 class Draws:
     """Fresh, whitened posterior draws of a subset of the rows of a table of codes.
 
+    Rows without a label are not drawn from until `infer` has drawn a class for each of them.
+
     Args:
         codes: the full table.
-        rows: (n,) rows of the table to draw from; all have known classes.
-        classes: (n,) class index of each of these rows, 0 … K − 1.
+        rows: rows of the table to draw from.
+        classes: class index of each of these rows, 0 … K − 1; −1 for rows without a label.
         whitening: applied to each draw.
         count: K.
         filling: draws the missing blocks of rows, not whitened; a density that learns a better distribution may
@@ -106,10 +123,16 @@ class Draws:
         count: int,
         filling: Filling | None = None,
     ) -> None:
+        self.codes, self.whitening, self.filling, self._count = codes, whitening, filling, count
+        known = classes >= 0
+        self._labelled, self.unlabelled = (rows[known], classes[known]), rows[~known]
+        self._arrange(*self._labelled)
+
+    def _arrange(self, rows: Tensor, classes: Tensor) -> None:
+        """Draw from these rows (n,) of these classes (n,), sorted by class."""
         order = classes.argsort(stable=True)
-        self.codes, self.rows, self.classes, self.whitening = codes, rows[order], classes[order], whitening
-        self.counts = torch.bincount(classes, minlength=count)  # (K,) number of rows per class
-        self.filling = filling
+        self.rows, self.classes = rows[order], classes[order]
+        self.counts = torch.bincount(classes, minlength=self._count)  # (K,) number of rows per class
         self._start = self.counts.cumsum(0) - self.counts
 
     def __len__(self) -> int:
@@ -131,10 +154,8 @@ class Draws:
         self, z: Tensor, known: Tensor, classes: Tensor, filling: Filling, generator: torch.Generator
     ) -> Tensor:
         """Draw the unknown coordinates given the known ones, for one pattern of missing blocks at a time."""
-        patterns, group = known.unique(dim=0, return_inverse=True)
-        for number, pattern in enumerate(patterns):
+        for pattern, rows in patterns(known):
             if not bool(pattern.all()):
-                rows = (group == number).nonzero().squeeze(-1)
                 z[rows] = filling.complete(z[rows], pattern, classes[rows], generator)[0]
         return z
 
@@ -146,8 +167,25 @@ class Draws:
     def shuffled(self, generator: torch.Generator) -> Self:
         """Return the same draws with the rows of each class in random order."""
         order = torch.randperm(len(self), generator=generator)
-        rows, classes, count = self.rows[order], self.classes[order], len(self.counts)
-        return type(self)(self.codes, rows, classes, self.whitening, count, self.filling)
+        rows = torch.cat([self.rows[order], self.unlabelled])
+        classes = torch.cat([self.classes[order], torch.full_like(self.unlabelled, -1)])
+        return type(self)(self.codes, rows, classes, self.whitening, self._count, self.filling)
+
+    def infer(self, mixtures: Labelling, generator: torch.Generator) -> Tensor:
+        """Draw a class for each row without a label from p(class | z), for a fresh z of the row.
+
+        Returns:
+            p(class) of all rows, (K,): the mean over rows of the known class, or of p(class | z).
+        """
+        rows, classes = self._labelled
+        z, known = self.codes.draw(generator, self.unlabelled), self.codes.known(self.unlabelled)
+        posterior = z.new_empty(len(z), self._count)
+        for pattern, chosen in patterns(known):
+            posterior[chosen] = mixtures.class_probabilities(z[chosen], pattern)
+        drawn = draw_component(posterior, torch.arange(len(z), device=z.device), generator)
+        self._arrange(torch.cat([rows, self.unlabelled]), torch.cat([classes, drawn]))
+        expected = torch.bincount(classes, minlength=self._count) + posterior.sum(0)
+        return expected / expected.sum()
 
     def places(self, step: int, size: int) -> Tensor:
         """Return indices into `rows` of the step-th batch, (K, size); each class cycles through its rows in order."""
@@ -170,11 +208,14 @@ def split(
 ) -> tuple[Draws, Draws]:
     """Return draws for fitting and held-out draws, both of `usable` rows.
 
-    Without validation codes, a tenth of each class is held out. If at least `ENOUGH_COMPLETE` held-out rows are
-    complete, only these are held out, because the filled-in blocks of the others are themselves model predictions.
+    Without validation codes, or if none of them has a label, a tenth of each class is held out. If at least
+    `ENOUGH_COMPLETE` held-out rows are complete, only these are held out, because the filled-in blocks of the others
+    are themselves model predictions.
     """
     train, count = usable(codes), len(classes)
     filling = None if bool(codes.complete[train].all()) else fit_filling(codes, train, classes)
+    if classes.labelled and validation is not None and validation.labels is not None:
+        validation = validation if bool((validation.labels >= 0).any()) else None
 
     def draws(source: Codes, chosen: Tensor) -> Draws:
         rows = chosen.nonzero().squeeze(-1)
@@ -203,11 +244,11 @@ def split(
 def fit_filling(codes: Codes, rows: Tensor, classes: Classes) -> Gaussians:
     """Fit one Gaussian per class to the observed blocks of the rows marked in `rows` (N,), as the first filling.
 
-    Each covariance is shrunk towards the mean covariance with the weight of D rows.
+    Each covariance is shrunk towards the mean covariance with the weight of D rows. Rows without a label are not used.
     """
     index = classes.of(codes).masked_fill(~rows, -1)
     means, covariances = moments(codes, index, len(classes))
-    counts = torch.bincount(index[rows], minlength=len(classes)).to(means)[:, None, None]
+    counts = torch.bincount(index[index >= 0], minlength=len(classes)).to(means)[:, None, None]
     pooled = (counts * covariances).sum(0) / counts.sum()
     mean = (counts.squeeze(-1) * means).sum(0) / counts.sum()
     pooled = regularised(pooled, mean, int(counts.sum()), torch.finfo(codes.loc.dtype).eps)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from postprior.stage1_vae.randomness import seed_from
 from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.draws import Classes, fit_filling
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics
 from postprior.stage2_latent.moments import identity_weight
@@ -39,11 +40,12 @@ COVARIANCES = {
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A mixture, the shrinkage of its covariances, and its score on held-out codes."""
+    """A mixture, the shrinkage of its covariances, its classes with p(class), and its score on held-out codes."""
 
     score: float
     shrinkage: float
     mixture: Components
+    classes: Classes
 
 
 SCORE = attrgetter("score")
@@ -56,9 +58,10 @@ class GaussianMixture(Density):
     log-likelihood. For each candidate, the best pass of the second half is kept, in which statistics are averaged.
     Over whitened codes, Σ is `full`, `tied` (one per label), `diagonal`, or `low_rank`: F Fᵀ plus a diagonal, which
     gives mixtures of factor analysers (Ghahramani & Hinton 1996). Missing blocks are drawn from the mixture of the
-    previous pass (Monte Carlo EM, Wei & Tanner 1990). Every evaluation on held-out codes chooses the shrinkage of the
-    passes after it. EM converges to an optimum that depends on its start; the mean of
-    the densities from several starts is better than most of them (Ormoneit & Tresp, NIPS 1995).
+    previous pass (Monte Carlo EM, Wei & Tanner 1990), and so are the labels of rows without a label; the first ones
+    are drawn from one Gaussian per label. Then p(y) is the mean of p(y | z) over all rows. Every evaluation on held-out
+    codes chooses the shrinkage of the passes after it. EM converges to an optimum that depends on its start; the mean
+    of the densities from several starts is better than most of them (Ormoneit & Tresp, NIPS 1995).
 
     Args:
         components: number of components per label, or a list of candidates.
@@ -81,6 +84,7 @@ class GaussianMixture(Density):
     name = "gmm"
     conditional = True
     marginal = True
+    semi_supervised = True
 
     EVALUATION_INTERVAL = 5
     """Number of passes between two evaluations on the held-out codes."""
@@ -114,43 +118,58 @@ class GaussianMixture(Density):
     def _fit(self, task: Task) -> None:
         generator = task.generator
         train = task.train.shuffled(generator)
-        size, first_filling = min(self.batch, int(train.counts.max())), train.filling
-        counts = train.counts.to(train.codes.loc)
+        first_filling, first_classes, first_guess = train.filling, self.classes, None
+        if len(train.unlabelled):
+            first_guess = fit_filling(train.table(), torch.ones_like(train.rows, dtype=torch.bool), self.classes)
         held_out = task.validation.repeated(4, generator)
+
+        def infer(mixtures: Gaussians) -> None:
+            """Draw the labels of rows without one under a mixture per class, and update p(class)."""
+            log_weights = mixtures.log_weights + self.classes.probabilities.log().unsqueeze(-1)
+            probabilities = train.infer(replace(mixtures, log_weights=log_weights), generator)
+            self.classes = replace(self.classes, probabilities=probabilities)
 
         def start(components: int) -> tuple[Tensor, Tensor]:
             """Return points and their clusters."""
-            train.filling = first_filling
+            train.filling, self.classes = first_filling, first_classes
+            if first_guess is not None:
+                infer(first_guess)
             seed = seed_from(generator)
-            x = train.balanced(0, size, generator)
+            x = train.balanced(0, min(self.batch, int(train.counts.max())), generator)
             return x, clusters(x, components, seed)
 
         def scored(mixture: Components, shrinkage: float) -> Candidate:
             self.mixture = mixture
-            return Candidate(self.mean_log_prob(*held_out), shrinkage, self.mixture)
+            return Candidate(self.mean_log_prob(*held_out), shrinkage, self.mixture, self.classes)
 
         def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor) -> Candidate:
             """Run EM from the assigned clusters and return the mixture of its best pass."""
             train.filling, current, passes = first_filling, min(self.shrinkages), []
             start = COVARIANCES[covariance].start(x, assigned, self.rank)
-            freedom = max(0, len(train) - len(counts) * components)  # rows, less one for each mean
+            freedom = max(0, len(train) - len(train.counts) * components)  # rows, less one for each mean
             identity = identity_weight(freedom, x.shape[-1])
 
-            def maximise(statistics: Statistics[Any]) -> Components:
-                return statistics.maximise(current / counts, identity)
+            def maximise(statistics: Statistics[Any], shrinkage: float) -> Components:
+                return statistics.maximise(shrinkage / train.counts.to(train.codes.loc), identity)
 
-            em = online_em(start, lambda turn: train.balanced(turn, size, generator), self.passes, maximise)
+            def draw(turn: int) -> Tensor:
+                return train.balanced(turn, x.shape[1], generator)
+
+            em = online_em(start, draw, self.passes, lambda statistics: maximise(statistics, current))
             for turn, (statistics, likelihood) in enumerate(em, start=1):
                 if turn % self.EVALUATION_INTERVAL == 0:
-                    mixtures = {s: statistics.maximise(s / counts, identity) for s in self.shrinkages}
+                    mixtures = {s: maximise(statistics, s) for s in self.shrinkages}
                     candidate = max((scored(mixture, s) for s, mixture in mixtures.items()), key=SCORE)
                     current = candidate.shrinkage
                     if turn > self.passes // 2:
                         passes.append(candidate)
                         expected = float(likelihood @ self.classes.probabilities)
                         task.record(expected, candidate.score, components=components, shrinkage=current)
-                if first_filling is not None:
-                    train.filling = maximise(statistics).unwhitened(self.whitening)
+                if first_filling is not None or first_guess is not None:
+                    mixture = maximise(statistics, current).unwhitened(self.whitening)
+                    train.filling = None if first_filling is None else mixture
+                    if first_guess is not None:
+                        infer(mixture)
             return max(passes, key=SCORE)
 
         self.scores, candidates = {}, []
@@ -168,6 +187,7 @@ class GaussianMixture(Density):
             self.scores[f"{self.covariance} {self.averaged} x {count}"] = score + float(self.whitening.log_det)
             if score <= best.score:
                 self.mixture = best.mixture
+        self.classes = best.classes
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
         return self.mixture.select(index).log_prob(x.unsqueeze(0)).squeeze(0)

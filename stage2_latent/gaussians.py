@@ -140,6 +140,16 @@ class Gaussians(Components):
         values = values - self.log_weights.logsumexp(-1, keepdim=True)
         return values.gather(0, classes.unsqueeze(0)).squeeze(0)
 
+    def class_probabilities(self, z: Tensor, known: Tensor) -> Tensor:
+        """Return p(class | the coordinates of z (n, D) marked in `known` (D,)), (n, K).
+
+        `log_weights` must include p(class).
+        """
+        marginal, classes = self.marginal(known), range(len(self.means))
+        chunks = z[:, known].unsqueeze(0).split(max(1, FLOATS // marginal.means[0].numel()), dim=1)
+        joint = [torch.cat([marginal.select(k).log_prob(chunk) for chunk in chunks], 1).squeeze(0) for k in classes]
+        return torch.stack(joint, -1).softmax(-1)
+
     def complete(
         self, z: Tensor, known: Tensor, classes: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:

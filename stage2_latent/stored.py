@@ -36,7 +36,8 @@ class Stored(ABC):
         classes: labels of the density and their probabilities.
         levels: quantiles of the scores of held-out codes of each class, (K, QUANTILES), or (K, 0) without scores.
         rows: numbers of training rows {"used": n, "left_out": n, "incomplete": n}; incomplete rows are used rows with
-            missing blocks.
+            missing blocks. If some rows have a label and others have none, these are {"inferred": n} used rows of a
+            density that is `semi_supervised`, and {"unlabelled": n} rows that another density leaves out.
     """
 
     name: ClassVar[str]

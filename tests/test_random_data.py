@@ -88,9 +88,18 @@ def observed(rng: np.random.Generator, pattern: str, rows: int, modalities: int)
 
 
 def write_sources(
-    folder: Path, rng: np.random.Generator, rows: int, modalities: int, pattern: str, classes: int
+    folder: Path,
+    rng: np.random.Generator,
+    rows: int,
+    modalities: int,
+    pattern: str,
+    classes: int,
+    unlabelled: float = 0.0,
 ) -> list[Path]:
-    """Write a table per modality of columns of random kinds, some with missing cells; no label with one class."""
+    """Write a table per modality of columns of random kinds, some with missing cells; no label with one class.
+
+    If there are unlabelled rows, only the last file has labels, and only rows that have its modality are in it.
+    """
     labels = rng.choice(classes, rows, p=rng.dirichlet(np.ones(classes)))
     mask, sources = observed(rng, pattern, rows, modalities), []
     for m in range(modalities):
@@ -98,19 +107,23 @@ def write_sources(
         for j, kind in enumerate(rng.choice([*COLUMNS], rng.integers(1, 4))):
             hole = rng.random(rows) < rng.choice([0, 0.1])
             table[f"c{m}{j}"] = pd.Series(COLUMNS[kind](rng, labels)).astype(object).where(mask[:, m] & ~hole, None)
-        if m == 0 and len(set(labels)) > 1:
+        if m == (modalities - 1 if unlabelled else 0) and len(set(labels)) > 1:
             table["lab"] = [f"l{label}" for label in labels]
+        frame = pd.DataFrame(table)
+        if unlabelled and "lab" in frame:
+            frame.loc[rng.random(rows) < unlabelled, "lab"] = None
+            frame = frame[mask[:, m]]
         sources.append(folder / f"m{m}.csv")
-        pd.DataFrame(table).to_csv(sources[-1], index=False)
+        frame.to_csv(sources[-1], index=False)
     return sources
 
 
 def imported(sources: list[Path], folder: Path) -> bool:
     """Import the sources without the columns that the messages ask to leave out; false if there are too few rows.
 
-    A label of which few rows have a second class is left out as well.
+    A label that few rows have, or of which few rows have a second class, is left out as well.
     """
-    labelled = "lab" in sources[0].read_text().split("\n")[0]
+    labelled = any("lab" in source.read_text().split("\n")[0] for source in sources)
     roles = Roles(id="id", label="lab" if labelled else None)
     while True:
         try:
@@ -191,6 +204,7 @@ def facts_of(seed: int) -> tuple[np.random.Generator, dict[str, Any]]:
         "modalities": int(rng.integers(1, 7)),
         "pattern": str(rng.choice(["complete", "at random", "last one sparse", "one per row"])),
         "classes": int(rng.integers(1, 6)),
+        "unlabelled": 0.3 if seed % 3 == 0 else 0.0,
     }
 
 
@@ -214,7 +228,8 @@ def check_numbers(root: Path, found: dict[str, Any]) -> None:
     labelled = "joint_coherence" in metrics
     if labelled:
         assert metrics["label_entropy"]["value"] is not None
-        assert found["utility"]["ratio_to_real"]["joint"]["value"] is not None
+        ratio = found["utility"]["ratio_to_real"]["joint"]
+        assert ratio["value"] is not None or found["utility"]["samples"]["test"] < 8, ratio
     pairs = [*combinations(range(modalities), 2)]
     enough = {"train": 2, "validation": 2, "test": 8}
     shared = any(all(observed[split][:, pair].all(1).sum() >= n for split, n in enough.items()) for pair in pairs)
@@ -249,11 +264,19 @@ def test_twenty_rows_reach_the_report(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["metrics"]["frechet_distance"]["value"] is not None
 
 
-def test_half_of_six_views_missing_still_has_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = reach_the_page(
-        tmp_path, monkeypatch, np.random.default_rng(0), rows=120, modalities=6, pattern="at random", classes=2
-    )
+def test_half_of_six_views_and_most_labels_missing_still_has_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"rows": 120, "modalities": 6, "pattern": "at random", "classes": 2, "unlabelled": 0.3}
+    found = reach_the_page(tmp_path, monkeypatch, np.random.default_rng(0), **facts)
     assert found is not None
+    rows = [read_json(tmp_path / f"data/{split}/manifest.json")["samples"] for split in ("train", "test")]
+    labels = [np.load(tmp_path / f"data/{split}/labels.npy") for split in ("train", "test")]
+    known = [int((of_split >= 0).sum()) for of_split in labels]
+    assert 10 <= known[0] < rows[0] / 2
+    assert found["utility"]["samples"] == dict(zip(("train", "test"), known, strict=True))
+    assert found["metrics"]["rows"]["inferred"] == rows[0] - known[0]
+    assert found["metrics"]["cautions"][1].startswith(f"{rows[1] - known[1]} of the {rows[1]} test rows have no label")
     metrics = found["metrics"]
     for name in (*FIDELITY, *AGREEMENT, *COHERENCE):
         assert metrics[name]["value"] is not None, metrics[name]

@@ -89,7 +89,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     train, observed = splits["train"], splits["test"].observed
     each = observed.sum(0) // 2  # the rows of one half that have each modality
     half = int(each[well_observed(each)].min())
-    rows, labels = len(train), len(train.label_names or ("",))
+    rows, labels, labelled = len(train), len(train.label_names or ("",)), int(train.labelled.sum())
     sizes = [math.prod(m.shape) for m in train.modalities]
     batch = 64 if rows >= SMALL else 32
     epochs = _within(10, STEPS * batch // rows, 300)
@@ -113,7 +113,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
         "generate.samples": max(1000, len(observed) // 2),
         "generate.values": "auto",
         "evaluate.neighbours": _within(1, half // 4, 5),
-        "augment.sizes": [min(100, rows // 2)] if rows >= AUGMENTED else [],
+        "augment.sizes": [min(100, labelled // 2)] if labelled >= AUGMENTED else [],
         "augment.density": "flow" if rows >= SMALL else "gmm",
         "privacy.dimensions": _within(2, rows // 10, 32),
     }

@@ -67,7 +67,7 @@ def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
     """Write a table of id, label and one column per coordinate."""
     columns = {"id": pa.array(np.arange(len(rows)) if rows.ids is None else rows.ids)}
     if rows.labels is not None and rows.label_names is not None:
-        columns["label"] = pa.array(rows.label_names).take(pa.array(rows.labels))
+        columns["label"] = pa.array(rows.label_names).take(pa.array(rows.labels, mask=~rows.labelled))
     for name, mean in _means(codes).items():
         for index, values in enumerate(mean.T):
             columns[f"{name}_{index}"] = pa.array(values, from_pandas=True)  # NaN becomes null

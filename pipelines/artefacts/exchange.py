@@ -4,7 +4,7 @@
     scale (or scales)    standard deviations, shaped like loc; without scale, loc holds draws
     family               normal (the default), or laplace, whose scale is the parameter b
     weights              (N, C), weights of the components; equal by default
-    labels               (N,) whole numbers from 0; label_names (K,) are their names
+    labels               (N,) whole numbers from 0, −1 for rows without a label; label_names (K,) are their names
     observed (or mask)   (N, blocks), false where a block of a row has no posterior; all true by default
     ids                  (N,) texts
 

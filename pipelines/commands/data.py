@@ -70,6 +70,13 @@ def import_data(
             "rows. none: no rounding; repeatable.",
         ),
     ] = None,
+    rare_labels: Annotated[
+        Literal["merge", "unlabelled", "keep"] | None,
+        typer.Option(
+            help="Classes of fewer than five rows: merge texts into one class (the default), leave their rows without "
+            "a label, or keep them; numbers are never merged."
+        ),
+    ] = None,
     dates: Annotated[
         Literal["dmy", "mdy"] | None, typer.Option(help="The order of day and month in dates such as 03/04/2020.")
     ] = None,
@@ -168,6 +175,7 @@ def import_data(
         keep_rare=keep_rare,
         ranges=parse_limits("--range", range, "LOW,HIGH", parse_range),
         decimals=parse_limits("--decimals", decimals, "N", parse_decimals),
+        rare_labels=rare_labels,
         dates=dates,
         repeated=repeated,
     )

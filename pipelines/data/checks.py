@@ -104,9 +104,10 @@ def _check_labels(folder: Path, labels: Values | None, names: Sequence[str] | No
     if names is None:
         found = "labels: null found, but labels.npy exists, expected the names of the labels"
         _fail(folder / MANIFEST, found, "name the labels in the manifest")
-    for row in np.flatnonzero((labels < 0) | (labels >= len(names)))[:1]:
-        found = f"label {labels[row]} in row {row} is out of range, expected 0 to {len(names) - 1}"
-        _fail(path, found, "correct the labels or name all labels in the manifest")
+    for row in np.flatnonzero((labels < -1) | (labels >= len(names)))[:1]:
+        found = f"label {labels[row]} in row {row} is out of range"
+        expected = f"expected 0 to {len(names) - 1}, or -1 for no label"
+        _fail(path, f"{found}, {expected}", "correct the labels or name all labels in the manifest")
 
 
 def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -> None:

@@ -11,7 +11,8 @@ filled.npy       (N, M) bool, modalities that were imputed, wholly or in part; a
 m0.filled.npy    (N, *shape) bool, the imputed cells of a modality that had observed cells; absent if there are none
 m0.source.*      original values of the source file (.npy or .parquet) if they cannot be decoded from m0.npy; also
                  labels.source.* and targets.source.*: see `postprior.pipelines.data.source_values`
-labels.npy (N,) int64 · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): absent if there are none
+labels.npy (N,) int64, −1 for rows without a label · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): each
+                 absent if there are none
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ class Dataset:
         data: data[m] (N, *shape), the values of each modality.
         mask: (N, M) bool, true if a modality is observed; None if all are.
         cells: cells[m] (N, *shape) bool, true if a cell is observed; only modalities with missing cells.
-        labels: (N,) integers that index `label_names`.
+        labels: (N,) integers that index `label_names`, −1 for rows without a label.
         targets: (N, T).
         groups: (N,).
         ids: (N,).
@@ -88,6 +89,11 @@ class Dataset:
     def observed(self) -> np.ndarray:
         """(N, M) bool: the mask, or all true if there is none."""
         return np.ones((len(self), len(self.modalities)), bool) if self.mask is None else self.mask
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N,) bool: the rows that have a label; none if there are no labels."""
+        return np.zeros(len(self), bool) if self.labels is None else np.asarray(self.labels) >= 0
 
     @property
     def sources(self) -> np.ndarray:
@@ -294,6 +300,9 @@ def check_labels(train: Dataset, test: Dataset) -> None:
         without, other = (train, test) if train.labels is None else (test, train)
         remedy = "add labels.npy and the names of the labels, or remove the labels from all splits"
         raise UserError(f"{without.folder}: no labels found, but {other.folder} has labels; {remedy}")
+    if train.labels is not None and not train.labelled.any():
+        remedy = "label some rows, or remove the labels from all splits"
+        raise UserError(f"{train.folder}: no row with a label found, expected training rows of each label; {remedy}")
     if train.label_names != test.label_names:
         found, expected = (enumerated(split.label_names or ()) for split in (test, train))
         remedy = "give all splits the same names in the same order"

@@ -64,7 +64,7 @@ def sheet(
     count = min(SAMPLES, *map(len, data.values())) if data else 0
     texts = [""] * count
     if labels is not None and label_names is not None:
-        texts = [label_names[int(label)] for label in labels[:count]]
+        texts = [label_names[label] if label >= 0 else "" for label in labels[:count].tolist()]
     return laid_out(modalities, lines, texts, ("",))
 
 

@@ -36,15 +36,17 @@ MOST = max(copies for copies, _ in ARMS.values())
 
 
 def stratified_subsample(train: Dataset, size: str, seed: int) -> Dataset:
-    """Select `size` random training rows, stratified by label, or all rows."""
+    """Select `size` random training rows, stratified by label, or all; rows without a label only if none has one."""
+    usable = np.arange(len(train)) if train.labels is None else np.flatnonzero(train.labelled)
     if size == ALL:
-        return train
-    if not is_count(size) or not 1 <= int(size) <= len(train):
+        return train if len(usable) == len(train) else train.select(usable)
+    if not is_count(size) or not 1 <= int(size) <= len(usable):
+        noun = "training rows" if len(usable) == len(train) else "training rows with a label"
         raise UserError(
-            f"size: found {size}, expected {ALL} or a whole number from 1 to {len(train)}, the number of training rows"
+            f"size: found {size}, expected {ALL} or a whole number from 1 to {len(usable)}, the number of {noun}"
         )
     labels = np.zeros(len(train), int) if train.labels is None else train.labels
-    return train.select(stratified(labels, int(size), np.random.default_rng(seed)))
+    return train.select(usable[stratified(labels[usable], int(size), np.random.default_rng(seed))])
 
 
 def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:

@@ -15,6 +15,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.checks import read_entry
 from postprior.pipelines.settings.params import Fitting, Options
+from postprior.pipelines.texts import tell
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
@@ -103,12 +104,23 @@ def fit_density(
                 step(f"held-out log-likelihood {row['validation_log_likelihood']:.2f}")
 
             density.fit(tables["train"], tables.get("validation"), generator_for("cpu", seed), view, report)
+            tell_about_labels(name, density)
             likelihoods = log_likelihoods(density, codes, seed)
             step("log-likelihood of all splits")
     except ValueError as error:
         message = str(error).removeprefix(f"density {fitting.kind}: ")
         raise UserError(f"density.{name}: {message}") from None
     return density, {"fitting": fitting.model_dump(), "bound": density.bound, "log_likelihood": likelihoods}
+
+
+def tell_about_labels(name: str, density: Density) -> None:
+    """Tell what a density with labels made of training rows that have none."""
+    if inferred := density.rows.get("inferred"):
+        used = density.rows["used"]
+        tell(f"fit {name}: {inferred} of {used} training rows have no label; EM infers their labels", err=True)
+    if unlabelled := density.rows.get("unlabelled"):
+        remedy = f"density.{name}.labels: false fits one density to all rows"
+        tell(f"fit {name}: {unlabelled} training rows have no label and are left out; {remedy}", err=True)
 
 
 def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor:

@@ -272,7 +272,7 @@ def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> lis
 def agreement(
     generator: Generator, classifiers: LabelClassifiers, task: HiddenValues, seed: int, weights: Floats
 ) -> Written:
-    """The share of imputed modalities (decoder means) for which the label classifier predicts the label of the row."""
+    """The share of imputed modalities (decoder means) for which the label classifier predicts a row's label."""
     labels = np.asarray(task.original.labels)
     blocks = hidden_rows(generator, task, 1, seed, "mean")
     correct = np.full((len(task.original), len(task.scales)), np.nan)
@@ -280,5 +280,6 @@ def agreement(
         name, rows = scale.modality.name, np.flatnonzero(task.hidden_features[m].any(1))
         if len(rows):
             x = torch.from_numpy(np.concatenate(blocks[m], 1)[0])
-            correct[rows, m] = classifiers.labels(name, x).numpy() == labels[rows]
+            hits = classifiers.labels(name, x).numpy() == labels[rows]
+            correct[rows, m] = np.where(labels[rows] >= 0, hits, np.nan)
     return estimated(by_row(correct), weights, "label_agreement")

@@ -125,7 +125,7 @@ def _rows_with(modality: str, outputs: EvaluatorOutputs) -> str:
 
 
 def _labels(outputs: EvaluatorOutputs, reference: ReferenceSet, weights: Floats) -> dict[str, list[Score]]:
-    """Return per modality the entropy of the predicted labels, and their agreement with the rows' labels if given."""
+    """Return per modality the entropy of the predicted labels, and their agreement with the labels that rows have."""
     assert outputs.predictions is not None
     assert reference.classes is not None
     scores: dict[str, list[Score]] = {"label_entropy": []}
@@ -138,7 +138,10 @@ def _labels(outputs: EvaluatorOutputs, reference: ReferenceSet, weights: Floats)
         one_label = too_few(reference.classes, 2, "labels")
         scores["label_entropy"].append(missing or one_label or label_entropy(predictions, reference.classes, seen))
         if outputs.labels is not None:
-            scores["label_agreement"].append(missing or weighted_mean(predictions == outputs.labels[rows], seen))
+            known = outputs.labels[rows] >= 0
+            few = too_few(int(known.sum()), FEWEST, f"{_rows_with(name, outputs)} and a label")
+            agreement = weighted_mean((predictions == outputs.labels[rows])[known], seen[:, known])
+            scores["label_agreement"].append(missing or few or agreement)
     return scores
 
 

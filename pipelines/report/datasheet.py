@@ -84,7 +84,7 @@ def _labels(dataset: Dataset) -> Iterator[tuple[Any, ...]]:
         numbers, counts = np.unique(dataset.labels, return_counts=True)
         names = dataset.label_names or tuple(map(str, range(int(numbers.max()) + 1)))
         for number, count in zip(numbers, counts, strict=True):
-            yield names[number], int(count), percent(count / len(dataset))
+            yield names[number] if number >= 0 else "none", int(count), percent(count / len(dataset))
 
 
 def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any]]:

@@ -68,7 +68,13 @@ FIT = (
         name="Effective share",
     ),
     _fit("rows", "used", about="training rows that the density was fitted to", name="Rows fitted", decimals=0),
-    _fit("rows", "left_out", about="training rows left out because they lack a modality", name="Left out", decimals=0),
+    _fit(
+        "rows",
+        "left_out",
+        about="training rows left out because they lack a modality or a label",
+        name="Left out",
+        decimals=0,
+    ),
 )
 """Metrics of the table of fits."""
 
@@ -102,8 +108,13 @@ def remarks(row: Row) -> str:
         texts.append("log-likelihoods are lower bounds")
     if scores.get("stores_training_codes"):
         texts.append("stores training codes")
-    if incomplete := scores.get("rows", {}).get("incomplete"):
+    counts = scores.get("rows", {})
+    if incomplete := counts.get("incomplete"):
         texts.append(f"{incomplete} of the rows lack a modality")
+    if inferred := counts.get("inferred"):
+        texts.append(f"the labels of {inferred} rows were inferred")
+    if unlabelled := counts.get("unlabelled"):
+        texts.append(f"{unlabelled} rows without a label were left out")
     if temperature := scores.get("temperature"):
         texts.append(f"drawn at temperature {temperature:g}")
     if truncation := scores.get("truncation"):

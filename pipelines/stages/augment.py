@@ -41,5 +41,5 @@ def augment(size: str, params: Params, root: Path) -> None:
             run.metrics(found.accuracy, prefix=f"augmentation.{found.rows}.")
         save_arm_hits(project.artefacts.augmentation / size, found, written | {"data": train.hash, "test": test.hash})
         if found is not None:
-            written |= {"accuracy": found.accuracy, "samples": {"train": found.rows, "test": len(test)}}
+            written |= {"accuracy": found.accuracy, "samples": {"train": found.rows, "test": int(test.labelled.sum())}}
         write_json(project.results.scores("augmentation", size), written)

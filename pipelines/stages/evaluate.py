@@ -85,7 +85,8 @@ def conditional(
     if evaluators.classifiers is None:
         return {}
     rng = np.random.default_rng(params.evaluate.seed)
-    rows, weights = test.select(baselines.real[:CONDITIONED]), baselines.real_weights[:, :CONDITIONED]
+    chosen = np.flatnonzero(test.labelled[baselines.real])[:CONDITIONED]
+    rows, weights = test.select(baselines.real[chosen]), baselines.real_weights[:, chosen]
     return density_conditional_scores(generator.model, generator.density, evaluators.classifiers, rows, weights, rng)
 
 

@@ -50,6 +50,8 @@ INCOMPLETE = (
     "{} of the {} real rows lack a modality. The samples that are compared with them lack the same modalities, and "
     "coherence is that of the modalities that a row has."
 )
+UNLABELLED = "{} of the {} test rows have no label. Label classifiers and scores of labels use the other rows."
+TARGETS = "Neither the autoencoder nor a density uses the targets of the data ({}), and samples have none."
 MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
 CONDITIONED = 500  # number of rows whose modalities are generated from one another
 
@@ -163,12 +165,17 @@ def averaged(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
 
 
 def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
-    """Return cautions about rows that lack modalities, and about spaces with few rows for their number of features."""
+    """Return cautions about rows that lack modalities or labels, about targets, and about spaces with few rows."""
     widths = [features.shape[1] for features in outputs["reference"].features]
     sizes = zip(widths, rows_by_modality(outputs).tolist(), strict=True)
     spaces = dict(zip((m.title for m in test.modalities), sizes, strict=True))
     incomplete = int((~outputs["reference"].observed.all(1)).sum())
     lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
+    if test.labels is not None and (unlabelled := int((~test.labelled).sum())):
+        lacking.append(UNLABELLED.format(unlabelled, len(test)))
+    if test.targets is not None:
+        names = [target["name"] for target in (test.conversion or {}).get("targets", ())]
+        lacking.append(TARGETS.format(", ".join(names) or f"{test.targets.shape[1]} columns"))
     if len(widths) > 1:
         spaces["all modalities together"] = sum(widths), len(outputs["real"])
     return lacking + cautions(spaces)
@@ -204,9 +211,10 @@ def autoencoder_scores(
         "samples": len(outputs),
     }
     if evaluators.classifiers is not None:
+        labelled = np.flatnonzero(sets["real"].labelled)[:CONDITIONED]
         scores["conditional_coherence"] = conditional_scores(
-            prior_generator.model, evaluators.classifiers, rows, subset_weights, rng
+            prior_generator.model, evaluators.classifiers, sets["real"].select(labelled), weights[:, labelled], rng
         )
-        scores["conditional_samples"] = len(subset)
+        scores["conditional_samples"] = len(labelled)
     likelihood = log_evidence(prior_generator.model, rows, subset_weights, generator_from(rng))
     return scores if likelihood is None else scores | {"log_evidence": likelihood}

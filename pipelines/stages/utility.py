@@ -24,9 +24,9 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     classifier_estimates,
     modality_names,
-    observed_by_classifier,
     ratio_estimates,
     recipe,
+    rows_by_classifier,
     train_classifiers,
 )
 from postprior.pipelines.progress import progress
@@ -45,7 +45,7 @@ def utility_of_real(params: Params, root: Path) -> None:
     """
     project = Project(root)
     train, test = project.train_and_test()
-    written: dict[str, Any] = {"samples": {"train": len(train), "test": len(test)}}
+    written: dict[str, Any] = {"samples": {"train": rows_of(train), "test": rows_of(test)}}
     tensors: dict[str, Tensor] = {}
     hits: list[np.ndarray] = []
     with track("utility-real", params, root) as run:
@@ -57,7 +57,7 @@ def utility_of_real(params: Params, root: Path) -> None:
                     hits.append(classifiers.hits(test))
                     tensors |= {f"{seed}/{key}": value for key, value in classifiers.state_dict().items()}
                     step(f"accuracy {hits[-1][0].mean():.3f}")
-            shares = replicates(params, test).accuracy(np.stack(hits), observed_by_classifier(test))
+            shares = replicates(params, test).accuracy(np.stack(hits), rows_by_classifier(test.labels, test.observed))
             written["train_real_test_real"] = classifier_estimates(shares, modality_names(test), SHARE)
         arrays = {"hits": np.stack(hits)} if hits else {}
         save_artefact(project.artefacts.real_utility, KIND, about(params, train, test), tensors, arrays)
@@ -67,12 +67,12 @@ def utility_of_real(params: Params, root: Path) -> None:
 def utility(name: str, params: Params, root: Path) -> None:
     """Train on samples of a density and test on real rows, and vice versa; write results/utility/<name>.json.
 
-    The number of samples is the number of training rows; each seed has its own samples. Without labels or without
-    seeds, the file has the numbers of rows only.
+    The number of samples is that of the training rows with a label; each seed has its own samples. Without labels or
+    without seeds, the file has the numbers of rows only.
     """
     project = Project(root)
     train, test = project.train_and_test()
-    written: dict[str, Any] = {"samples": {"train": len(train), "test": len(test)}}
+    written: dict[str, Any] = {"samples": {"train": rows_of(train), "test": rows_of(test)}}
     arrays: dict[str, np.ndarray] = {}
     with track("utility", params, root, density=name) as run:
         run.dataset(project.artefacts.data / "train", train.hash)
@@ -102,18 +102,17 @@ def score_both_ways(
     hits, sample_hits = [], []
     with progress(f"utility {name}", 2 * len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
-            samples = draw_samples(generator, evaluators, len(train), seed, params)
+            samples = draw_samples(generator, evaluators, int(train.labelled.sum()), seed, params)
             step("samples")
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             sample_hits.append(classifiers_of(real, seed, train, params).hits(samples))
             step(f"accuracy {hits[-1][0].mean():.3f}")
     test_hits, names = np.stack(hits), modality_names(test)
     weights = replicates(params, test)
-    synthetic_to_real, real_to_real = (
-        weights.accuracy(x, observed_by_classifier(test)) for x in (test_hits, real.arrays["hits"])
-    )
-    unlabelled = replace(samples, labels=None)
-    real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), observed_by_classifier(samples))
+    tested = rows_by_classifier(test.labels, test.observed)
+    synthetic_to_real, real_to_real = (weights.accuracy(x, tested) for x in (test_hits, real.arrays["hits"]))
+    unlabelled, tested_samples = replace(samples, labels=None), rows_by_classifier(samples.labels, samples.observed)
+    real_to_synthetic = replicates(params, unlabelled).accuracy(np.stack(sample_hits), tested_samples)
     return test_hits, {
         "train_synthetic_test_real": classifier_estimates(synthetic_to_real, names, SHARE),
         "ratio_to_real": ratio_estimates(synthetic_to_real, real_to_real, len(test), names),
@@ -158,6 +157,11 @@ def replicates(params: Params, rows: Dataset) -> Replicates:
     rng = np.random.default_rng(params.evaluate.seed)
     seeds, resamples = len(params.utility.seeds), params.evaluate.resamples
     return Replicates.draw(seeds, rows.sources, resamples, rng, rows.labels)
+
+
+def rows_of(split: Dataset) -> int:
+    """Return the number of rows that classifiers can use: those with a label, if there are labels."""
+    return len(split) if split.labels is None else int(split.labelled.sum())
 
 
 def about(params: Params, train: Dataset, test: Dataset) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from support.equations import seeded
+from support.latent import labelled
 from torch import Tensor
 
 from postprior.stage1_vae.distributions import Mixture, Normal
@@ -184,3 +185,17 @@ def test_too_few_rows_are_refused() -> None:
     two = SETS["few"].codes().select(torch.arange(2))
     with pytest.raises(ValueError, match=r"density gaussian: 2 rows of codes have .*, expected at least 10: encode"):
         DENSITIES["gaussian"]().fit(two)
+
+
+@pytest.mark.parametrize(("name", "options"), [("kde", {}), ("independent", {"options": {"components": 1}})])
+def test_rows_without_a_label_do_not_change_a_density_that_leaves_them_out(name: str, options: dict[str, Any]) -> None:
+    codes, _ = labelled(60, seed=3)
+    validation = replace(codes, labels=torch.full((60,), -1))  # no held-out label: training rows are held out instead
+    assert codes.labels is not None
+    some = torch.arange(60) % 3 > 0
+    partly = replace(codes, labels=codes.labels.where(some, -1))
+    alone, mixed = (
+        DENSITIES[name](**options).fit(table, validation, seeded()) for table in (codes.select(some), partly)
+    )
+    assert mixed.rows == {"used": 40, "left_out": 20, "incomplete": 0, "unlabelled": 20}
+    torch.testing.assert_close(mixed.state()[0], alone.state()[0], atol=0, rtol=0)

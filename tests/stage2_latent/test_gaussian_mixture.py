@@ -275,3 +275,23 @@ def test_held_out_codes_choose_the_shrinkage() -> None:
 def test_shrinkages_are_checked(shrinkage: object) -> None:
     with pytest.raises(ValueError, match="option shrinkage: found"):
         GaussianMixture(shrinkage=shrinkage)
+
+
+def test_labels_of_most_rows_are_inferred() -> None:
+    """Sixteen of 1,000 rows have a label, as often one as the other: means and p(label) are those of all rows."""
+    generator = seeded()
+    labels = (torch.rand(1000, generator=generator) < 0.7).long()
+    x = torch.tensor([[-2.0, 0.0], [2.0, 1.0]])[labels] + torch.randn(1000, 2, generator=generator)
+    known = torch.cat([(labels == label).nonzero()[:8, 0] for label in (0, 1)])
+    few = torch.full_like(labels, -1).index_copy(0, known, labels[known])
+    layout = (Block("a", (1,)), Block("b", (1,)))
+    codes = posteriors(x, torch.tensor(0.05), layout, labels=few, label_names=("zero", "one"))
+    observed = codes.observed.clone()
+    observed[100:150, 1] = False
+    density = GaussianMixture(components=1, covariance="full", averaged=1)
+    density.fit(replace(codes, observed=observed), generator=seeded())
+    assert density.rows == {"used": 1000, "left_out": 0, "incomplete": 50, "inferred": 984}
+    means = torch.stack([x[labels == label].mean(0) for label in (0, 1)])
+    torch.testing.assert_close(density.mixture.unwhitened(density.whitening).means[:, 0], means, atol=0.15, rtol=0)
+    shares = torch.tensor([float((labels == label).float().mean()) for label in (0, 1)])
+    torch.testing.assert_close(density.classes.probabilities, shares, atol=0.03, rtol=0)

@@ -12,8 +12,8 @@ They are stored as the entry `conversion` of a dataset's manifest:
 
 Each modality has its own conversion. If the entry has the key `columns`, it is a table, otherwise one array. The key
 `unmodelled` of a table lists columns that no model sees: constants, whose value is written into every exported row,
-and free text. `labels` has the key `others` if rare classes were merged, and `ids` the key `headers` if files have
-different headers of ids.
+and free text. `labels` has the key `others` if rare classes were merged and `unlabelled` if rows of rare classes have
+no label, and `ids` the key `headers` if files have different headers of ids.
 
 Values that a conversion cannot reproduce are stored next to the numbers (`lost`; see `data.source_values`). On export,
 a stored value is written if it still corresponds to the current number; a number that was filled in or changed is

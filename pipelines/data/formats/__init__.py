@@ -46,9 +46,9 @@ FORMATS: dict[str, Format] = {
 
 NAMING = (
     *("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only"),
-    *("images", "ranges", "decimals"),
+    *("images", "ranges", "decimals", "rare_labels"),
 )
-"""Fields of `Roles` that name columns or arrays: `join` refuses names that no source has."""
+"""Fields of `Roles` about columns or arrays that have a name or a role: `join` refuses those that no source has."""
 
 
 def read_source(path: Path, roles: Roles) -> list[SourceContents]:

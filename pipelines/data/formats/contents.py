@@ -61,6 +61,7 @@ class Roles:
         na: texts and numbers that mean a missing cell, by column; under an empty name those of all columns.
         keep_na: columns in which marks of missing cells such as NA are values.
         keep_rare: whether values that few rows have are kept, so that synthetic rows may have them.
+        rare_labels: what happens to labels that few rows have, see `with_common_labels`; None: as `keep_rare` says.
         dates: the order of ambiguous dates, dmy or mdy; None means day first.
         patterns: how dates and numbers are written, by column, if this is known from the training data (see `Form`).
         ranges: the least and the greatest synthetic value by column or vector, under an empty name of all; None does
@@ -95,6 +96,7 @@ class Roles:
     na: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keep_na: tuple[str, ...] = ()
     keep_rare: bool = False
+    rare_labels: str | None = None
     dates: str | None = None
     patterns: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)

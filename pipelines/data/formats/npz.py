@@ -1,6 +1,7 @@
 """NumPy archives: one key per modality. Keys with these names have a special meaning:
 
-labels (N,)               whole numbers, texts or booleans; `label_names` (K,) may name the numbers
+labels (N,)               whole numbers, texts or booleans; `label_names` (K,) may name the numbers. A row has no label
+                          if its label is NaN, an empty text, or -1 among numbers that are named
 ids (N,), groups (N,)     whole numbers or texts
 targets (N,) or (N, T)    numbers; `target_names` (T,) may name them
 mask (N, M)               true where a modality is observed, columns in the order of the keys
@@ -17,6 +18,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, read_arrays
 from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents, array_view, simplify_column
@@ -122,18 +124,20 @@ def _named(path: Path, name: str, special: Arrays) -> Named | None:
 
 
 def _labels(path: Path, name: str, special: Arrays) -> Named | None:
-    """Return the labels, by name if the archive has label names."""
+    """Return the labels, null for rows without one, by name if the archive has label names."""
+    if name in special and special[name].dtype.kind == "f" and special[name].ndim == 1:
+        return name, simplify_column(path, name, pa.chunked_array([pa.array(special[name])]))
     labelled = _named(path, name, special)
     if labelled is None or "label_names" not in special:
-        return labelled
+        return labelled and (name, pc.if_else(pc.equal(labelled[1].cast(pa.string()), ""), None, labelled[1]))
     names, labels = special["label_names"], special[name]
     _expect(names.dtype.kind == "U" and names.ndim == 1, path, "label_names", names, "texts (K,); convert the array")
     _check_different(path, "label_names", names.tolist())
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
+    if labels.dtype.kind not in "iu" or labels.min() < -1 or labels.max() >= len(names):
         low, high = np.unique(labels)[[0, -1]]
-        expected = f"expected indices of label_names from 0 to {len(names) - 1}; correct the labels or label_names"
-        raise UserError(f"{path}: {name}: values from {low} to {high} found, {expected}")
-    return name, pa.chunked_array([pa.array(names[labels])])
+        expected = f"expected indices of label_names from 0 to {len(names) - 1}, or -1 for rows without a label"
+        raise UserError(f"{path}: {name}: values from {low} to {high} found, {expected}; correct the labels")
+    return name, pa.chunked_array([pa.array(names).take(pa.array(labels, mask=labels < 0))])
 
 
 def _targets(path: Path, special: Arrays, chosen: list[str]) -> dict[str, pa.ChunkedArray]:
@@ -213,19 +217,16 @@ def _arrays_of_targets(samples: Samples, apart: Sequence[str]) -> Arrays:
 
 def _arrays_of_labels(samples: Samples, name: str, coded: dict[str, Any] | None) -> Arrays:
     """Return the labels in their original form: values, or indices with `label_names`."""
-    names, labels = samples.dataset.label_names, samples.dataset.labels
-    assert names is not None
-    assert labels is not None
     if coded is None and samples.dataset.conversion is not None:
         return {name: _to_numpy(samples.labels())}
     if coded is None:
-        return {name: np.asarray(labels), "label_names": np.array(names)}
-    places = np.array([coded["names"].index(label) for label in names], coded["type"])
-    return {name: places[labels], "label_names": np.array(coded["names"])}
+        return {name: np.asarray(samples.dataset.labels), "label_names": np.array(samples.dataset.label_names)}
+    places = pc.index_in(samples.labels(), value_set=pa.array(coded["names"])).fill_null(-1)
+    return {name: places.to_numpy().astype(coded["type"]), "label_names": np.array(coded["names"])}
 
 
 def _to_numpy(column: pa.Array) -> Values:
     """Convert a column to a NumPy array; texts get NumPy's own type of texts."""
     if pa.types.is_string(column.type):
-        return np.array(column.to_pylist())
+        return np.array(column.fill_null("").to_pylist())
     return np.asarray(column.to_numpy(zero_copy_only=False))

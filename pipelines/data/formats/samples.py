@@ -155,14 +155,18 @@ class Samples:
         return None if self.dataset.labels is None else self._source_role("labels").get("name") or "label"
 
     def labels(self, mark: str | None = None) -> pa.Array | None:
-        """Return labels in their original type, or as texts if a decimal `mark` is given; None if there are none."""
+        """Return labels in their original type, or as texts if a decimal `mark` is given; null for rows without one.
+
+        None if there are no labels at all.
+        """
         if self.dataset.labels is None or self.dataset.label_names is None:
             return None
         names = _typed(pa.array(self.dataset.label_names), self._source_role("labels").get("type"))
-        labels = names.take(pa.array(self.dataset.labels))
+        labels = names.take(pa.array(self.dataset.labels, mask=~self.dataset.labelled))
         if (source := self.dataset.source_values.get("labels")) is not None:
             column = source.column(0)
-            return restored(labels, column, matches_values(column, labels) | self._is_rare(column, labels), mark)
+            kept = matches_values(column, labels) | self._is_rare(column, labels) | ~self.dataset.labelled
+            return restored(labels, column, kept, mark)
         return labels if mark is None else PLAIN.written(labels, mark)
 
     def _is_rare(self, source: pa.ChunkedArray, labels: pa.Array) -> Values:
@@ -170,7 +174,7 @@ class Samples:
         if not self._source_role("labels").get("others"):
             return np.zeros(len(self), bool)
         listed = pc.is_in(source.cast(pa.string()), value_set=pa.array(self.dataset.label_names))
-        return np.asarray(pc.and_(pc.equal(labels, OTHER), pc.invert(listed)).to_numpy())
+        return np.asarray(pc.and_(pc.equal(labels, OTHER), pc.invert(listed)).fill_null(False).to_numpy())
 
     def targets(self, mark: str | None = None) -> dict[str, pa.Array]:
         """Return targets by name, as texts if a decimal `mark` is given; null if the samples have none."""

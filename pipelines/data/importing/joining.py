@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ class Joined:
         places: (N, M), the row of each sample in each view, −1 where the modality is missing.
         rows: (N, M), the same, but also with table rows that exist without any value.
         ids: name and values (N,); the name is None if the sources have none.
-        label: name and values (N,), or None.
+        label: name and values (N,), null for samples without a label, or None.
         group: name and values (N,), or None.
         split: name and values (N,), or None.
         targets: values (N,) by name.
@@ -101,9 +102,13 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
                 having.append((source, named, pa.array(row[kept], mask=row[kept] < 0)))
         if not having:
             return None
-        header = having[0][1][0] or ""
-        values = coalesced([values.take(rows) for _, (_, values), rows in having])
-        _check_complete(having[0][0].place, header, values, ids[1].take(chosen))
+        header, samples = having[0][1][0] or "", ids[1].take(chosen)
+        columns = alike([values.take(rows) for _, (_, values), rows in having])
+        for (one, first), (other, second) in combinations(zip(having, columns, strict=True), 2):
+            _check_agreement((one[0].place, other[0].place), header, (first, second), samples)
+        values = coalesced(columns)
+        if role != "label":  # rows may have none
+            _check_complete(having[0][0].place, header, values, samples)
         candidates = [(source.originals.get(header), rows) for source, _, rows in having]
         if present := [original.take(rows) for original, rows in candidates if original is not None]:
             originals[header] = coalesced(present)
@@ -153,6 +158,14 @@ def _types(source: SourceContents, kind: pa.DataType) -> dict[str, str]:
     return types
 
 
+def alike(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """Return columns in one type: numbers as floats, and others as texts, if their types differ."""
+    if all(column.type == columns[0].type for column in columns):
+        return list(columns)
+    numbers = all(pa.types.is_integer(column.type) or pa.types.is_floating(column.type) for column in columns)
+    return [column.cast(pa.float64() if numbers else pa.string(), safe=False) for column in columns]
+
+
 def coalesced(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     """Return the first value of each row among the columns that have the type of the first column."""
     return pc.coalesce(*(column for column in columns if column.type == columns[0].type))
@@ -170,7 +183,7 @@ def _check_names(sources: Sequence[SourceContents], names: Sequence[str]) -> Non
 
 
 def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
-    """Check that each name given by the user exists, and that a role is found in only one table."""
+    """Check that each name given by the user exists, and that a role other than id and label is in only one table."""
     headers = [name for source in sources for name in (*source.headers, *source.names)]
     given = [("label", roles.label), ("group", roles.group), ("split", roles.split), ("id", roles.id)]
     for role, name in [*given, *(("target", name) for name in roles.targets)]:
@@ -178,9 +191,11 @@ def _check_roles(sources: Sequence[SourceContents], roles: Roles) -> None:
         if name and not count:
             expected = f"expected one of {listed(headers)}; correct the name"
             raise UserError(f"--{role} {name}: no such column found{hint(name, headers)}, {expected}")
-        if sum(name in source.headers for source in sources) > 1 and role != "id":
+        if sum(name in source.headers for source in sources) > 1 and role not in ("id", "label"):
             remedy = "rename or remove the other columns"
             raise UserError(f"--{role} {name}: found in {count} tables, expected it in only one; {remedy}")
+    if roles.rare_labels and not any(source.label for source in sources):
+        raise UserError(f"--rare-labels {roles.rare_labels}: no labels found, expected a column of them; add --label")
     skipped = {name for source in sources for name in source.skipped}
     views = [view.name for source in sources for view in source.views]
     names = [*headers, *views]
@@ -300,6 +315,18 @@ def _check_role(place: str, name: str, column: pa.ChunkedArray) -> None:
         text = column[pc.index(pc.utf8_length(column), longest).as_py()].as_py()
         expected = f"expected at most {LONGEST}; use shorter ids or names"
         raise UserError(f"{place}: {name}: a text of {longest} characters, {shortened(text, 40)}, found, {expected}")
+
+
+def _check_agreement(
+    places: tuple[str, str], name: str, columns: tuple[pa.ChunkedArray, pa.ChunkedArray], ids: pa.ChunkedArray
+) -> None:
+    """Refuse two columns (N,) of one role with different values in a sample that both have."""
+    differs = pc.not_equal(*columns).fill_null(False)
+    if len(first := pc.indices_nonzero(differs)[:3]):
+        rows = zip(*(column.take(first).to_pylist() for column in (ids, *columns)), strict=True)
+        texts = [f"{id!r} has {one!r} and {other!r}" for id, one, other in rows]
+        found = f"{pc.sum(differs).as_py()} samples have different values in {places[0]} and {places[1]} found"
+        raise UserError(f"{name}: {found}: {', '.join(texts)}; correct them, or leave the column out of one file")
 
 
 def _check_complete(place: str, name: str, values: pa.ChunkedArray, ids: pa.ChunkedArray) -> None:

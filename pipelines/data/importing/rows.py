@@ -1,6 +1,7 @@
 """`postprior import --like`: import rows for a trained model, with the scales and categories of its training data."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,8 +57,8 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     targets = targets if all(target.name in joined.targets for target in targets) else []
     table = pa.table(dict(joined.targets))
     chosen = replace(chosen, targets={t.name: _column_as_trained("target", table, t) for t in targets})
-    names = None if joined.label is None else trained.label_names
     labels = _labels(joined.label, trained)
+    names = None if labels is None else trained.label_names
     dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
     provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
     conversion = _with_affines(trained.conversion, {conversions[view.name].name: view.facts for view in joined.views})
@@ -237,13 +238,20 @@ def _check_known(place: str, column: pa.ChunkedArray, categories: Sequence[Any])
 
 
 def _labels(named: Named | None, trained: Dataset) -> Values | None:
-    """Return labels (N,) as indices of the training data's label names."""
-    if named is None or trained.label_names is None:
+    """Return labels (N,) as indices of the training data's label names, −1 for rows without one; None if all are.
+
+    A label that the training data do not have is refused, unless rare labels were taken away from the training data.
+    """
+    if named is None or trained.label_names is None or named[1].null_count == len(named[1]):
         return None
-    name, column = named
-    if ((trained.conversion or {}).get("labels") or {}).get("others"):
+    (name, column), treatment = named, (trained.conversion or {}).get("labels") or {}
+    with suppress(KeyError, pa.ArrowException):
+        column = column.cast(named_type(treatment["type"]))
+    if treatment.get("others"):
         column = grouped(column, Categories(trained.label_names, True))
-    values = [str(value) for value in column.unique().to_pylist()]
-    _check_known(f"label {name}", pa.chunked_array([values]), trained.label_names)
-    places = np.array([trained.label_names.index(value) for value in values])
-    return places[pc.index_in(column, value_set=column.unique()).to_numpy()]
+    values = column.unique()
+    texts = pa.chunked_array([[None if value is None else str(value) for value in values.to_pylist()]], pa.string())
+    if not treatment.get("unlabelled"):
+        _check_known(f"label {name}", texts, trained.label_names)
+    places = pc.index_in(texts, value_set=pa.array(trained.label_names)).fill_null(-1)
+    return places.take(pc.index_in(column, value_set=values)).to_numpy().astype(np.int64)

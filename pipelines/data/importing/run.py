@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, blocks
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
-from postprior.pipelines.data.conversion.categories import OTHER, common_values, grouped
 from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import check_options, read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
+from postprior.pipelines.data.importing.labels import class_indices, with_common_labels
 from postprior.pipelines.data.importing.limits import limited
 from postprior.pipelines.data.importing.summary import Summary, summary
 from postprior.pipelines.data.manifest import SUMMARY, files_of
@@ -28,9 +28,8 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish, write_text
 from postprior.pipelines.storage import manifest_in
-from postprior.pipelines.texts import shell_quoted, shortened
+from postprior.pipelines.texts import shortened
 
-MOST_LABELS = 1000
 LONGEST_ID = 1000  # characters
 FEWEST = {"train": 10, "validation": 2, "test": 3}  # least number of rows per split
 WANTED = {"validation": 4, "test": 8}  # subjects that the shares take at least, if enough are left for training
@@ -63,8 +62,8 @@ def _import_data(
         contents += read_source(source, roles)
         step(source.name)
     joined = join(contents, roles)
-    every_class, joined = joined.label, _with_common_labels(joined, roles.keep_rare)
-    labels, names = _labels(joined.label)
+    joined, treatment = with_common_labels(joined, roles.rare_labels or ("keep" if roles.keep_rare else "merge"))
+    labels, names = class_indices(joined.label)
     groups = None if joined.group is None else as_numpy(joined.group[1])
     if joined.split is not None:
         splits = named_split(joined.split[1], joined.split[0] or "")
@@ -77,8 +76,8 @@ def _import_data(
         for name, column in joined.targets.items()
     ]
     conversion = _describe(joined, learned, targets)
-    if joined.label is not every_class:
-        conversion["labels"] |= {"others": True}
+    if treatment:
+        conversion["labels"] |= treatment
     source_names = [source.name for source in sources]
     provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
     told = summary(joined, learned, labels, names, {split: len(rows) for split, rows in splits.items()}, folder)
@@ -109,37 +108,6 @@ def previous_splits(folder: Path) -> set[Path]:
     return files | {Path(SUMMARY)} if files else files
 
 
-def _with_common_labels(joined: Joined, keep_rare: bool) -> Joined:
-    """Merge labels that few rows have into one, which is not the name of any of them."""
-    if joined.label is None or not pa.types.is_string(joined.label[1].type):
-        return joined
-    name, column = joined.label
-    if not (categories := common_values(column, keep_rare, MOST_LABELS)).others or len(categories.values) == 1:
-        return joined
-    rare = pc.count_distinct(column).as_py() - len(categories.values) + 1
-    notes = (*joined.notes, f"label {name}: {rare} rare classes merged into '{OTHER}'; --keep-rare keeps them")
-    originals = {str(name): column, **joined.originals}
-    return replace(joined, label=(name, grouped(column, categories)), originals=originals, notes=notes)
-
-
-def _labels(named: Named | None) -> tuple[Values | None, tuple[str, ...] | None]:
-    """Return labels (N,) as indices of label names, and the names; None without labels."""
-    if named is None:
-        return None, None
-    name, column = named
-    values = sorted(column.unique().to_pylist())
-    fractions = [value for value in values if pa.types.is_floating(column.type) and not value.is_integer()]
-    if fractions or len(values) > MOST_LABELS:
-        found = f"values such as {fractions[0]:g}" if fractions else f"{len(values)} different values"
-        expected = f"expected at most {MOST_LABELS} classes; for numbers use --target {shell_quoted(str(name))}"
-        raise UserError(f"label {name}: {found} found, {expected}")
-    if len(values) < 2:
-        expected = "expected two classes or more; leave --label out"
-        raise UserError(f"label {name}: only the class {values[0]!r} found, {expected}")
-    codes = pc.index_in(column, value_set=pa.array(values, column.type))
-    return codes.to_numpy().astype(np.int64), tuple(str(value) for value in values)
-
-
 def as_numpy(column: pa.ChunkedArray) -> Values:
     """Convert a column of ids or subjects to a NumPy array (N,) of whole numbers or texts.
 
@@ -161,9 +129,9 @@ def split_rows(
 
     Subjects are sorted by their most frequent label and by size, in random order if these are equal. Validation and
     test each take subjects from this order at equal steps, so that each gets its share of all subjects and of each
-    label, plus or minus one. `labels` and `groups` are (N,); without groups each row is a subject. `shares` are those
-    of validation and test; for few subjects they are raised, see `adapted`. A label that would have no training row
-    gets one.
+    label, plus or minus one. Rows without a label, −1, count as one more label. `labels` and `groups` are (N,); without
+    groups each row is a subject. `shares` are those of validation and test; for few subjects they are raised, see
+    `adapted`. A label that would have no training row gets one.
     """
     validation, test = shares
     if not (validation > 0 and test > 0 and validation + test < 1):
@@ -225,7 +193,11 @@ def check_splits(
                 remedy = f"provide {len(splits)} subjects or more, or rows without subjects"
             raise UserError(f"{split}: {len(rows)} rows found{note}, expected {least} or more; {remedy}")
     if labels is not None and names is not None:
-        for label in np.setdiff1d(labels, labels[splits["train"]])[:1]:
+        known = labels[splits["train"]] >= 0
+        if known.sum() < FEWEST["train"]:
+            expected = f"expected {FEWEST['train']} or more; label more rows or leave --label out"
+            raise UserError(f"train: {known.sum()} rows with a label found, {expected}")
+        for label in np.setdiff1d(labels[labels >= 0], labels[splits["train"]])[:1]:
             expected = "expected 3 rows (or subjects) or more; provide more rows or merge it with another label"
             found = f"{(labels == label).sum()} rows found, and none of them in train"
             raise UserError(f"label {names[label]}: {found}, {expected}")
@@ -238,12 +210,12 @@ def check_splits(
 
 
 def _strata(labels: Ints | None, subjects: Ints) -> tuple[Ints, Ints]:
-    """Return the most frequent label of each subject, (S,), and its number of rows, (S,)."""
+    """Return the most frequent label of each subject, (S,), −1 if no row has one, and its number of rows, (S,)."""
     size = np.bincount(subjects)
     if labels is None:
         return np.zeros_like(size), size
     pairs, counts = np.unique(np.stack([subjects, labels], 1), axis=0, return_counts=True)
-    pairs = pairs[np.lexsort((-counts, pairs[:, 0]))]
+    pairs = pairs[np.lexsort((-counts, pairs[:, 1] < 0, pairs[:, 0]))]
     first = np.unique(pairs[:, 0], return_index=True)[1]
     return pairs[first, 1], size
 

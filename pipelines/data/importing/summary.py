@@ -70,12 +70,16 @@ def summary(
     details += patterns(observed, [view.name for view in joined.views])
     counts: list[str] = []
     if labels is not None and names is not None:
-        numbers = zip(names, np.bincount(labels, minlength=len(names)), strict=True)
+        numbers = zip(names, np.bincount(labels[labels >= 0], minlength=len(names)), strict=True)
         counts.append(Listing.of("labels: {}", [f"{name} ({count})" for name, count in numbers]))
+        if unlabelled := int((labels < 0).sum()):
+            use = "the autoencoder learns from them; a density infers their labels or leaves them out"
+            counts.append(f"without a label: {unlabelled} of {len(labels)} rows; {use}")
     if joined.group is not None:
         counts.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
     if joined.targets:
-        counts.append(Listing.of("targets: {}", list(joined.targets)))
+        use = "kept and exported, but neither the autoencoder nor a density uses them"
+        counts.append(Listing.of(f"targets: {{}}; {use}", list(joined.targets)))
     counts.append("rows: " + ", ".join(f"{split} {count}" for split, count in splits.items()) + left_out(joined))
     counts.append(f"Go on with: postprior init PROJECT --from {shell_quoted(folder)}")
     return Summary(overview(learned, observed), details, notes, counts)

@@ -27,7 +27,7 @@ class EvaluatorOutputs:
 
     features: tuple[NDArray[np.float32], ...]  # M times (N, F_m)
     predictions: NDArray[np.int64] | None = None  # (N, M), −1 if unobserved; None without label classifiers
-    labels: NDArray[np.int64] | None = None  # (N,), given by the data or drawn by a density
+    labels: NDArray[np.int64] | None = None  # (N,), given by the data or drawn by a density; −1: none
     groups: NDArray[np.int64] | None = None  # (N,), the source of each row; None: every row is its own source
     mask: NDArray[np.bool_] | None = None  # (N, M), the observed modalities; None: all are
 
@@ -73,17 +73,20 @@ class EvaluatorOutputs:
 
 
 def accuracy(outputs: EvaluatorOutputs, modalities: Sequence[str], rng: np.random.Generator) -> dict[str, Any]:
-    """Return the accuracy of predicted labels per modality, over rows in which it is observed, and their mean.
+    """Return the accuracy of predicted labels per modality, over labelled rows in which it is observed, and their mean.
 
-    The mean leaves out modalities that no row has. Half-samples for the intervals draw sources.
+    The mean leaves out modalities that no such row has. Half-samples for the intervals draw sources.
     """
     assert outputs.labels is not None
     assert outputs.predictions is not None
     weights = half_samples(outputs.sources, RESAMPLES, rng, outputs.labels)
-    observed, correct = outputs.predictions >= 0, outputs.predictions == outputs.labels[:, None]
+    labels = outputs.labels[:, None]
+    observed, correct = (outputs.predictions >= 0) & (labels >= 0), outputs.predictions == labels
     shares: list[Score] = [
-        weighted_mean(hits[rows], weights[:, rows]) if rows.any() else Missing(f"no test row has {name}")
+        weighted_mean(hits[rows], weights[:, rows]) if rows.any() else Missing(f"no test row with a label has {name}")
         for name, hits, rows in zip(modalities, correct.T, observed.T, strict=True)
     ]
     by_modality = {name: {"accuracy": estimate(share, SHARE)} for name, share in zip(modalities, shares, strict=True)}
-    return {"accuracy": estimate(mean_of_present(shares), SHARE), "modalities": by_modality}
+    labelled = int((outputs.labels >= 0).sum())
+    number = {"labelled": labelled} if labelled < len(outputs) else {}
+    return {"accuracy": estimate(mean_of_present(shares), SHARE), **number, "modalities": by_modality}

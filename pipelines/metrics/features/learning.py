@@ -22,20 +22,22 @@ SHIFT = 1  # maximum shift of training images in pixels
 
 
 class Rows:
-    """The rows of datasets with the same modalities and labels, numbered through all of them."""
+    """The labelled rows of datasets with the same modalities and labels, numbered through all of them."""
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
         self.parts = parts
         self.ends = np.cumsum([len(part) for part in parts])
-        self.labels = torch.from_numpy(np.concatenate([part.labels for part in parts if part.labels is not None]))
-        self.observed = torch.from_numpy(np.concatenate([part.observed for part in parts]))  # (N, M)
+        labels = np.concatenate([part.labels for part in parts if part.labels is not None])
+        self.places = np.flatnonzero(labels >= 0)  # (N,), among all rows
+        self.labels = torch.from_numpy(labels[self.places])
+        self.observed = torch.from_numpy(np.concatenate([part.observed for part in parts])[self.places])  # (N, M)
 
     def __len__(self) -> int:
         return len(self.observed)
 
     def values(self, modality: Modality, rows: Tensor) -> Tensor:
         """Return the values (n, *shape) of a modality in rows (n,)."""
-        values, numbers = np.empty((len(rows), *modality.shape), np.float32), rows.numpy()
+        values, numbers = np.empty((len(rows), *modality.shape), np.float32), self.places[rows.numpy()]
         for part, end in zip(self.parts, self.ends, strict=True):
             here = (end - len(part) <= numbers) & (numbers < end)
             values[here] = part.data[modality.name][numbers[here] - end + len(part)]
@@ -98,18 +100,19 @@ def train_label_classifiers(
     learning_rate: float,
     generator: torch.Generator,
 ) -> Iterator[Epoch]:
-    """Train all classifiers together by cross-entropy on observed values (AdamW, one cycle of the learning rate).
+    """Train all classifiers together by cross-entropy on observed values of labelled rows (AdamW, see `Descent`).
 
     Raises ValueError if the dataset has no labels.
     """
     if dataset.labels is None:
         raise ValueError("label classifiers learn from labels, but the dataset has none")
     classifiers.standardise(dataset)
-    rows, minibatches = Rows([dataset]), math.ceil(len(dataset) / batch_size)
+    rows = Rows([dataset])
+    minibatches = math.ceil(len(rows) / batch_size)
     learners = [Learner(classifiers, m, learning_rate, epochs * minibatches) for m in range(len(dataset.modalities))]
     shifts = [Shift(torch.Generator().manual_seed(seed_from(generator)), batch_size) for _ in learners]
     for epoch in range(epochs):
-        order = torch.randperm(len(dataset), generator=generator)
+        order = torch.randperm(len(rows), generator=generator)
         sums = torch.zeros(len(learners), 3, dtype=torch.float64)  # cross-entropy, correct predictions, values
         tasks = zip(learners, shifts, sums, strict=True)
         exhaust([_summed(learner.steps(rows, order, batch_size, shift), s) for learner, shift, s in tasks])

@@ -25,7 +25,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     Floats,
     Scores,
     estimate,
-    mean_of,
+    mean_of_present,
     too_few,
     unscored,
     weighted_mean,
@@ -65,7 +65,7 @@ def reconstruction_scores(
 ) -> dict[str, Any]:
     """Return the mean squared error of reconstructions, similarity of images and volumes, and accuracy of labels.
 
-    Each is a mean over the modalities that have it and enough rows; the accuracy needs labels and predictions. Outputs
+    Each is a mean over the modalities that have it and enough rows; the accuracy is that of rows with a label. Outputs
     and weights (1 + B, N) are those of the reconstructed rows.
     """
     if missing := unscored(len(data)):
@@ -79,14 +79,17 @@ def reconstruction_scores(
             means[m.name] = {"reconstruction_error": missing}
             continue
         errors = row_errors(m, data.data[m.name][rows], reconstruction.data[m.name][rows])
-        if outputs.predictions is not None and outputs.labels is not None:
-            errors["accuracy"] = outputs.predictions[rows, index] == outputs.labels[rows]
         means[m.name] = {key: weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
+        if outputs.predictions is not None and outputs.labels is not None:
+            rows = rows[outputs.labels[rows] >= 0]
+            correct = outputs.predictions[rows, index] == outputs.labels[rows]
+            few = too_few(len(rows), FEWEST, f"test rows with {m.name} and a label")
+            means[m.name]["accuracy"] = few or weighted_mean(correct, weights[:, rows])
     keys = dict.fromkeys(key for scores in means.values() for key in scores)
     in_mean = [*compress(means.values(), averaged)]
     by_key = {key: [scores[key] for scores in in_mean if key in scores] for key in keys}
     modalities = {name: {key: estimate(x, BOUNDS[key]) for key, x in scores.items()} for name, scores in means.items()}
-    joint = {key: estimate(mean_of(values), BOUNDS[key]) for key, values in by_key.items() if values}
+    joint = {key: estimate(mean_of_present(values), BOUNDS[key]) for key, values in by_key.items() if values}
     return joint | {"modalities": modalities}
 
 

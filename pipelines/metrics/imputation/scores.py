@@ -23,7 +23,7 @@ NOTHING = {  # reasons why no row has a score
     "energy_score": Missing("nothing was hidden"),
     "rmse": Missing("nothing was hidden"),
     "coverage": Missing("no number was hidden, only counts and classes"),
-    "label_agreement": Missing("no modality was hidden"),
+    "label_agreement": Missing("no modality of a row with a label was hidden"),
 }
 
 

@@ -203,8 +203,8 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
     The number of clusters minimises the Bayesian information criterion of a Gaussian mixture whose components share one
     covariance (Fraley & Raftery 1998, https://doi.org/10.1093/comjnl/41.8.578). A silhouette, between −1 and 1, is the
     mean of (distance to the nearest other cluster − distance within the cluster) / the larger of both (Rousseeuw 1987,
-    https://doi.org/10.1016/0377-0427(87)90125-7); it is 0 if clusters touch. `label_silhouette` uses the labels (n,) as
-    clusters. The result is missing with fewer than two training codes or two held-out codes.
+    https://doi.org/10.1016/0377-0427(87)90125-7); it is 0 if clusters touch. `label_silhouette` uses the labels (n,),
+    where rows have one, as clusters. The result is missing with fewer than two training codes or two held-out codes.
     """
     for rows, side in ((codes, "training"), (held_out, "test")):
         if missing := too_few(len(rows), FEWEST, f"{side} rows with complete codes"):
@@ -230,7 +230,11 @@ def clusters(codes: Floats, held_out: Floats, labels: Ints | None, seed: int) ->
 
 
 def silhouette(codes: Floats, groups: Ints) -> Any:
-    """Return the silhouette of codes (n, D) in groups (n,); missing if there is one group, or each code is a group."""
+    """Return the silhouette of codes (n, D) in groups (n,); missing if there is one group, or each code is a group.
+
+    Codes of the group −1 are in no group and are left out.
+    """
+    codes, groups = codes[groups >= 0], groups[groups >= 0]
     number = len(np.unique(groups))
     if number < 2:
         return Missing("all held-out codes are in one group").written

@@ -34,6 +34,12 @@ class Labelled:
     codes: Floats
     labels: Ints
 
+    @classmethod
+    def of(cls, codes: Codes, columns: Any) -> "Labelled":
+        """Return these columns of the posterior means of the rows that have a label."""
+        labels = np.asarray(codes.labels)
+        return cls(codes.mean[:, columns].numpy()[labels >= 0], labels[labels >= 0])
+
 
 def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) -> dict[str, Any]:
     """Return `kmeans_accuracy`, `nmi`, `ari`, `linear_probe` and `knn` of n test rows with weights (1 + B, n).
@@ -65,11 +71,14 @@ def representation(train: Labelled, test: Labelled, weights: Floats, seed: int) 
 
 
 def whole_and_shared(train: Codes, test: Codes, weights: Floats, seed: int) -> dict[str, Any]:
-    """Return the scores of whole codes and, if some blocks are private to a modality, `shared`: those without them."""
+    """Return the scores of whole codes and, if some blocks are private to a modality, `shared`: those without them.
+
+    Rows without a label are not used. Shapes: weights (1 + B, n) of the n test rows.
+    """
+    weights = weights[:, np.asarray(test.labels) >= 0]
 
     def score(columns: Any) -> dict[str, Any]:
-        fitted, scored = (Labelled(codes.mean[:, columns].numpy(), np.asarray(codes.labels)) for codes in (train, test))
-        return representation(fitted, scored, weights, seed)
+        return representation(Labelled.of(train, columns), Labelled.of(test, columns), weights, seed)
 
     shared = np.repeat([block.owner is None for block in test.layout], [block.size for block in test.layout])
     scores = score(slice(None))

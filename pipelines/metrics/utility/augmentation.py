@@ -27,7 +27,12 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.extractor import moments, observed_values
 from postprior.pipelines.metrics.statistics.intervals import SHARE, Ints, Score
 from postprior.pipelines.metrics.statistics.missing import Missing
-from postprior.pipelines.metrics.utility.classifiers import Replicates, by_classifier, classifier_estimates
+from postprior.pipelines.metrics.utility.classifiers import (
+    Replicates,
+    by_classifier,
+    classifier_estimates,
+    rows_by_classifier,
+)
 from postprior.stage1_vae.modalities import Modality, support
 
 RESAMPLES = 400  # half-samples
@@ -51,7 +56,7 @@ class ArmHits:
     modalities: Sequence[str]
     hits: NDArray[np.bool_]  # (S, arms, 1 + M, N), the joint classifier first
     groups: Ints | None = None  # (N,), None: each test row is its own source
-    labels: Ints | None = None  # (N,), strata of half-samples; None: no strata
+    labels: Ints | None = None  # (N,), strata of half-samples, −1: not tested; None: no strata
     mask: NDArray[np.bool_] | None = None  # (N, M), None: every modality is observed
 
     @property
@@ -61,11 +66,9 @@ class ArmHits:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Which rows each classifier predicts (1 + M, N); the joint classifier predicts all."""
-        seen = np.ones(self.hits.shape[2:], bool)
-        if self.mask is not None:
-            seen[1:] = self.mask.T
-        return seen
+        """The rows on which each classifier is tested (1 + M, N)."""
+        observed = np.ones(self.hits.shape[:1:-1], bool)[:, 1:] if self.mask is None else self.mask
+        return rows_by_classifier(self.labels, observed)
 
     @property
     def accuracy(self) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Classifiers(nn.Module):
         return torch.cat(blocks).T.numpy()
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """Return which predicted labels are correct (1 + M, N); false for unobserved modalities."""
-        return (self.predict(dataset) == dataset.labels) & observed_by_classifier(dataset)
+        """Return which predicted labels are correct (1 + M, N); false for rows on which a classifier is not tested."""
+        return (self.predict(dataset) == dataset.labels) & rows_by_classifier(dataset.labels, dataset.observed)
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,13 @@ def _of_modality(
     return lambda values: distortion(modality, values, generator)
 
 
-def observed_by_classifier(dataset: Dataset) -> NDArray[np.bool_]:
-    """Return which rows each classifier predicts (1 + M, N); the joint classifier predicts all."""
-    return np.concatenate([np.ones((1, len(dataset)), bool), dataset.observed.T])
+def rows_by_classifier(labels: Ints | None, observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the rows on which each classifier is tested (1 + M, N): those that have a label and its modality.
+
+    The joint classifier, which comes first, needs no certain modality. Shapes: labels (N,), observed (N, M).
+    """
+    tested = np.concatenate([np.ones((1, len(observed)), bool), observed.T])
+    return tested if labels is None else tested & (labels >= 0)
 
 
 @dataclass(frozen=True)
@@ -166,9 +170,9 @@ class Replicates:
         return cls(half_samples(np.arange(seeds), resamples, rng), half_samples(groups, resamples, rng, strata))
 
     def accuracy(self, hits: NDArray[np.bool_], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return accuracies (1 + B, K) of K classifiers from hits (S, K, N), over the rows that each predicts (K, N).
+        """Return accuracies (1 + B, K) of K classifiers from hits (S, K, N), over the rows that test each (K, N).
 
-        NaN if a half-sample keeps no row that the classifier predicts.
+        NaN if a half-sample keeps no row that tests the classifier.
         """
         correct = np.einsum("bs,skb->bk", self.seeds, hits.astype(np.float64) @ self.rows.T, optimize=True)
         total = self.rows @ seen.T * self.seeds.sum(1)[:, None]  # (1 + B, K)
@@ -213,12 +217,12 @@ def by_classifier(
     ]
     joint, *columns = values.T
     scores: dict[str, Score] = {
-        name: Missing(f"no test row has {name}") if np.isnan(column[0]) else none or column
+        name: Missing(f"no test row with a label has {name}") if np.isnan(column[0]) else none or column
         for name, column, none in zip(modalities, columns, lacking[1:], strict=True)
     }
     by_modality = {name: function(score) for name, score in scores.items()}
     return {
-        "joint": function(lacking[0] or joint),
+        "joint": function(Missing("no test row has a label") if np.isnan(joint[0]) else lacking[0] or joint),
         "mean": function(mean_of_present(list(scores.values()))),
         "modalities": by_modality,
     }

@@ -146,7 +146,7 @@ def test_posteriors_are_read_back_with_all_their_fields(tmp_path: Path) -> None:
             "labels: found an array of type float64, expected whole numbers",
         ),
         ({"loc": LOC, "labels": np.arange(19)}, "labels has shape (19,), expected (20,)"),
-        ({"loc": LOC, "labels": np.arange(20) - 1}, "labels run from -1 to 18, expected 0 to 18"),
+        ({"loc": LOC, "labels": np.arange(20) - 2}, "labels run from -2 to 17, expected 0 to 17"),
         (
             {"loc": LOC, "labels": np.arange(20), "label_names": ["a"]},
             "labels run from 0 to 19, expected 0 to 0",

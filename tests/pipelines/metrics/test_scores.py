@@ -96,6 +96,16 @@ def test_collapse_is_visible_despite_its_coherence(weights, reference):
     assert scores["recall"] < 0.1
 
 
+def test_label_agreement_is_that_of_the_rows_with_a_label(weights, reference):
+    given = outputs(3, 0.7)
+    known = np.arange(ROWS) % 4 > 0
+    found = score(replace(given, labels=np.where(known, given.labels, -1)), weights[1], reference)
+    expected = (given.predictions == given.labels[:, None])[known].mean()
+    assert found["label_agreement"][0] == pytest.approx(expected)
+    nothing = score(replace(given, labels=np.full(ROWS, -1)), weights[1], reference)
+    assert nothing["label_agreement"].why == "there are no test rows with m0 and a label"
+
+
 def test_the_reference_against_itself_is_perfect(weights, reference):
     scores = score(outputs(0), weights[0], reference)
     assert scores["frechet_distance"] == pytest.approx(np.zeros(61), abs=1e-6)

@@ -188,7 +188,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "too many axes": (an_archive(x=np.zeros((N, 1, 2, 3, 4, 5))), r"x: values of shape \(1, 2, 3, 4, 5\)"),
     "a mask of numbers": (an_archive(x=X, mask=np.ones((N, 1))), r"mask: float64 .* expected bool \(60, 1\)"),
     "a mask of another": (an_archive(x=X, mask_x=np.ones((N, 3), bool)), r"mask_x: .* expected bool \(60,\)"),
-    "half labels": (an_archive(x=X, labels=X[:, 0]), "labels: float64 .* whole numbers or texts"),
+    "half labels": (an_archive(x=X, labels=X[:, 0]), "label labels: values such as .* for a quantity use --target"),
     "few names": (
         an_archive(x=X, labels=np.arange(N) % 3, label_names=np.array(["a"])),
         "labels: values from 0 to 2 found, expected indices of label_names from 0 to 0",

@@ -43,8 +43,9 @@ def test_marks_are_chosen_by_the_user(tmp_path: Path) -> None:
     assert back == text
     assert columns_of(tmp_path)["country"]["values"] == ["BW", "NA"]
     assert missing(tmp_path, "x") == [IDS[int(X.argmin())]]
-    with pytest.raises(UserError, match=r"country: 20 of 60 samples have no value, .* --keep-na country"):
-        returned(tmp_path, "a.csv", text, Roles(label="country"))
+    told, _ = returned(tmp_path, "a.csv", text, Roles(label="country"))
+    assert "country ('NA' 20)" in told
+    assert "without a label: 20 of 60 rows" in told
     with pytest.raises(UserError, match=r"--na y: no such column found, expected one of country, id"):
         returned(tmp_path, "a.csv", text, Roles(na={"y": ("1",)}))
     returned(tmp_path, "a.csv", text, Roles(label="country", keep_na=("country",)))
@@ -149,7 +150,7 @@ def test_rare_texts_are_one_category_and_reach_no_synthetic_row(tmp_path: Path) 
     told, back = returned(tmp_path, "a.csv", text, roles)
     assert back == text
     assert "rare values, modelled together as 'other': job (2 values)" in told
-    assert "3 rare classes merged into 'other'" in told
+    assert "3 rows of rare classes (of fewer than 5 rows, 3 found) have no label" in told
     assert columns_of(tmp_path)["job"]["values"] == ["Bern", "Genf", "Zug", "other"]
     assert [cells_of(tmp_path, "job")[key] for key in IDS[:4]] == [3, 3, 3, 3]
     for split in ("train", "validation", "test"):

@@ -139,6 +139,7 @@ def test_two_modalities_of_cells_are_restored(tmp_path: Path, layout: str, padde
 def test_one_matrix_is_one_modality(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "pbmc.h5ad", "w") as file:
         annotated(file, RNA, CELLS, "g", "csr_matrix", type=TYPES)
+        file["obs/type/codes"][:6] = -1  # no label
     import_data([tmp_path / "pbmc.h5ad"], tmp_path / "data", Roles(label="type"))
     train = Dataset.load(tmp_path / "data/train")
     assert [(m.name, m.shape, m.likelihood) for m in train.modalities] == [("pbmc", (6,), "negative_binomial")]
@@ -146,8 +147,12 @@ def test_one_matrix_is_one_modality(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "back/pbmc.h5ad") as file:
         stored = {part: file["X"][part][()] for part in ("data", "indices", "indptr")}
         back = csr_array((stored["data"], stored["indices"], stored["indptr"]), shape=file["X"].attrs["shape"])
+        codes = file["obs/type/codes"][()]
     assert train.ids is not None
-    np.testing.assert_array_equal(back.toarray(), RNA[[CELLS.index(name) for name in train.ids]])
+    rows = np.array([CELLS.index(name) for name in train.ids])
+    np.testing.assert_array_equal(back.toarray(), RNA[rows])
+    np.testing.assert_array_equal(codes < 0, rows < 6)
+    np.testing.assert_array_equal(np.asarray(train.labels) < 0, rows < 6)
 
 
 def no_file(path: Path) -> None:

@@ -46,7 +46,7 @@ def marked(home: Path) -> list[str]:
         "rare": np.array(["u", "v", *(f"w{n // 2}" for n in range(N - 2))]),
     }
     columns = {f"{kind} {n} {LONG}": values for n in range(MANY // len(kinds)) for kind, values in kinds.items()}
-    return a_table(home, columns | {"x": x, "label": np.arange(N) % 20}, "--label", "label", "--target", "x")
+    return a_table(home, columns | {"x": x, "label": np.arange(N) % 5}, "--label", "label", "--target", "x")
 
 
 def many_modalities(home: Path) -> list[str]:
@@ -105,6 +105,7 @@ def test_a_message_has_at_most_twelve_lines(tmp_path: Path, case: str) -> None:
 VALUES: dict[str, Any] = {"nan_is_missing": True, "keep_rare": True, "slices": "axial", "dates": "dmy"}
 VALUES |= {"repeated": "first", "na": {"": ("9",)}}
 VALUES |= {"folders": "classes", "size": (4, 4), "mode": "L", "alpha": "white", "first_frame": True}
+VALUES |= {"layer": {"": "counts"}, "obsm": ("protein",), "series": "rows", "resample": "first"}
 
 
 def test_every_option_is_read_by_a_format_or_names_something() -> None:

@@ -42,17 +42,12 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a label that is a number": (
         put("diagnosis", np.arange(N) / 7),
         ROLES,
-        r"label diagnosis: values such as 0\.\d+ found, expected at most 1000 classes; for numbers use --target",
-    ),
-    "a hole in the labels": (
-        put("diagnosis", [None] + ["a", "b"] * 59 + ["a"]),
-        ROLES,
-        "diagnosis: 1 of 120 samples have no value, the first of them is 'p000'",
+        r"label diagnosis: values such as 0\.\d+ found, expected at most 1000 classes; for a quantity use --target",
     ),
     "one row of a label": (
         put("diagnosis", ["rare"] + ["a", "b"] * 59 + ["a"]),
-        Roles(id="patient", label="diagnosis", split="part"),
-        "label other: 1 rows found, and none of them in train",
+        Roles(id="patient", label="diagnosis", split="part", rare_labels="keep"),
+        "label rare: 1 rows found, and none of them in train",
     ),
     "an id twice": (
         put("patient", ["p"] * 2 + list("0" * 0) + [f"q{i}" for i in range(N - 2)]),
@@ -136,7 +131,7 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
     "a split that is none": (lambda t: t, Roles(id="patient", split="site"), "--split site: 'Bern' found"),
     "too few rows": (
         lambda t: t.slice(0, 12),
-        ROLES,
+        Roles(id="patient"),
         "train: . rows found, expected 10|.*rows found, expected [23]",
     ),
     "no rows": (lambda t: t.slice(0, 0), ROLES, "no rows found below the headers"),

@@ -155,6 +155,18 @@ def test_label_classifiers_need_labels() -> None:
         next(train_label_classifiers(classifiers, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))
 
 
+def test_the_accuracy_is_that_of_the_rows_with_a_label(classifiers: LabelClassifiers) -> None:
+    test = data(60, seed=1)
+    wrong = np.asarray(test.labels).copy()
+    wrong[:20] = (wrong[:20] + 1) % 3
+    known = np.arange(60) >= 10
+    some = evaluators(classifiers).outputs(replace(test, labels=np.where(known, wrong, -1)))
+    sets = some, some.select(np.flatnonzero(known))
+    found, expected = (accuracy(each, ["picture", "table"], np.random.default_rng(0)) for each in sets)
+    assert found["labelled"] == 50
+    assert found["accuracy"]["value"] == expected["accuracy"]["value"] == pytest.approx(0.8, abs=0.03)
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_modality_with_few_or_no_test_rows_is_missing_with_a_reason(classifiers: LabelClassifiers) -> None:
     test = data(20, seed=1)
@@ -162,7 +174,7 @@ def test_a_modality_with_few_or_no_test_rows_is_missing_with_a_reason(classifier
     test.mask[:, 0] = False
     test.mask[2:, 1] = False
     found = accuracy(evaluators(classifiers).outputs(test), ["picture", "table"], np.random.default_rng(0))
-    missing = {"value": None, "why": "no test row has picture"}
+    missing = {"value": None, "why": "no test row with a label has picture"}
     assert found["modalities"]["picture"]["accuracy"] == missing
     table = found["modalities"]["table"]["accuracy"]
     assert table["value"] == 1  # of two rows, of which many half-samples keep none

@@ -84,7 +84,7 @@ def test_a_modality_is_scored_on_the_rows_that_have_it() -> None:
 
 def test_a_modality_that_no_test_row_has_is_missing() -> None:
     one = replace(arm_hits(0), mask=np.ones((ROWS, 2), bool) & [True, False])
-    missing = {"value": None, "why": "no test row has b"}
+    missing = {"value": None, "why": "no test row with a label has b"}
     assert one.accuracy["real"] == {"joint": 0.5, "mean": 0.5, "modalities": {"a": 0.5, "b": missing}}
     estimates = one.estimates["synthetic_1x"]
     assert estimates["over_real"]["modalities"]["b"] == missing

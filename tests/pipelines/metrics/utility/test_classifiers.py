@@ -20,8 +20,8 @@ from postprior.pipelines.metrics.utility.classifiers import (
     Replicates,
     _orders,
     classifier_estimates,
-    observed_by_classifier,
     ratio_estimates,
+    rows_by_classifier,
     train_classifiers,
 )
 from postprior.stage1_vae.modalities import Batch, Modality
@@ -73,11 +73,24 @@ def test_missing_values_are_neither_learned_from_nor_counted() -> None:
     states = [each.state_dict() for each in learned]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     test = data(120, seed=1, fill=1e3)
-    hits, seen = learned[0].hits(test), observed_by_classifier(test)
+    hits, seen = learned[0].hits(test), rows_by_classifier(test.labels, test.observed)
     assert seen.sum(1).tolist() == [120, 80, 80]
     assert not hits[~seen].any()
     weights = Replicates.draw(1, np.arange(120), 20, np.random.default_rng(0))
     assert (weights.accuracy(hits[None], seen)[0] > 0.9).all()
+
+
+def test_rows_without_a_label_are_neither_learned_from_nor_counted() -> None:
+    first, second, test = data(90), data(30, seed=1), data(120, seed=2)
+    unlabelled = replace(second, labels=np.full(30, -1))
+    alone, both = (train_classifiers(parts, RECIPE, 0) for parts in ([first], [first, unlabelled]))
+    assert all(torch.equal(value, both.state_dict()[name]) for name, value in alone.state_dict().items())
+    assert test.labels is not None
+    known = np.arange(120) % 3 > 0
+    some = replace(test, labels=np.where(known, test.labels, -1))
+    hits, seen = alone.hits(some), rows_by_classifier(some.labels, some.observed)
+    assert (seen == known).all()
+    assert (hits == alone.hits(test) & known).all()
 
 
 @pytest.mark.parametrize("rows", [20, 400])
@@ -186,7 +199,7 @@ def test_a_modality_that_no_row_has_is_missing_and_not_wrong() -> None:
     seen = np.array([[True, True], [False, False], [True, True]])
     weights = Replicates.draw(1, np.arange(2), 4, np.random.default_rng(0))
     found = classifier_estimates(weights.accuracy(hits, seen), ("picture", "table"), (0, 1))
-    missing = {"value": None, "why": "no test row has picture"}
+    missing = {"value": None, "why": "no test row with a label has picture"}
     assert found["joint"]["value"] == found["modalities"]["table"]["value"] == found["mean"]["value"] == 0.5
     assert found["modalities"]["picture"] == missing
 
