@@ -96,7 +96,7 @@ def write_sources(
     classes: int,
     unlabelled: float = 0.0,
 ) -> list[Path]:
-    """Write a table per modality of columns of random kinds, some with missing cells; no label with one class.
+    """Write a table per modality, of numbers and other columns, some with missing cells; no label with one class.
 
     If there are unlabelled rows, only the last file has labels, and only rows that have its modality are in it.
     """
@@ -104,8 +104,8 @@ def write_sources(
     mask, sources = observed(rng, pattern, rows, modalities), []
     for m in range(modalities):
         table: dict[str, Any] = {"id": np.arange(rows)}
-        for j, kind in enumerate(rng.choice([*COLUMNS], rng.integers(1, 4))):
-            hole = rng.random(rows) < rng.choice([0, 0.1])
+        for j, kind in enumerate(["number", *rng.choice([*COLUMNS], rng.integers(0, 3))]):
+            hole = rng.random(rows) < (rng.choice([0, 0.1]) if j else 0)
             table[f"c{m}{j}"] = pd.Series(COLUMNS[kind](rng, labels)).astype(object).where(mask[:, m] & ~hole, None)
         if m == (modalities - 1 if unlabelled else 0) and len(set(labels)) > 1:
             table["lab"] = [f"l{label}" for label in labels]
