@@ -10,6 +10,7 @@ from postprior.pipelines.data.dataset import Dataset, conformed, writing
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.generation.completion import ROWS, filled_fields
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.settings.params import Params
@@ -31,17 +32,19 @@ def impute(
 
     One draw is written to the dataset folder `out`, several draws to its folders 1, 2, …; observed values are identical
     in all of them, bit for bit. `filled.npy` marks the imputed values. The spread of several `draws` of the decoders is
-    calibrated on validation rows. Arguments that are None are taken from `generate` in params.yaml.
+    calibrated on validation rows. Arguments that are None are taken from `generate` in params.yaml; the `values` of one
+    draw are then means, the best guess.
     """
     check_folder(out, earlier, [folder])
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
-    values = params.generate.values if values is None else values
+    if values is None:
+        values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
     check_space(f"draws: {draws} draws of {len(data)} rows", min(ROWS, len(data)) * size, len(data) * size, out)
-    calibrated = values == "draws" and draws > 1
+    calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     spread = generator.spread(project.dataset("validation"), data, seed) if calibrated else None
     blocks = generator.completed(data, draws, seed, values, spread=spread)
     fields = filled_fields(data)

@@ -111,6 +111,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
         "density.gmm.components": [n for n in (1, 2, 4, 8, 16) if n <= most_components],
         "density.vamp.pseudo_inputs": _within(labels, rows // 4, 500),
         "generate.samples": max(1000, len(observed) // 2),
+        "generate.values": "auto",
         "evaluate.neighbours": _within(1, half // 4, 5),
         "augment.sizes": [min(100, labelled // 2)] if labelled >= AUGMENTED else [],
         "augment.density": "flow" if rows >= SMALL else "gmm",

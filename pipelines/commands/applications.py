@@ -49,7 +49,7 @@ def impute(
 ) -> None:
     """Impute the missing values of a dataset.
 
-    Options that are not given have the values of `generate` in params.yaml.
+    Options that are not given have the values of `generate` in params.yaml; the values of one draw are means.
     """
     settings, root = load_tracked(params)
     from postprior.pipelines.api.impute import impute

@@ -54,6 +54,22 @@ def import_data(
     keep_rare: Annotated[
         bool, typer.Option("--keep-rare", help="Let synthetic rows have values that fewer than five rows have.")
     ] = False,
+    range: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]LOW,HIGH|none",
+            help="The least and the greatest value of a column or vector in synthetic rows, or of all; by default "
+            "those of the training rows. none: no limit; repeatable.",
+        ),
+    ] = None,
+    decimals: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]N|none",
+            help="The decimals of a column or vector in synthetic rows, or of all; by default those of the training "
+            "rows. none: no rounding; repeatable.",
+        ),
+    ] = None,
     rare_labels: Annotated[
         Literal["merge", "unlabelled", "keep"] | None,
         typer.Option(
@@ -136,6 +152,7 @@ def import_data(
 ) -> None:
     """Convert your own files into dataset folders for training, validation and test."""
     from postprior.pipelines.data.formats.contents import Roles
+    from postprior.pipelines.data.importing.limits import parse_decimals, parse_limits, parse_range
 
     columns = parse_pairs("--modality", modality, "NAME=COLUMN,…", "labs=crp,glucose")
     roles = Roles(
@@ -156,6 +173,8 @@ def import_data(
         na=_marks(na),
         keep_na=tuple(keep_na or ()),
         keep_rare=keep_rare,
+        ranges=parse_limits("--range", range, "LOW,HIGH", parse_range),
+        decimals=parse_limits("--decimals", decimals, "N", parse_decimals),
         rare_labels=rare_labels,
         dates=dates,
         repeated=repeated,
@@ -163,6 +182,7 @@ def import_data(
     shares: dict[str, object] = {"validation_share": validation_share, "test_share": test_share, "seed": seed}
     if like is not None:
         check_unused("--like, which does not split the rows", split=split, **shares)
+        check_unused("--like, whose training data determine it", range=range, decimals=decimals)
         from postprior.pipelines.data.importing.rows import import_rows
 
         told = import_rows(sources, folder, roles, like)

@@ -36,7 +36,11 @@ Truncation = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 Values = Annotated[
-    str | None, typer.Option(help="`mean` of the decoders (counts are rounded), or `draws` from their likelihoods.")
+    str | None,
+    typer.Option(
+        help="`mean` of the decoders, `draws` from their likelihoods, or `auto`: draws of tables and vectors, means of "
+        "other modalities."
+    ),
 ]
 
 

@@ -97,7 +97,7 @@ def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
         encoder = FrozenEncoder(lambda: (model, rows))
         density, _ = fit_density(name, params.density[name], {"train": codes}, seed, encoder)
         step("density")
-    return Generator(model, density, {})
+    return Generator(model, density, {}, rows.conversion)
 
 
 def epochs_of(steps: int, rows: int, batch_size: int) -> int:

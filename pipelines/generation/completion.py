@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from postprior.pipelines.data.conversion import as_data
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
+from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -61,9 +63,9 @@ def imputations(
 
     Args:
         data: Rows with the modalities of the model.
-        values: `mean` of the decoders, or `draws` from their likelihoods.
+        values: As in `SampleRequest`.
         labels: Labels (N,) that the density is conditioned on, or None.
-        spread: A function that changes the spread of the draws (R, n, *shape) of a modality, or None.
+        spread: A function that changes the spread of drawn values (R, n, *shape) of a modality, or None.
 
     Yields:
         The rows of a block, and by modality the rows (n,) that lack values of it, with their completed values
@@ -82,8 +84,9 @@ def imputations(
             for m, lacks_values in zip(model.modalities, ~whole[rows].T, strict=True):
                 if lacks_values.any():
                     p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
-                    x = p.mean if values == "mean" else p.rsample((), generator)
-                    drawn = m.to_support(x if spread is None else spread(m, x)).numpy()  # (R, n, *shape)
+                    x = p.rsample((), generator) if (noisy := is_drawn(values, m)) else p.mean
+                    x = m.to_support(spread(m, x) if noisy and spread is not None else x)
+                    drawn = as_data(m, x.numpy(), data.conversion)  # (R, n, *shape)
                     places, known = rows[lacks_values], data.data[m.name]
                     drawn = np.where(missing[m.name][places], drawn, known[places])
                     imputed[m.name] = places, drawn.astype(known.dtype, copy=False)

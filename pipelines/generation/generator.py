@@ -15,11 +15,12 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
+from postprior.pipelines.data.conversion import as_data
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields
-from postprior.pipelines.generation.request import Labels, SampleRequest, check_values
+from postprior.pipelines.generation.request import Labels, SampleRequest, check_values, is_drawn
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Count, Seed
 from postprior.pipelines.space import check_space
@@ -108,7 +109,7 @@ class Generator:
         n: int | None = None,
         seed: int = 0,
         labels: Labels | None = None,
-        values: str = "mean",
+        values: str = "auto",
         temperature: float = 1.0,
         truncation: float = 0.0,
     ) -> Dataset:
@@ -169,15 +170,15 @@ class Generator:
         the same bytes.
 
         Args:
-            values: `mean` of the decoders, or `draws` from their likelihoods.
-            held_out: Rows that were not used in training; they calibrate the spread of `draws`
+            values: As in `SampleRequest`.
+            held_out: Rows that were not used in training; they calibrate the spread of values that are drawn
                 (`SpreadCalibration`). Without them, draws are not calibrated.
 
         Raises:
             UserError: `draws` is below 1, or the modalities are not those of the model.
         """
         data, spread = conformed(data, self.model.modalities, self.conversion), None
-        if held_out is not None and values == "draws":
+        if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
             spread = self.spread(held_out, data, seed)
         blocks = [block for _, block in self.completed(data, draws, seed, values, spread=spread)]
         fields = filled_fields(data)
@@ -235,7 +236,7 @@ class Generator:
         return {**self.provenance, "sampler": self.density.name, **details, "stores_training_codes": stored}
 
     def decode(self, z: torch.Tensor, values: str, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """Decode codes (n, D) to means or draws of the decoders, clipped to the ranges of the modalities.
+        """Decode codes (n, D) to means or draws of the decoders, in the ranges and with the decimals of the data.
 
         The lower levels of a hierarchical model are drawn in both cases.
         """
@@ -243,8 +244,8 @@ class Generator:
             data, latents = {}, self.model.descend(z, generator)
             for modality in self.model.modalities:
                 likelihood = self.model.decode_one(modality, latents)
-                x = likelihood.mean if values == "mean" else likelihood.rsample((), generator)
-                data[modality.name] = modality.to_support(x).numpy()
+                x = likelihood.rsample((), generator) if is_drawn(values, modality) else likelihood.mean
+                data[modality.name] = as_data(modality, modality.to_support(x).numpy(), self.conversion)
         return data
 
 

@@ -10,10 +10,14 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Generate, Quantile, Seed, Temperature
+from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.density import Density
 
 K = TypeVar("K")
-VALUES = ("mean", "draws")
+VALUES = ("auto", "mean", "draws")
+DRAWN = ("table", "vector")
+"""Kinds of modalities that `auto` draws. Neighbouring pixels, voxels and tokens depend on one another; the likelihood
+draws each for itself, which looks like noise."""
 Labels = Sequence[int] | np.ndarray | Mapping[str, int]
 
 
@@ -26,8 +30,9 @@ class SampleRequest:
         labels: Labels of the samples. None: the density draws them from its label distribution. A sequence of n
             labels: these labels, in this order. A mapping from label name to count: this number of samples per label,
             in an order drawn from the seed.
-        values: `mean` of the decoders, or `draws` from their likelihoods. Both are clipped to the range of the
-            modality, and counts are rounded.
+        values: `mean` of the decoders; `draws` from their likelihoods; or `auto`: draws of tables and vectors, and
+            means of other modalities. Draws have the spread and the shape of the data's distribution, means are the
+            most typical values. Both stay in the range of the training rows and have their decimals.
         temperature: Temperature of the density's noise, in (0, 1]; below 1, codes are closer to its modes.
         truncation: Quantile in [0, 1); codes less likely than this quantile of held-out codes are drawn again.
 
@@ -38,7 +43,7 @@ class SampleRequest:
     n: int | None = None
     seed: int = 0
     labels: Labels | None = None
-    values: str = "mean"
+    values: str = "auto"
     temperature: float = 1.0
     truncation: float = 0.0
 
@@ -117,6 +122,11 @@ class SampleRequest:
         if isinstance(self.labels, Mapping):
             return dict(self.labels)
         return None if self.labels is None else "a label a row"
+
+
+def is_drawn(values: str, modality: Modality) -> bool:
+    """Whether the values of a modality are drawn from the likelihood, not means of the decoder."""
+    return values == "draws" or (values == "auto" and modality.kind in DRAWN)
 
 
 def check_values(values: str) -> None:

@@ -23,7 +23,11 @@ from postprior.stage1_vae.modalities import Modality
 SCORES = ("score", "this dataset", "real, held out", "what it measures")
 DEFAULTS = {"labels_from": None, "values": None, "temperature": 1.0, "truncation": 0.0}
 ORIGINS = {"data": "training data", "autoencoder": "autoencoder", "density": "density"}
-VALUES = {"mean": "means of the decoders", "draws": "draws from the decoders' likelihoods"}
+VALUES = {
+    "mean": "means of the decoders",
+    "draws": "draws from the decoders' likelihoods",
+    "auto": "draws from the decoders' likelihoods in tables and vectors, means of the decoders in other modalities",
+}
 
 
 def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> str:

@@ -120,7 +120,7 @@ class Generate(Section):
 
     samples: Count
     seed: Seed
-    values: Literal["mean", "draws"]
+    values: Literal["auto", "mean", "draws"]
     temperature: Temperature
     truncation: Quantile
     balance: Annotated[

@@ -66,8 +66,12 @@ def score_baselines(params: Params, root: Path) -> None:
     with track("score-baselines", params, root) as run, progress("score-baselines", 6) as step:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split_test_rows(test, rng)
-        half, prior_generator = test.select(first), Generator(model, DENSITIES["normal"]().fit(codes), {})
-        sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed)
+        half, prior_generator = (
+            test.select(first),
+            Generator(model, DENSITIES["normal"]().fit(codes), {}, test.conversion),
+        )
+        values = params.generate.values
+        sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed, values)
         scored = {"reference": half, **sets}
         outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}
         step("features")
@@ -118,21 +122,23 @@ def split_test_rows(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints
 
 
 def rows_to_score(
-    prior_generator: Generator, codes: Codes, reference: Dataset, real: Dataset, rows: Ints, seed: int
+    prior_generator: Generator, codes: Codes, reference: Dataset, real: Dataset, rows: Ints, seed: int, values: str
 ) -> dict[str, Dataset]:
-    """Return the datasets of the baselines; `reconstruction` has decoder means of one posterior draw per row.
+    """Return the datasets of the baselines; `reconstruction` decodes one posterior draw per row.
 
-    Draws lack the modalities that the rows of the reference set lack.
+    Its `values`, and those of draws from the prior, are those of the synthetic datasets (`SampleRequest`). Draws lack
+    the modalities that the rows of the reference set lack.
     """
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
         z = codes.draw(generator, torch.from_numpy(rows)).nan_to_num()  # private codes of modalities that rows lack
-        blocks = [prior_generator.decode(block, "mean", generator) for block in z.split(ROWS)]
+        blocks = [prior_generator.decode(block, values, generator) for block in z.split(ROWS)]
     data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
+    drawn = prior_generator.sample(max(len(rows), 1), seed, values=values)
     return {
         "real": real,
         "reconstruction": replace(real, data=data),
-        "normal": lacking_as(prior_generator.sample(max(len(rows), 1), seed).select(np.arange(len(rows))), reference),
+        "normal": lacking_as(drawn.select(np.arange(len(rows))), reference),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from postprior.pipelines.data.arrays import CHUNK, SparseRows, Values, blocks, chunks, zeros
 from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
+from postprior.pipelines.data.conversion.precision import MOST, fewest_decimals, rounded
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
@@ -21,7 +22,9 @@ AXES = {
 }
 """Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
-"""Fields of a conversion that manifests contain, besides its bound and facts."""
+"""Fields of a conversion that manifests contain, besides its facts."""
+LATER = {"bound": BOUND, "valid_range": None, "decimals": None}
+"""Further fields, and their values where a manifest does not contain them."""
 KINDS = ("numeric", "count", "boolean", "tokens")
 SAMPLE = 1 << 18  # number of values from which the usual range of images is estimated
 Number = float | tuple[float, ...]
@@ -42,6 +45,9 @@ class ArrayConversion:
         range: the range of x, if the source's type or all of its values bound it.
         classes: the number of tokens.
         bound: the greatest |x| of numeric values; far outliers beyond it are clipped.
+        valid_range: the least and the greatest value v that is synthesised, of vectors; None if values are not limited.
+        decimals: the decimals of synthetic values, one per coordinate of a numeric vector, None where they are not
+            rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
         title: the name of the modality for readers.
     """
@@ -56,6 +62,8 @@ class ArrayConversion:
     range: tuple[float, float] | None = None
     classes: int | None = None
     bound: float = BOUND
+    valid_range: tuple[Number, Number] | None = None
+    decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
 
@@ -86,6 +94,8 @@ class ArrayConversion:
             raise UserError(f"{name}: {found}; leave it out (--skip {shell_quoted(name)})")
         if kind == "tokens":
             return conversion(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
+        if kind == "count" and AXES[axes] == "vector":
+            return conversion(valid_range=ends_of(array, rows))
         if kind != "numeric":
             return conversion()
         if AXES[axes] == "vector":
@@ -93,7 +103,12 @@ class ArrayConversion:
             offset, scale = moments(array, rows, usual)
             _check_scale(name, scale, low, high)
             most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
-            return conversion(offset=offset, scale=scale, bound=ROOM * float(most) if usual.far.any() else BOUND)
+            return conversion(
+                *(offset, scale),
+                bound=ROOM * float(most) if usual.far.any() else BOUND,
+                valid_range=(as_number(usual.low), as_number(usual.high)),
+                decimals=decimals_of(array, rows),
+            )
         if array.dtype == np.uint8:
             return conversion(scale=255.0, range=(0.0, 1.0))
         least, most = limits(array, present)
@@ -158,23 +173,39 @@ class ArrayConversion:
             raw[block] = np.where(channels_back(same, self.axes), source[block], raw[block])
         return raw
 
+    def valid(self, values: Values) -> Values:
+        """Return decoded values (n, *shape) as the data have them: with their decimals, and within `valid_range`."""
+        if self.valid_range is None and self.decimals is None:
+            return values
+        raw = self._raw(np.asarray(values, np.float64))
+        low, high = (-np.inf, np.inf) if self.valid_range is None else map(np.array, self.valid_range)
+        return channels_first(self.standardised(np.clip(raw, low, high)), self.axes)
+
+    def _raw(self, x: Values) -> Values:
+        """Return the values v (n, …) of numbers x (n, *shape) float64, as float64."""
+        raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+        if self.decimals is None:
+            return raw
+        return rounded(raw, np.array(self.decimals, np.float64))  # None becomes NaN, which rounds nothing
+
     def decode(self, values: Values, seen: Values) -> Values:
         """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
-        x = np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
-        raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+        raw = self._raw(
+            np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
+        )
         return as_dtype(raw if self.kind == "numeric" else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
-        own = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in OWN}
-        return {**self.facts, **own, **({} if self.bound == BOUND else {"bound": self.bound})}
+        own = {key: _listed(getattr(self, key)) for key in (*OWN, *LATER)}
+        return {**self.facts, **{key: value for key, value in own.items() if key in OWN or value != LATER[key]}}
 
     @classmethod
     def from_description(cls, name: str, entry: dict[str, Any], title: str = "") -> Self:
         """Return the conversion that `describe` described."""
-        own: dict[str, Any] = {key: tuple(v) if isinstance(v := entry[key], list) else v for key in OWN}
-        facts = {key: value for key, value in entry.items() if key not in (*OWN, "bound")}
-        return cls(name, **own, bound=entry.get("bound", BOUND), facts=facts, title=title)
+        own: dict[str, Any] = {key: _tupled(entry[key]) for key in (*OWN, *(LATER.keys() & entry.keys()))}
+        facts = {key: value for key, value in entry.items() if key not in (*OWN, *LATER)}
+        return cls(name, **own, facts=facts, title=title)
 
 
 class EncodedRows:
@@ -209,6 +240,37 @@ def channels_back(array: Values, axes: str) -> Values:
     if axes.endswith("C"):
         return np.moveaxis(array, 1, -1)
     return array[:, 0] if axes in ("", "HW", "DHW") else array
+
+
+def as_number(values: Values) -> Number:
+    """Return one number, or one per coordinate."""
+    return tuple(values.tolist()) if values.shape else float(values)
+
+
+def ends_of(array: Values, rows: Values) -> tuple[Number, Number]:
+    """Return the least and the greatest value of each coordinate; 0 if all of its values are NaN."""
+    pairs = [(np.fmin.reduce(chunk), np.fmax.reduce(chunk)) for chunk in chunks(array, rows)]
+    low, high = (
+        np.nan_to_num(ends.astype(np.float64))
+        for ends in (np.fmin.reduce([low for low, _ in pairs]), np.fmax.reduce([high for _, high in pairs]))
+    )
+    return as_number(low), as_number(high)
+
+
+def decimals_of(array: Values, rows: Values) -> int | tuple[int | None, ...] | None:
+    """Return the decimals of each coordinate of a vector, None where they are too many; None if they all are."""
+    fewest = np.max([fewest_decimals(chunk) for chunk in chunks(array, rows)], 0)
+    if (fewest > MOST).all():
+        return None
+    return tuple(None if n > MOST else n for n in fewest.tolist()) if fewest.shape else int(fewest)
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
 def limits(array: Values, rows: Values | None = None) -> tuple[float, float]:
@@ -294,4 +356,4 @@ def moments(array: Values, rows: Values, usual: UsualRange) -> tuple[Number, Num
     deviation = np.sqrt(square / np.maximum(count, 1))
     deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)
     deviation = np.where(count > 0, deviation, np.nan)
-    return (tuple(mean.tolist()), tuple(deviation.tolist())) if shape else (float(mean), float(deviation))
+    return as_number(mean), as_number(deviation)

@@ -13,6 +13,7 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.categories import Categories, common_values
 from postprior.pipelines.data.conversion.forms import PLAIN, Form
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual_range
+from postprior.pipelines.data.conversion.precision import MOST, fewest_decimals, rounded
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Column
@@ -50,6 +51,9 @@ class ColumnConversion:
         bound: the greatest |x| of numeric and log columns; far outliers beyond it are clipped.
         others: whether the last one of the `values` stands for all values that are not listed.
         form: how the file writes the cells.
+        valid_range: the least and greatest value v that is synthesised, of numeric, log and count columns; None if
+            synthetic values are not limited.
+        decimals: the decimals of synthetic values of numeric and log columns; None if they are not rounded.
     """
 
     name: str
@@ -62,6 +66,8 @@ class ColumnConversion:
     bound: float = BOUND
     others: bool = False
     form: Form = PLAIN
+    valid_range: tuple[float, float] | None = None
+    decimals: int | None = None
 
     @property
     def column(self) -> Column:
@@ -88,10 +94,13 @@ class ColumnConversion:
             return cls(name, kind, type_name, form=form)
         numbers = to_numpy(observed)
         if kind in ("count", "boolean"):
-            return cls(name, kind, type_name, fill=float(np.rint(np.median(numbers))), form=form)
-        numbers = np.log1p(numbers) if kind == "log" else numbers
+            ends = ends_of(numbers) if kind == "count" else None
+            fill = float(np.rint(np.median(numbers)))
+            return cls(name, kind, type_name, fill=fill, form=form, valid_range=ends)
+        values, numbers = numbers, np.log1p(numbers) if kind == "log" else numbers
         low, high, far = usual_range(numbers)
-        numbers = numbers[(numbers >= low) & (numbers <= high)]
+        usual = (numbers >= low) & (numbers <= high)
+        values, numbers = values[usual], numbers[usual]
         with np.errstate(over="ignore"):
             scale = float(numbers.std()) or 1.0  # different integers beyond 2^53 may be equal as floats
         if not np.isfinite(scale):
@@ -101,7 +110,15 @@ class ColumnConversion:
             raise UserError(f"column {name}: {found}, {expected}; {remedy}")
         offset = float(numbers.mean())
         bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
-        return cls(name, kind, type_name, offset, scale, bound=bound, form=form)
+        written = values.astype(np.float32) if pa.types.is_float32(column.type) else values
+        decimals = None if (fewest := int(fewest_decimals(written))) > MOST else fewest
+        return cls(
+            *(name, kind, type_name, offset, scale),
+            bound=bound,
+            form=form,
+            valid_range=ends_of(values),
+            decimals=decimals,
+        )
 
     @classmethod
     def of_target(cls, name: str, column: pa.ChunkedArray, form: Form = PLAIN, keep_rare: bool = False) -> Self:
@@ -123,9 +140,28 @@ class ColumnConversion:
         return np.where(seen, numbers, self.fill), seen
 
     def standardised(self, numbers: Values) -> Values:
-        """Standardise the values of a numeric or log column."""
+        """Return the numbers x of values v of a column that is not categorical."""
         with np.errstate(over="ignore"):
             return ((np.log1p(numbers) if self.kind == "log" else numbers) - self.offset) / self.scale
+
+    def valid(self, numbers: Values) -> Values:
+        """Return decoded numbers (n,) as the data have them: with their decimals, and within `valid_range`."""
+        if self.valid_range is None and self.decimals is None:
+            return numbers
+        raw = self._raw(numbers)
+        return self.standardised(raw if self.valid_range is None else np.clip(raw, *self.valid_range))
+
+    def _raw(self, numbers: Values) -> Values:
+        """Return the values v of a column that is not categorical, as float64."""
+        raw = self.offset + self.scale * np.asarray(numbers, np.float64)
+        if self.kind == "numeric":
+            unit = np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)).astype(np.float64)
+            raw = _rounded(raw, self.scale * unit)
+        if self.kind == "log":
+            raw = np.maximum(np.expm1(raw), 0)
+        if self.kind in ("count", "boolean"):
+            raw = np.rint(np.clip(raw, 0, 1) if self.kind == "boolean" else raw)
+        return raw if self.decimals is None else rounded(raw, self.decimals)
 
     def decode(self, numbers: Values, seen: Values) -> pa.Array:
         """Return the column (n,) in its original type, null where a cell was not `seen`."""
@@ -136,14 +172,7 @@ class ColumnConversion:
         if self.kind == "categorical":
             places = np.clip(np.rint(numbers), 0, len(self.values) - 1).astype(np.int64)
             return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
-        raw = self.offset + self.scale * np.asarray(numbers, np.float64)
-        if self.kind == "numeric":
-            unit = np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)).astype(np.float64)
-            raw = _rounded(raw, self.scale * unit)
-        if self.kind == "log":
-            raw = np.maximum(np.expm1(raw), 0)
-        if self.kind in ("count", "boolean"):
-            raw = np.rint(np.clip(raw, 0, 1) if self.kind == "boolean" else raw)
+        raw = self._raw(numbers)
         if pa.types.is_temporal(arrow):
             whole = pa.int64() if arrow.bit_width == 64 else pa.int32()
             return pa.array(as_dtype(raw, np.dtype(whole.to_pandas_dtype())), mask=~seen).cast(arrow)
@@ -152,7 +181,7 @@ class ColumnConversion:
     def describe(self) -> dict[str, Any]:
         """JSON-able description: the keyword arguments of the constructor."""
         fields = {**asdict(self), "values": list(self.values), "form": self.form.describe()}
-        usual = {"bound": BOUND, "others": False, "form": {}}
+        usual = {"bound": BOUND, "others": False, "form": {}, "valid_range": None, "decimals": None}
         return {key: value for key, value in fields.items() if key not in usual or value != usual[key]}
 
     @classmethod
@@ -160,7 +189,8 @@ class ColumnConversion:
         """Return the conversion that `describe` described."""
         fields = dict(entry.get("form", {}))
         form = Form(**{**fields, "missing": tuple(fields.get("missing", ()))})
-        return cls(**{**entry, "values": tuple(entry["values"]), "form": form})
+        ends = None if entry.get("valid_range") is None else tuple(entry["valid_range"])
+        return cls(**{**entry, "values": tuple(entry["values"]), "form": form, "valid_range": ends})
 
 
 def named_type(name: str) -> pa.DataType:
@@ -199,6 +229,11 @@ def to_numpy(column: pa.ChunkedArray) -> Values:
     if pa.types.is_temporal(column.type):
         column = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32())
     return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def ends_of(values: Values) -> tuple[float, float]:
+    """Return the least and the greatest of values (n,), n ≥ 1."""
+    return float(values.min()), float(values.max())
 
 
 def _rounded(values: Values, unit: Values) -> Values:

@@ -79,6 +79,10 @@ class TableConversion:
             values[present, j], seen[present, j] = column.encode(table[column.name].take(rows))
         return values, seen
 
+    def valid(self, values: Values) -> Values:
+        """Return decoded rows (n, J) as the data have them: see `ColumnConversion.valid`."""
+        return np.stack([column.valid(x) for column, x in zip(self.columns, values.T, strict=True)], 1)
+
     def lost(
         self, table: Mapping[str, pa.ChunkedArray], places: Values, values: Values, seen: Values, mark: str
     ) -> pa.Table | None:

@@ -64,6 +64,9 @@ class Roles:
         rare_labels: what happens to labels that few rows have, see `with_common_labels`; None: as `keep_rare` says.
         dates: the order of ambiguous dates, dmy or mdy; None means day first.
         patterns: how dates and numbers are written, by column, if this is known from the training data (see `Form`).
+        ranges: the least and the greatest synthetic value by column or vector, under an empty name of all; None does
+            not limit them. The range of the training rows by default.
+        decimals: the decimals of synthetic values, likewise; None does not round them.
         repeated: what to do with ids that several rows have: `first` keeps the first row, `visits` keeps all rows and
             makes the ids subjects; None refuses them.
         only: the columns that `modalities` may contain, if these are known from the training data: other columns are
@@ -96,6 +99,8 @@ class Roles:
     rare_labels: str | None = None
     dates: str | None = None
     patterns: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+    decimals: Mapping[str, int | None] = field(default_factory=dict)
     repeated: str | None = None
     only: frozenset[str] | None = None
 

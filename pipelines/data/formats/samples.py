@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, expand_like
-from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description
+from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, from_description, intact
 from postprior.pipelines.data.conversion.categories import OTHER
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
 from postprior.pipelines.data.conversion.forms import CELL, PLAIN
@@ -209,7 +209,7 @@ class Samples:
 
 def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str, ...]]) -> Conversion:
     """Return the conversion of the manifest, or one that changes nothing if the manifest has none."""
-    try:
+    with intact(modality.title):
         if modality.name not in entries:
             return identity_conversion(modality)
         conversion = from_description(modality.name, entries[modality.name], modality.title)
@@ -217,8 +217,6 @@ def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str,
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)
         absent = [fact for fact in facts[conversion.facts["source"]] if fact not in conversion.facts]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"conversion of {modality.title}: damaged ({error} found); import the data again") from None
     if absent or not fits:
         problem = f"the key {absent[0]} is missing" if fits else "it belongs to other data"
         raise UserError(f"conversion of {modality.title}: {problem}; import the data again")

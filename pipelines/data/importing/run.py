@@ -20,6 +20,7 @@ from postprior.pipelines.data.formats import check_options, read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.labels import class_indices, with_common_labels
+from postprior.pipelines.data.importing.limits import limited
 from postprior.pipelines.data.importing.summary import Summary, summary
 from postprior.pipelines.data.manifest import SUMMARY, files_of
 from postprior.pipelines.data.names import keys_of
@@ -69,7 +70,7 @@ def _import_data(
     else:
         splits = split_rows(labels, groups, len(joined), shares, np.random.default_rng(seed))
     check_splits(splits, labels, names, groups)
-    learned = _learn(joined, splits["train"])
+    learned = limited(_learn(joined, splits["train"]), roles)
     targets = [
         ColumnConversion.of_target(name, column, joined.forms.get(name, PLAIN), roles.keep_rare)
         for name, column in joined.targets.items()

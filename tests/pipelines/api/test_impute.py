@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
+from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
@@ -153,7 +154,8 @@ def test_modalities_of_other_data_are_refused(generator: Generator, changed: Mod
 
 
 def test_rows_with_scales_of_their_own_are_refused(generator: Generator, holes: Dataset) -> None:
-    ours, theirs = ({"modalities": {"m0": {"scale": scale}}} for scale in (255.0, 254.0))
+    pixels = ArrayConversion("m0", "numeric", "HWC", "uint8", (*generator.modalities[0].shape[1:], 3))
+    ours, theirs = ({"modalities": {"m0": replace(pixels, scale=scale).describe()}} for scale in (255.0, 254.0))
     pair = Generator(generator.model, generator.density, {}, ours)
     assert pair.impute(replace(holes, conversion=ours))[0].conversion == ours
     with pytest.raises(UserError, match=r"modality m0 has other scales or categories, .* --like"):

@@ -86,7 +86,7 @@ def test_values_are_the_decoders_means_or_draws_within_the_range(generator: Gene
         ({"labels": {"1": -3}}, r"labels: found counts \[-3\], expected whole numbers of at least 0"),
         ({"n": 4, "labels": {"1": 3}}, "labels: found 3 labels for 4 samples, expected one label per sample"),
         ({"n": 2, "labels": [0, 10]}, "labels: found 10, expected labels among 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        ({"n": 2, "values": "median"}, "values: found 'median', expected one of mean, draws"),
+        ({"n": 2, "values": "median"}, "values: found 'median', expected one of auto, mean, draws"),
         ({"n": 2, "temperature": 0.0}, "temperature: found 0.0, expected a number above 0 and at most 1"),
         ({"n": 2, "temperature": 1.5}, "temperature: found 1.5, expected a number above 0 and at most 1"),
         ({"n": 2, "temperature": math.nan}, "temperature: found NaN, expected a number above 0 and at most 1"),

@@ -157,7 +157,7 @@ MISTAKES = [
         "data.source: found 'digitz', which has no entry under `data` (did you mean digits?)",
     ),
     ("data.digits", 7, "data.digits: found 7, expected"),
-    ("generate.values", "mode", "generate.values: found the text 'mode', expected mean or draws"),
+    ("generate.values", "mode", "generate.values: found the text 'mode', expected auto or mean or draws"),
     (
         "generate.balance",
         {7: -1},
