@@ -133,12 +133,13 @@ def test_a_stage_runs_no_code_that_its_hash_leaves_out(first: tuple[Path, str]) 
         command = path.name.split()[0]
         left_out = set(path.read_text().splitlines()) - closure(command.replace("-", "_")).keys()
         silent = tuple(f"postprior.pipelines.{room}" for room in (*SILENT, "commands", "settings", "texts"))
-        of_tracking = {
+        harmless = {  # what the command line and MLflow import: names of scores, and an error that is told in one line
             "postprior.pipelines",
             "postprior.pipelines.metrics",
             "postprior.pipelines.metrics.registry",
+            "postprior.stage1_vae.imports",
         }
-        assert not {name for name in left_out - of_tracking if not name.startswith(silent)}, command
+        assert not {name for name in left_out - harmless if not name.startswith(silent)}, command
 
 
 @pytest.fixture(scope="module")
