@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postprior.pipelines.data.conversion import as_data
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints

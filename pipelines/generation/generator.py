@@ -15,8 +15,8 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
-from postprior.pipelines.data.conversion import as_data
 from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields

@@ -17,7 +17,7 @@ no label, and `ids` the key `headers` if files have different headers of ids.
 
 Values that a conversion cannot reproduce are stored next to the numbers (`lost`; see `data.source_values`). On export,
 a stored value is written if it still corresponds to the current number; a number that was filled in or changed is
-decoded. What a decoder of a model returns becomes data in `as_data`: within the range of the training rows
+decoded. What a decoder of a model returns becomes data in `data.decoded`: within the range of the training rows
 (`valid_range`), and with their `decimals`. Values of real rows are not changed. Far outliers (`outliers`) do not
 contribute to a scale, and `bound` clips them in the input of a model.
 """
@@ -25,13 +25,10 @@ contribute to a scale, and `bound` clips them in the input of a model.
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-
 from postprior.pipelines.data.conversion.arrays import ArrayConversion
 from postprior.pipelines.data.conversion.columns import ColumnConversion
 from postprior.pipelines.data.conversion.tables import TableConversion
 from postprior.pipelines.errors import as_user_error
-from postprior.stage1_vae.modalities import Modality
 
 Conversion = ArrayConversion | TableConversion
 
@@ -40,7 +37,6 @@ __all__ = [
     "ColumnConversion",
     "Conversion",
     "TableConversion",
-    "as_data",
     "from_description",
     "intact",
 ]
@@ -49,16 +45,6 @@ __all__ = [
 def from_description(name: str, entry: dict[str, Any], title: str = "") -> Conversion:
     """Return the conversion of a modality that this entry describes; KeyError or TypeError if it is damaged."""
     return (TableConversion if "columns" in entry else ArrayConversion).from_description(name, entry, title)
-
-
-def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
-    """Return decoded values (…, *shape) float32 as the data of a manifest with this entry `conversion` have them."""
-    entry = (conversion or {}).get("modalities", {}).get(modality.name)
-    if entry is None:
-        return values
-    with intact(modality.title):
-        rows = values.reshape(-1, *modality.shape)
-        return from_description(modality.name, entry).valid(rows).reshape(values.shape).astype(values.dtype, copy=False)
 
 
 def intact(title: str) -> AbstractContextManager[None]:

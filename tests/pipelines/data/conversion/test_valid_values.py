@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
-from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, as_data
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
 from postprior.pipelines.data.conversion.precision import fewest_decimals
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.data.export import export
 from postprior.pipelines.generation.generator import Generator
 from postprior.stage1_vae.models import MODELS

@@ -1,0 +1,19 @@
+"""From the values that decoders of a model return to values of data."""
+
+from typing import Any
+
+import numpy as np
+
+from postprior.stage1_vae.modalities import Modality
+
+
+def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
+    """Return decoded values (…, *shape) float32 as the data of a manifest with this entry `conversion` have them."""
+    entry = (conversion or {}).get("modalities", {}).get(modality.name)
+    if entry is None:
+        return values
+    from postprior.pipelines.data.conversion import from_description, intact  # they import pyarrow
+
+    with intact(modality.title):
+        rows = values.reshape(-1, *modality.shape)
+        return from_description(modality.name, entry).valid(rows).reshape(values.shape).astype(values.dtype, copy=False)
