@@ -139,7 +139,7 @@ def split_rows(
         raise UserError(f"shares: {found}, expected both above 0 and their sum below 1; correct the shares")
     subjects = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     label, size = _strata(labels, subjects)
-    validation, test = adapted(shares, len(size))
+    validation, test = adapted(shares, len(size), int((label < 0).sum()))
     order = np.lexsort((rng.random(len(size)), size, label))
     side = np.zeros(len(size), np.int64)  # 0 train, 1 validation, 2 test
     taken = _evenly_spaced(len(order), test, rng)
@@ -151,19 +151,22 @@ def split_rows(
     return {split: np.flatnonzero(side[subjects] == number) for number, split in enumerate(SPLITS)}
 
 
-def adapted(shares: tuple[float, float], subjects: int) -> tuple[float, float]:
+def adapted(shares: tuple[float, float], subjects: int, unlabelled: int = 0) -> tuple[float, float]:
     """Return the shares of validation and test, raised for few subjects so that their rows can be scored.
 
     Each split takes at least as many subjects as `WANTED` says. If fewer than the least number of training rows would
-    be left, all others are divided between validation and test. The given shares stay if even these are too few.
+    be left, apart from `unlabelled` ones, all others are divided between validation and test. The given shares stay if
+    even these are too few.
 
     >>> [round(share * 20) for share in adapted((0.1, 0.2), 20)]
     [4, 6]
+    >>> [round(share * 20) for share in adapted((0.1, 0.2), 20, unlabelled=2)]
+    [3, 5]
     """
     taken = [max(share * subjects, least) for share, least in zip(shares, WANTED.values(), strict=True)]
     if taken == [share * subjects for share in shares]:
         return shares
-    spare = subjects - FEWEST["train"]
+    spare = subjects - FEWEST["train"] - unlabelled
     if sum(taken) > spare:
         taken = [spare - 2 * spare // 3, 2 * spare // 3]
     if any(count < FEWEST[split] for count, split in zip(taken, WANTED, strict=True)):

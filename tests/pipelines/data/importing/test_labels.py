@@ -152,3 +152,13 @@ def test_labels_that_no_density_could_use_are_refused(case: str, tmp_path: Path)
     table(dx).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(UserError, match=sentence):
         import_data([tmp_path / "a.csv"], tmp_path / "data", ROLES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_rows_of_which_two_have_a_rare_label_are_enough_to_train(seed: int, tmp_path: Path) -> None:
+    table(["flu"] * 12 + ["cold"] * 6 + ["gout"] * 2, range(20), seed).to_csv(tmp_path / "a.csv", index=False)
+    import_data([tmp_path / "a.csv"], tmp_path / "data", Roles(id="id", label="dx"), seed=seed)
+    labels = {split: Dataset.load(tmp_path / "data" / split).labels for split in SPLITS}
+    assert (labels["train"] >= 0).sum() >= 10
+    assert len(labels["validation"]) >= 2
+    assert len(labels["test"]) >= 3
