@@ -61,7 +61,7 @@ def impute(
             for provenance in provenances
         ]
         writers = [
-            stack.enter_context(writing(place, manifest, False, arrays, source_values=data.source_values))
+            stack.enter_context(writing(place, manifest, (), arrays, source_values=data.source_values))
             for place, manifest in zip(places, manifests, strict=True)
         ]
         with progress(f"impute {name}", -(-len(data) // ROWS)) as step:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ALIASES = r"(?i:(?!latest$|v\d+$)[\w-]+)"  # aliases that MLflow allows
 REQUIREMENTS = ("mlflow", "normflows", "numpy", "pydantic", "ruamel.yaml", "safetensors", "torch")
-PARAMETERS = {"n": ("long", 100), "seed": ("long", 0), "temperature": ("double", 1.0)}
+PARAMETERS = {"n": ("long", 100), "seed": ("long", 0), "temperature": ("double", 1.0), "complete": ("boolean", False)}
 SHOWN = 2  # number of labels in the example, and of samples per label
 
 
@@ -106,10 +106,9 @@ def signature(generator: Generator) -> ModelSignature:
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     drawn = generator.sample(1)
-    arrays = {**drawn.data, **({} if drawn.labels is None else {"labels": drawn.labels})}
     return ModelSignature(
         Schema([ColSpec("string", "label", required=False), ColSpec("long", "count", required=False)]),
-        Schema([TensorSpec(np.dtype(a.dtype), (-1, *a.shape[1:]), name) for name, a in arrays.items()]),
+        Schema([TensorSpec(np.dtype(a.dtype), (-1, *a.shape[1:]), name) for name, a in drawn.arrays.items()]),
         ParamSchema([ParamSpec(name, kind, value) for name, (kind, value) in PARAMETERS.items()]),
     )
 

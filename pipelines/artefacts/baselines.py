@@ -7,8 +7,10 @@ from typing import Any, Self
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, Directions
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
+from postprior.pipelines.metrics.fidelity.holes import add_missing_shares
 from postprior.pipelines.metrics.fidelity.tables import add_column_tests, table_scores
 from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
@@ -127,6 +129,7 @@ class Baselines:
         """Return the content of the results file of a sampler, with comparisons to `normal` and `reconstruction`."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
         add_column_tests(written, reference, synthetic)
+        add_missing_shares(written, synthetic)
         if incomplete := int((~reference.observed.all(1)).sum()):
             written["incomplete_rows"] = incomplete  # of the scored rows, which lack a modality
         return written | {"cautions": self.manifest["cautions"]}
@@ -137,8 +140,14 @@ class Baselines:
 
 
 def lacking_as(samples: Dataset, reference: Dataset) -> Dataset:
-    """Return samples without the modalities that the rows of a reference set of equal size lack."""
-    return replace(samples, mask=reference.mask)
+    """Return samples without the modalities and cells that the rows of a reference set of equal size lack.
+
+    Samples that lack values of their own are returned as they are: which ones they lack is part of what is scored.
+    Features of a row depend on what it lacks, so complete samples cannot be compared with rows that are not.
+    """
+    if samples.mask is not None or samples.cells:
+        return samples
+    return emptied(replace(samples, mask=reference.mask, cells=reference.cells))
 
 
 def _load_scores(row_name: str, arrays: dict[str, np.ndarray], missing: dict[str, str]) -> Scores:

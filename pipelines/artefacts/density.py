@@ -1,10 +1,11 @@
 """Save and load fitted densities, and compute their log-likelihoods of codes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from postprior.pipelines.artefacts.allocations import AllocationLimit
@@ -44,10 +45,19 @@ def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dic
     return means
 
 
-def save_density(folder: Path, density: Density, record: dict[str, Any], inputs: Iterable[Path] = ()) -> None:
-    """Publish a fitted density with a record of its fit and origins; `inputs` are the files it was fitted to."""
+def save_density(
+    folder: Path,
+    density: Density,
+    record: dict[str, Any],
+    inputs: Iterable[Path] = (),
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Publish a fitted density with a record of its fit and origins; `inputs` are the files it was fitted to.
+
+    `arrays` are stored beside the density; the record describes them.
+    """
     tensors, description = density.state()
-    save_artefact(folder, KIND, {**description, **record}, tensors, inputs=inputs)
+    save_artefact(folder, KIND, {**description, **record}, tensors, dict(arrays or {}), inputs)
 
 
 def load_density(folder: Path | str) -> Density:

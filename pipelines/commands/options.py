@@ -34,6 +34,13 @@ Truncation = Annotated[
     float | None,
     typer.Option(help="Redraw codes less likely than this quantile of held-out codes; at least 0 and below 1."),
 ]
+Complete = Annotated[
+    bool | None,
+    typer.Option(
+        "--complete/--incomplete",
+        help="Draw all values, or leave out modalities and cells as often as the data lack them.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 Values = Annotated[
     str | None,

@@ -156,6 +156,7 @@ def generate(
     label: options.LabelCounts = None,
     temperature: options.Temperature = None,
     truncation: options.Truncation = None,
+    complete: options.Complete = None,
     given: Annotated[
         Path | None,
         typer.Option(
@@ -176,6 +177,7 @@ def generate(
     from postprior.pipelines.stages.generate import generate
 
     changes = {"seed": seed, "values": values, "temperature": temperature, "truncation": truncation}
+    changes |= {"complete": complete}
     request = SampleRequest.from_settings(settings.generate, samples, label_counts(label), **changes)
     generate(name, settings, root, request, out, given)
 

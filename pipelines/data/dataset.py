@@ -15,7 +15,7 @@ labels.npy (N,) int64, −1 for rows without a label · targets.npy (N, T) float
                  absent if there are none
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -203,23 +203,37 @@ def _published(
         yield temporary
 
 
+def joined(pieces: Sequence[Dataset]) -> Dataset:
+    """Return the rows of datasets that have the same arrays, one dataset after the other."""
+    parts = [piece.arrays for piece in pieces]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    first = pieces[0]
+    fields: dict[str, Any] = {name: arrays[name] for name in OPTIONAL if name in arrays} | {
+        "data": {name: arrays[name] for name in first.data},
+        "cells": {name: arrays[f"{name}.observed"] for name in first.cells},
+        "filled_cells": {name: arrays[f"{name}.filled"] for name in first.filled_cells},
+    }
+    return replace(first, **fields, source_values={}, folder=None)
+
+
 def writing(
     folder: Path,
     manifest: Manifest,
-    labels: bool,
+    written: Collection[str] = (),
     known: Mapping[str, np.ndarray] | None = None,
     inputs: Iterable[Path] = (),
     source_values: SourceValues | None = None,
 ) -> AbstractContextManager[Write]:
     """Write a dataset folder in pieces, in bounded memory, and publish it when all rows are written.
 
-    The block calls `write(start, data, labels)` to write the rows start … start + n: data[m] (n, *shape), and labels
-    (n,) if the dataset has them.
+    The block calls `write(start, arrays)` to write the rows start … start + n: arrays[m] (n, *shape) for every modality
+    m, and those named in `written`.
 
     Args:
         folder: the dataset folder.
         manifest: its manifest, which declares the number of rows.
-        labels: whether labels are written with the rows.
+        written: the other arrays that are written with the rows: `labels`, `mask`, or the observed cells
+            `<modality>.observed`.
         known: arrays of the folder, by name, that are complete before the rows are written.
         inputs: the files or folders that the rows are made from.
         source_values: original values, also complete before the rows are written.
@@ -227,33 +241,34 @@ def writing(
     if manifest.samples < 1:
         expected = "expected at least 1; request a positive number"
         raise UserError(f"{folder}: {manifest.samples} samples requested, {expected}")
+    labels = "labels" in written
     if labels and manifest.label_names is None:
         raise ValueError("label_names: None found, expected the names of the labels that are written")
     if not labels and "labels" not in (known or {}):
         manifest = replace(manifest, label_names=None)
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        **{m.name: ((manifest.samples, *m.shape), np.float32) for m in manifest.modalities},
-        **({"labels": ((manifest.samples,), np.int64)} if labels else {}),
-    }
-    written = np.zeros(manifest.samples, bool)
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {m.name: (m.shape, np.float32) for m in manifest.modalities}
+    others = {"labels": ((), np.int64), "mask": ((len(manifest.modalities),), np.bool_)}
+    others |= {f"{m.name}.observed": (m.shape, np.bool_) for m in manifest.modalities}
+    shapes |= {name: others[name] for name in written}
+    done = np.zeros(manifest.samples, bool)
 
     @contextmanager
     def writer() -> Iterator[Write]:
         with _published(folder, manifest, known or {}, source_values or {}, inputs) as temporary:
             writers = {
-                name: ArrayWriter(temporary / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()
+                name: ArrayWriter(temporary / f"{name}.npy", (manifest.samples, *shape), dtype)
+                for name, (shape, dtype) in shapes.items()
             }
 
-            def write(start: int, data: dict[str, np.ndarray], drawn: np.ndarray | None = None) -> None:
-                arrays = data | ({} if drawn is None else {"labels": drawn})
+            def write(start: int, arrays: Mapping[str, np.ndarray]) -> None:
                 check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
                 for name, writer in writers.items():
                     writer.write(start, arrays[name])
-                written[start : start + len(arrays[manifest.modalities[0].name])] = True
+                done[start : start + len(arrays[manifest.modalities[0].name])] = True
 
             yield write
-            if not written.all():
-                raise ValueError(f"{folder}: {np.sum(~written)} of {len(written)} rows were never written")
+            if not done.all():
+                raise ValueError(f"{folder}: {np.sum(~done)} of {len(done)} rows were never written")
 
     return writer()
 

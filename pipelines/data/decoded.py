@@ -1,9 +1,11 @@
 """From the values that decoders of a model return to values of data."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.data.dataset import Dataset
 from postprior.stage1_vae.modalities import Modality
 
 
@@ -17,3 +19,25 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
     with intact(modality.title):
         rows = values.reshape(-1, *modality.shape)
         return from_description(modality.name, entry).valid(rows).reshape(values.shape).astype(values.dtype, copy=False)
+
+
+def emptied(rows: Dataset) -> Dataset:
+    """Return rows with the fill value of data wherever a value is missing, so that what was decoded there is gone."""
+    data = dict(rows.data)
+    for index, modality in enumerate(rows.modalities):
+        if modality.name in rows.cells or not rows.observed[:, index].all():
+            values = data[modality.name]
+            fill = fill_values(modality, rows.conversion).astype(values.dtype)
+            data[modality.name] = np.where(rows.missing(modality.name), fill, values)
+    return replace(rows, data=data)
+
+
+def fill_values(modality: Modality, conversion: dict[str, Any] | None) -> np.ndarray:
+    """Return what rows hold where a value is missing, in a shape that broadcasts to values (…, *shape)."""
+    entry = (conversion or {}).get("modalities", {}).get(modality.name)
+    if entry is None:
+        return np.zeros(())
+    from postprior.pipelines.data.conversion import from_description, intact  # they import pyarrow
+
+    with intact(modality.title):
+        return np.asarray(from_description(modality.name, entry).fill)

@@ -58,19 +58,23 @@ def sheet(
     data: Mapping[str, np.ndarray],
     labels: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
+    mask: np.ndarray | None = None,
 ) -> Sheet | None:
-    """Draw the first samples of data[m] (N, *shape) side by side; None if no modality can be drawn."""
+    """Draw the first samples of data[m] (N, *shape) side by side; None if no modality can be drawn.
+
+    Modalities that a sample lacks, by the mask (N, M), stay empty.
+    """
     lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
     count = min(SAMPLES, *map(len, data.values())) if data else 0
     texts = [""] * count
     if labels is not None and label_names is not None:
         texts = [label_names[label] if label >= 0 else "" for label in labels[:count].tolist()]
-    return laid_out(modalities, lines, texts, ("",))
+    return laid_out(modalities, lines, texts, ("",), present=mask)
 
 
 def sheet_of(dataset: Dataset) -> Sheet | None:
     """Draw the first samples of a dataset."""
-    return sheet(dataset.modalities, dataset.data, dataset.labels, dataset.label_names)
+    return sheet(dataset.modalities, dataset.data, dataset.labels, dataset.label_names, dataset.mask)
 
 
 def laid_out(
@@ -79,11 +83,13 @@ def laid_out(
     texts: Sequence[str],
     lines: Sequence[str],
     observed: np.ndarray | None = None,
+    present: np.ndarray | None = None,
 ) -> Sheet | None:
     """Draw a sheet of images and of the middle slices of volumes; None if no modality can be drawn.
 
     If `observed` is given, the lines of a sample are placed below each other, otherwise its modalities.
-    Shapes: values[m] (L, N, *shape); observed (N, L, M).
+    Cells of modalities that are not `present` stay transparent. Shapes: values[m] (L, N, *shape); observed (N, L, M);
+    present (N, M).
     """
     from PIL import Image
 
@@ -107,6 +113,8 @@ def laid_out(
     canvas = np.zeros((height, width, 4), np.uint8)
     for cell in np.ndindex(counts):
         sample, line, modality = cell
+        if present is not None and not present[sample, columns[modality]]:
+            continue
         left, top = (int(offset) for offset in np.dot(cell, steps))
         if given and given[sample][line][modality]:
             canvas[top : top + pitch, left : left + pitch] = GIVEN

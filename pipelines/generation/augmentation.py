@@ -14,6 +14,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.missingness.learning import learned_missingness
 from postprior.pipelines.generation.request import SampleRequest, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
@@ -96,8 +97,9 @@ def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
         codes = posteriors(model, rows, params.encode.components, generator_for("cpu", seed, 0))
         encoder = FrozenEncoder(lambda: (model, rows))
         density, _ = fit_density(name, params.density[name], {"train": codes}, seed, encoder)
+        missingness = learned_missingness(density, rows, codes, seed, encoder)
         step("density")
-    return Generator(model, density, {}, rows.conversion)
+    return Generator(model, density, {}, rows.conversion, missingness)
 
 
 def epochs_of(steps: int, rows: int, batch_size: int) -> int:

@@ -15,16 +15,17 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
-from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.dataset import Dataset, conformed, joined
 from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields
+from postprior.pipelines.generation.missingness.model import Missingness
 from postprior.pipelines.generation.request import Labels, SampleRequest, check_values, is_drawn
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Count, Seed
 from postprior.pipelines.space import check_space
-from postprior.pipelines.storage import load_artefact
+from postprior.pipelines.storage import load_artefact, rebuilding
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -38,14 +39,15 @@ if TYPE_CHECKING:
 ROWS = 256
 """Rows per block. Every block is drawn in full, from its own seed. The bytes of a row therefore depend only on the seed
 and on the number of the row: a longer dataset begins with the rows of a shorter one."""
-Block = tuple[int, dict[str, np.ndarray], np.ndarray | None]
+Block = tuple[int, Dataset]
 
 
 class Generator:
-    """Draw complete multimodal samples: codes from a density, values from the decoders of the autoencoder.
+    """Draw multimodal samples: codes from a density, values from the decoders of the autoencoder.
 
-    Every dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and
-    `conversion` (how to convert values back to the units and files of imported data).
+    Samples lack values as training rows do, as far as `missingness` has learned; without it, they are complete. Every
+    dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and `conversion`
+    (how to convert values back to the units and files of imported data).
 
     Example:
         Generator.load("artefacts/densities/gmm").sample(1000, seed=0).save(Path("synthetic"))
@@ -57,9 +59,10 @@ class Generator:
         density: Density,
         provenance: Mapping[str, Any],
         conversion: dict[str, Any] | None = None,
+        missingness: Missingness | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
-        self.conversion = conversion
+        self.conversion, self.missingness = conversion, missingness
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
@@ -87,11 +90,15 @@ class Generator:
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
         conversion = conversion_in(ArtefactFolders(home.parent).data / "train")
-        return cls(model, density_of(artefact, folder), hashes, conversion)
+        missingness = None
+        if (entry := artefact.manifest.get("missingness")) is not None:
+            with rebuilding(folder):
+                missingness = Missingness.from_state(artefact.arrays, entry, model.modalities)
+        return cls(model, density_of(artefact, folder), hashes, conversion, missingness)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """The modalities of the samples; no cell of them is missing."""
+        """The modalities of the samples, as datasets describe them."""
         return tuple(replace(m, partial=False) for m in self.model.modalities)
 
     @property
@@ -112,6 +119,7 @@ class Generator:
         values: str = "auto",
         temperature: float = 1.0,
         truncation: float = 0.0,
+        complete: bool = False,
     ) -> Dataset:
         """Draw a synthetic dataset in memory; see `SampleRequest` for the arguments.
 
@@ -119,31 +127,33 @@ class Generator:
             UserError: No rows are requested, a label is unknown, labels are requested from a density without labels,
                 or truncation is requested from a density without an exact score.
         """
-        return self.draw(SampleRequest(n, seed, labels, values, temperature, truncation))
+        return self.draw(SampleRequest(n, seed, labels, values, temperature, truncation, complete))
 
     def draw(self, request: SampleRequest) -> Dataset:
         """Draw a synthetic dataset in memory."""
         check_space(f"samples: {request.size} rows", 2 * request.size * self.row_bytes)  # blocks, then the arrays
-        blocks = list(self.blocks(request))
-        labels = [block_labels for _, _, block_labels in blocks if block_labels is not None]
-        return Dataset(
-            self.modalities,
-            {m.name: np.concatenate([data[m.name] for _, data, _ in blocks]) for m in self.modalities},
-            labels=np.concatenate(labels) if labels else None,
-            label_names=self.label_names,
-            provenance=self.describe(request),
-            conversion=self.conversion,
-        )
+        return replace(joined([rows for _, rows in self.blocks(request)]), provenance=self.describe(request))
+
+    def missingness_of(self, request: SampleRequest) -> Missingness | None:
+        """What the samples of a request lack; None if they are complete."""
+        return None if request.complete else self.missingness
 
     def blocks(self, request: SampleRequest) -> Iterator[Block]:
-        """Draw the rows of a synthetic dataset block by block: (number of the first row, data, labels)."""
+        """Draw the rows of a synthetic dataset block by block: (number of the first row, rows).
+
+        What rows lack is drawn after their values, which are therefore those of complete rows.
+        """
         for start, rows, codes, generator in draw_codes(self.density, request):
-            data = self.decode(codes.loc[:, 0], request.values, generator)
-            labels = None if codes.labels is None else codes.labels[:rows].numpy()
-            yield start, {name: array[:rows] for name, array in data.items()}, labels
+            z = codes.loc[:, 0]
+            data = self.decode(z, request.values, generator)
+            labels = None if codes.labels is None else codes.labels.numpy()
+            block = self._rows(data, labels)
+            if (missingness := self.missingness_of(request)) is not None:
+                block = missingness.applied(block, z, generator)
+            yield start, block.select(np.arange(rows))
 
     def blocks_given(self, data: Dataset, request: SampleRequest) -> Iterator[Block]:
-        """Draw rows like `blocks`, given the observed values of `data`: `conformed` rows, one per sample."""
+        """Draw complete rows like `blocks`, given the observed values of `data`: `conformed` rows, one per sample."""
         if request.temperature != 1 or request.truncation:
             raise UserError(
                 f"--given: found temperature {request.temperature} and truncation {request.truncation}, expected 1 and "
@@ -153,7 +163,12 @@ class Generator:
         for start, completed in self.completed(data, 1, request.seed, request.values, labels):
             values = {name: array[0] for name, array in completed.items()}
             rows = slice(start, start + len(next(iter(values.values()))))
-            yield start, values, None if labels is None else labels[rows]
+            yield start, self._rows(values, None if labels is None else labels[rows])
+
+    def _rows(self, data: dict[str, np.ndarray], labels: np.ndarray | None) -> Dataset:
+        """Return complete rows with these values and labels."""
+        names = None if labels is None else self.label_names
+        return Dataset(self.modalities, data, labels=labels, label_names=names, conversion=self.conversion)
 
     def represent(self, data: Dataset, components: int = 32, seed: int = 0) -> Codes:
         """Return the posterior of the code of each row, as the stage `encode` computes it."""
@@ -229,6 +244,7 @@ class Generator:
             values=request.values,
             temperature=request.temperature,
             truncation=request.truncation,
+            **({} if self.missingness is None else {"complete": request.complete}),
         )
 
     def _provenance(self, **details: Any) -> dict[str, Any]:

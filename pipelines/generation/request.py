@@ -35,6 +35,8 @@ class SampleRequest:
             most typical values. Both stay in the range of the training rows and have their decimals.
         temperature: Temperature of the density's noise, in (0, 1]; below 1, codes are closer to its modes.
         truncation: Quantile in [0, 1); codes less likely than this quantile of held-out codes are drawn again.
+        complete: Whether samples have all values. If not, they lack modalities and cells as often as training rows do
+            that are like them; the values that they have are the same.
 
     Raises:
         UserError: `values` is unknown, or seed, temperature or truncation are out of their range.
@@ -46,6 +48,7 @@ class SampleRequest:
     values: str = "auto"
     temperature: float = 1.0
     truncation: float = 0.0
+    complete: bool = False
 
     def __post_init__(self) -> None:
         check_values(self.values)

@@ -26,17 +26,19 @@ class ServedGenerator(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
-        """Draw complete samples with `Generator.sample`.
+        """Draw samples with `Generator.sample`.
+
+        Samples that lack values have the arrays `mask` and `<modality>.observed` of a dataset folder.
 
         Args:
             model_input: A table with the columns `label` (name of a label) and `count` (number of samples). If it is
                 empty, the density draws the labels.
-            params: `n`, the number of samples if the table is empty; `seed`; `temperature`.
+            params: `n`, the number of samples if the table is empty; `seed`; `temperature`; `complete`.
         """
         labels, settings = counts(model_input), dict(params or {})
         n = settings.pop("n", None)
         drawn = self.generator.sample(None if labels else n, labels=labels, **settings)
-        return dict(drawn.data) if drawn.labels is None else {**drawn.data, "labels": drawn.labels}
+        return drawn.arrays
 
 
 def counts(table: pd.DataFrame) -> dict[str, int] | None:

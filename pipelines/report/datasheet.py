@@ -3,13 +3,14 @@
 The sections follow Gebru et al. 2021, "Datasheets for Datasets" (https://arxiv.org/abs/1803.09010).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.fidelity.holes import missing_shares
 from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report.findings import QUESTIONS, findings
 from postprior.pipelines.report.findings.leaks import NO_GUARANTEE
@@ -28,6 +29,7 @@ VALUES = {
     "draws": "draws from the decoders' likelihoods",
     "auto": "draws from the decoders' likelihoods in tables and vectors, means of the decoders in other modalities",
 }
+COMPLETE = {False: "as in the training rows", True: "none"}
 
 
 def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> str:
@@ -61,12 +63,18 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
 
 
 def _modalities(dataset: Dataset) -> list[tuple[Any, ...]]:
-    """Return name, kind, shape, values and missing share of each modality."""
-    missing = 1 - dataset.observed.mean(0)
+    """Return name, kind, shape, values and missing shares of each modality."""
+    shares = missing_shares(dataset)
     return [
-        (m.title, m.kind, " × ".join(map(str, m.shape)), _range(m), percent(float(share), 0))
-        for m, share in zip(dataset.modalities, missing, strict=True)
+        (m.title, m.kind, " × ".join(map(str, m.shape)), _range(m), _missing(shares.get(m.name, {})))
+        for m in dataset.modalities
     ]
+
+
+def _missing(shares: Mapping[str, float]) -> str:
+    """Describe the shares of rows without a modality, and of values that the others lack."""
+    rows = percent(shares.get("rows", 0.0), 0)
+    return f"{rows}; {percent(shares['values'], 0)} of the values of other rows" if shares.get("values") else rows
 
 
 def _range(modality: Modality) -> str:
@@ -103,6 +111,7 @@ def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any
         ("values", VALUES.get(str(origin.get("values")), "unknown")),
         ("temperature", origin.get("temperature", "unknown")),
         ("truncation", origin.get("truncation", "unknown")),
+        *([] if "complete" not in origin else [("missing values", COMPLETE[origin["complete"]])]),
     ]
 
 

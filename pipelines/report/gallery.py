@@ -41,7 +41,8 @@ def pictures(params: Params, project: Project) -> Pictures:
     arrays = load_artefact(folders.baselines, "reference").arrays
     for row in BASELINE_ROWS:
         data = {m.name: arrays[key] for m in first.modalities if (key := f"gallery.{row}.{m.name}") in arrays}
-        samples[row] = sheet(first.modalities, data, arrays.get(f"labels.{row}"), first.label_names)
+        labels, mask = (arrays.get(f"{field}.{row}") for field in ("labels", "mask"))
+        samples[row] = sheet(first.modalities, data, labels, first.label_names, mask)
     near = {name: neighbours(folders.privacy / name, first.modalities) for name in sets}
     conditional = {name: grid(folders.evaluation / name, first.modalities) for name in sets}
     kinds = (samples, near, conditional)

@@ -115,7 +115,8 @@ class Generate(Section):
     """The synthetic dataset of every density.
 
     A temperature below 1 draws with less noise. With `truncation` q, codes less likely than the q-quantile of held-out
-    codes are drawn again. `balance` gives the shares of the labels by name (null: as learned).
+    codes are drawn again. `balance` gives the shares of the labels by name (null: as learned). Samples lack values as
+    training rows do, unless they are `complete`.
     """
 
     samples: Count
@@ -127,6 +128,7 @@ class Generate(Section):
         dict[str, Annotated[float, Field(ge=0)]] | None,
         Field(description="null, or label names with their shares (numbers of at least 0)"),
     ]
+    complete: bool = False
 
 
 class Evaluate(Section):

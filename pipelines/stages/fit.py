@@ -1,7 +1,9 @@
-"""Stage `fit`: fit a density to the training codes."""
+"""Stage `fit`: fit a density to the training codes, and learn which values training rows lack."""
 
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes, origins_of
@@ -10,7 +12,9 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
+from postprior.pipelines.generation.missingness.learning import learned_missingness
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae.model import MultimodalVAE
 
@@ -24,7 +28,13 @@ def fit(name: str, params: Params, root: Path) -> None:
     with track("fit", params, root, density=name) as run:
         density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, run.metrics)
         run.metrics({f"log_likelihood_{split}": value for split, value in facts["log_likelihood"].items()})
-        save_density(project.artefacts.densities / name, density, facts | origins)
+        train = project.dataset("train")
+        missingness = learned_missingness(density, train, codes["train"], params.seed, encoder)
+        arrays: dict[str, np.ndarray] = {}
+        if missingness is not None:
+            arrays, facts["missingness"] = missingness.state()
+            tell(*(f"fit {name}: {line}; samples follow this" for line in missingness.sentences(train)), err=True)
+        save_density(project.artefacts.densities / name, density, facts | origins, arrays=arrays)
 
 
 def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Dataset]:

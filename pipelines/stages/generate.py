@@ -1,5 +1,6 @@
 """Stage `generate`: generate a synthetic dataset of any size in bounded memory; it has labels if the data have."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from postprior.pipelines.artefacts.evaluators import load_evaluators
@@ -27,13 +28,15 @@ def generate(
 ) -> None:
     """Generate a dataset from density `name`; write artefacts/synthetic/<name>, or `out`.
 
-    `given` is a dataset folder: the samples have the values of its rows, repeated in their order, and the rest is drawn
-    given these values. If a density has no labels, the label classifiers label its rows where there are any, and the
-    provenance says so. Without a request, params.yaml has the settings.
+    `given` is a dataset folder: the samples have the values of its rows, repeated in their order, and all others are
+    drawn given these values. Other samples lack values as training rows do, unless `complete` ones are requested. If a
+    density has no labels, the label classifiers label its rows where there are any, and the provenance says so. Without
+    a request, params.yaml has the settings.
     """
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
     request = SampleRequest.from_settings(params.generate) if request is None else request
+    request = request if given is None else replace(request, complete=True)
     folder, size = project.artefacts.synthetic / name if out is None else out, request.size * generator.row_bytes
     check_space(f"samples: {request.size} rows", memory=0 if given is None else size, disk=size, place=folder)
     rows, labels = request.rows_and_labels(generator.density)
@@ -52,12 +55,15 @@ def generate(
         evaluators = load_evaluators(project.artefacts.evaluators)
         names = evaluators.label_names
         provenance["labels_from"] = None if names is None else "judges"
+    missingness = generator.missingness_of(request)
     manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
+    written = ([] if names is None else ["labels"]) + ([] if missingness is None else missingness.arrays)
     inputs = () if given is None else [given]
-    writer = writing(folder, manifest, names is not None, inputs=inputs, source_values=source_values)
+    writer = writing(folder, manifest, written, inputs=inputs, source_values=source_values)
     with track("generate", params, root, density=name) as run:
         with writer as write, progress(f"generate {name}", -(-rows // ROWS)) as step:
-            for start, data, drawn in blocks:
-                write(start, data, evaluators.label(data) if evaluators else drawn)
+            for start, block in blocks:
+                labelled = {} if evaluators is None else {"labels": evaluators.label(block)}
+                write(start, block.arrays | labelled)
                 step("")
         run.dataset(folder, folder_hash(folder))

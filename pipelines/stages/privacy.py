@@ -5,9 +5,12 @@ used in training or not. So they are compared with held-out rows that were encod
 posterior draw each; in the space of codes, with these draws themselves. The membership inference attack compares real
 rows with real rows and does not need this. Only the attack detects a decoder that repeats training rows whatever the
 code is, because then the decoded held-out rows become copies too.
+
+Samples and decoded rows have all values in these tests. A synthetic dataset that lacks some reveals no more than these.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
-from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset, joined
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
 from postprior.pipelines.generation.request import SampleRequest
@@ -57,7 +60,8 @@ def privacy(name: str, params: Params, root: Path) -> None:
         real = splits(project, settings.seed)
         step("real rows")
         train, test = real.splits["train"], real.splits["test"]
-        proximities = compare(real, generator, synthetic, settings.seed)
+        complete = complete_samples(generator, synthetic)
+        proximities = compare(real, generator, complete, settings.seed)
         scores = proximity_vectors(proximities, test.data.sources[real.fresh], settings.resamples, rng)
         step("distances")
         drawn = params.privacy.draws * len(train.data)
@@ -85,7 +89,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
         } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}
         write_json(project.results.scores("privacy", name), result)
         origins = {**generator.provenance, "synthetic": synthetic.hash}
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, synthetic))
+        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, complete))
 
 
 def splits(project: Project, seed: int) -> RealSplits:
@@ -105,16 +109,29 @@ def check_density(synthetic: Dataset, generator: Generator) -> None:
         )
 
 
+def request_of(synthetic: Dataset) -> SampleRequest:
+    """Return the request of a synthetic dataset, with all values."""
+    drawn = synthetic.provenance
+    return SampleRequest(len(synthetic), values=drawn["values"], complete=True, **{key: drawn[key] for key in REQUEST})
+
+
+def complete_samples(generator: Generator, synthetic: Dataset) -> Dataset:
+    """Return samples with all values; if some are missing, their rows up to `MOST` are drawn again."""
+    if synthetic.mask is None and not synthetic.cells:
+        return synthetic
+    blocks = islice(generator.blocks(request_of(synthetic)), -(-min(len(synthetic), MOST) // ROWS))
+    return replace(joined([rows for _, rows in blocks]), provenance=synthetic.provenance)
+
+
 def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
     """Compare the distances of samples and of held-out rows to training rows, by space; empty if rows are too few."""
     if len(real.fresh) < FEWEST:
         return {}
-    drawn, rows = synthetic.provenance, np.arange(min(len(synthetic), MOST))
-    request = SampleRequest(len(synthetic), **{key: drawn[key] for key in REQUEST})
-    blocks = islice(draw_codes(generator.density, request), -(-len(rows) // ROWS))
+    rows = np.arange(min(len(synthetic), MOST))
+    blocks = islice(draw_codes(generator.density, request_of(synthetic)), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     noise = generator_for("cpu", seed, 1)
-    decoded = [generator.decode(block, drawn["values"], noise) for block in real.fresh_codes.split(ROWS)]
+    decoded = [generator.decode(block, synthetic.provenance["values"], noise) for block in real.fresh_codes.split(ROWS)]
     values = {name: np.concatenate([block[name] for block in decoded]) for name in decoded[0]}
     return real.proximities(synthetic.select(rows), codes, Dataset(generator.modalities, values))
 

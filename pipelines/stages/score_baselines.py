@@ -20,6 +20,7 @@ from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
@@ -47,8 +48,8 @@ from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
 INCOMPLETE = (
-    "{} of the {} real rows lack a modality. The samples that are compared with them lack the same modalities, and "
-    "coherence is that of the modalities that a row has."
+    "{} of the {} real rows lack a modality. The samples that are compared with them lack modalities as often: their "
+    "own, or those of the real rows if the samples are complete. Coherence is that of the modalities that a row has."
 )
 UNLABELLED = "{} of the {} test rows have no label. Label classifiers and scores of labels use the other rows."
 TARGETS = "Neither the autoencoder nor a density uses the targets of the data ({}), and samples have none."
@@ -110,7 +111,7 @@ def split_test_rows(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints
     """
     if incomplete := int((~test.observed.all(1)).sum()):
         lacking = f"{incomplete} of {len(test)} test rows lack a modality"
-        tell(f"score-baselines: {lacking}; samples are compared with them without the same modalities", err=True)
+        tell(f"score-baselines: {lacking}; samples that are compared with them lack modalities too", err=True)
     labels = np.zeros(len(test), int) if test.labels is None else np.asarray(test.labels)
     strata = np.unique(np.column_stack([labels, test.observed]), axis=0, return_inverse=True)[1]
     first, second = (half[:MOST] for half in halves(test.sources, strata, rng))
@@ -126,8 +127,8 @@ def rows_to_score(
 ) -> dict[str, Dataset]:
     """Return the datasets of the baselines; `reconstruction` decodes one posterior draw per row.
 
-    Its `values`, and those of draws from the prior, are those of the synthetic datasets (`SampleRequest`). Draws lack
-    the modalities that the rows of the reference set lack.
+    Its `values`, and those of draws from the prior, are those of the synthetic datasets (`SampleRequest`).
+    Reconstructions lack what their rows lack, and draws what the rows of the reference set lack.
     """
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
@@ -137,7 +138,7 @@ def rows_to_score(
     drawn = prior_generator.sample(max(len(rows), 1), seed, values=values)
     return {
         "real": real,
-        "reconstruction": replace(real, data=data),
+        "reconstruction": emptied(replace(real, data=data)),
         "normal": lacking_as(drawn.select(np.arange(len(rows))), reference),
     }
 

@@ -127,9 +127,7 @@ def draw_samples(generator: Generator, evaluators: Evaluators | None, rows: int,
     if evaluators is None:
         return samples
     provenance = {**samples.provenance, "labels_from": "judges"}
-    return replace(
-        samples, labels=evaluators.label(samples.data), label_names=evaluators.label_names, provenance=provenance
-    )
+    return replace(samples, labels=evaluators.label(samples), label_names=evaluators.label_names, provenance=provenance)
 
 
 def load_real_classifiers(folder: Path, expected: dict[str, Any]) -> Artefact:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -66,6 +66,8 @@ class ArrayConversion:
     decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
+    fill: ClassVar[float] = 0.0
+    """The number of a missing value."""
 
     @property
     def modality(self) -> Modality:

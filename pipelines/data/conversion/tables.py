@@ -36,6 +36,11 @@ class TableConversion:
         columns = tuple(column.column for column in self.columns)
         return Modality(self.name, "table", (len(columns),), "columns", columns=columns, title=self.title)
 
+    @property
+    def fill(self) -> Values:
+        """The numbers (J,) of missing cells."""
+        return np.array([column.fill for column in self.columns])
+
     @classmethod
     def fit(
         cls,
@@ -71,7 +76,7 @@ class TableConversion:
 
         Returns values (n, J) float32 and a mask of the same shape, true where a cell is observed.
         """
-        values = np.tile(np.array([column.fill for column in self.columns], np.float32), (len(places), 1))
+        values = np.tile(self.fill.astype(np.float32), (len(places), 1))
         seen = np.zeros(values.shape, bool)
         present = np.flatnonzero(places >= 0)
         rows = pa.array(places[present])

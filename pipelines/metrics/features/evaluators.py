@@ -88,15 +88,12 @@ class Evaluators:
             predictions[~observed] = -1
         return EvaluatorOutputs(tuple(features), predictions, dataset.labels, dataset.groups, dataset.mask)
 
-    def label(self, data: dict[str, np.ndarray]) -> np.ndarray | None:
-        """Return the label (n,) predicted for most modalities of each row; None without label classifiers.
-
-        Shapes: data[m] (n, *shape).
-        """
+    def label(self, rows: Dataset) -> np.ndarray | None:
+        """Return the label (n,) predicted for most modalities that a row has; None without label classifiers."""
         if self.classifiers is None:
             return None
         labelling = Evaluators("classifier", self.classifiers, self.classifiers)  # the extractor may be a large network
-        return labelling.outputs(Dataset(self.modalities, data)).vote(self.classifiers.classes)
+        return labelling.outputs(rows).vote(self.classifiers.classes)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return named tensors and a plain description, the arguments of `from_state`."""

@@ -78,7 +78,8 @@ def reconstruction_scores(
         if missing:
             means[m.name] = {"reconstruction_error": missing}
             continue
-        errors = row_errors(m, data.data[m.name][rows], reconstruction.data[m.name][rows])
+        observed = data.cells[m.name][rows] if m.name in data.cells else None
+        errors = row_errors(m, data.data[m.name][rows], reconstruction.data[m.name][rows], observed)
         means[m.name] = {key: weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
         if outputs.predictions is not None and outputs.labels is not None:
             rows = rows[outputs.labels[rows] >= 0]
@@ -93,9 +94,18 @@ def reconstruction_scores(
     return joint | {"modalities": modalities}
 
 
-def row_errors(modality: Modality, values: np.ndarray, others: np.ndarray) -> dict[str, NDArray[Any]]:
-    """Return the errors (N,) of values (N, *shape) of a modality against others, by name."""
-    errors: dict[str, Any] = {"reconstruction_error": ((values - others) ** 2).reshape(len(values), -1).mean(1)}
+def row_errors(
+    modality: Modality, values: np.ndarray, others: np.ndarray, observed: NDArray[np.bool_] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Return the errors (N,) of values (N, *shape) of a modality against others, by name.
+
+    The squared error is the mean over the `observed` values; 0 in a row without any.
+    """
+    squares = ((values - others) ** 2).reshape(len(values), -1)
+    if observed is not None:
+        seen = np.asarray(observed).reshape(squares.shape)
+        squares = squares * seen / np.maximum(seen.mean(1, keepdims=True), 1 / squares.shape[1])
+    errors: dict[str, Any] = {"reconstruction_error": squares.mean(1)}
     if modality.kind not in ("image", "volume"):
         return errors
     low, high = modality.range or (float(values.min()), float(values.max()))

@@ -64,7 +64,7 @@ def _agreement(row: Row, coherence: Estimate, samples: str) -> str:
     scores = row.scores
     modalities = f"all {len(scores.get('modalities', {}))} modalities"
     if scores.get("incomplete_rows"):
-        modalities = "all modalities that the compared real row has"
+        modalities = "all modalities that a row has"
     return f"in {percent(coherence.value)} of {samples}, {modalities} show the same label"
 
 

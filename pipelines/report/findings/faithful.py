@@ -29,6 +29,7 @@ def faithful(results: Results) -> Iterator[Finding]:
     yield from _pairings(results, best)
     yield from _diversity(results, best)
     yield from _tables(best)
+    yield from _missing_values(results, best)
     yield from _runner_up(results)
     yield from _seeds(results)
     yield from _conditional(results)
@@ -166,6 +167,24 @@ def _tables(best: Row) -> Iterator[Finding]:
                 "(5\u202f% level)."
             )
         yield Finding("Tables", text)
+
+
+def _missing_values(results: Results, best: Row) -> Iterator[Finding]:
+    """How often samples and real rows lack each modality, and values of it."""
+    sides = [row.scores.get("modalities", {}) for row in (best, results.baseline_of(best, "real"))]
+    shares = {
+        (name, part): [side.get(name, {}).get("missing", {}).get(part, 0.0) for side in sides]
+        for name in dict.fromkeys(name for side in sides for name in side)
+        for part in ("rows", "values")
+    }
+    lacked = [
+        f"{percent(ours)} of {name if part == 'rows' else f'the values in other rows of {name}'} "
+        f"(real rows {percent(real)})"
+        for (name, part), (ours, real) in shares.items()
+        if ours or real
+    ]
+    if lacked:
+        yield Finding("Missing values", f"Samples of {best.title} lack {listed(lacked)}.")
 
 
 def _runner_up(results: Results) -> Iterator[Finding]:

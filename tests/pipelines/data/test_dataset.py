@@ -294,17 +294,18 @@ def blocks(dataset: Dataset, size: int) -> list[slice]:
 
 
 @pytest.mark.parametrize("size", [1, 4, 9])
-@pytest.mark.parametrize("labels", [True, False])
-def test_a_writer_writes_the_same_bytes_as_save(tmp_path: Path, size: int, labels: bool) -> None:
-    made = replace(bare(example()), provenance={"seed": 3})
-    if labels:
-        made = replace(made, labels=example().labels, label_names=example().label_names)
+@pytest.mark.parametrize("fields", [(), ("labels",), ("labels", "mask", "cells")])
+def test_a_writer_writes_the_same_bytes_as_save(tmp_path: Path, size: int, fields: tuple[str, ...]) -> None:
+    made = replace(bare(example()), provenance={"seed": 3}, **{name: getattr(example(), name) for name in fields})
+    if "labels" in fields:
+        made = replace(made, label_names=example().label_names)
     made.save(tmp_path / "saved")
-    names = ("cat", "dog", "owl")
-    with writing(tmp_path / "written", Manifest(MODALITIES, 9, names, {"seed": 3}), labels=labels) as write:
+    manifest = Manifest(MODALITIES, 9, ("cat", "dog", "owl"), {"seed": 3})
+    written = made.arrays.keys() - made.data.keys()
+    assert ("mask" in written and any(name.endswith(".observed") for name in written)) == ("cells" in fields)
+    with writing(tmp_path / "written", manifest, written) as write:
         for rows in reversed(blocks(made, size)):
-            block = {name: array[rows] for name, array in made.data.items()}
-            write(rows.start, block, None if made.labels is None else made.labels[rows])
+            write(rows.start, {name: array[rows] for name, array in made.arrays.items()})
     assert Dataset.load(tmp_path / "written").hash == Dataset.load(tmp_path / "saved").hash
 
 
@@ -314,13 +315,13 @@ def test_a_writer_checks_every_block_and_leaves_no_incomplete_folder(folder: Pat
     spoiled = {**data, "photo": data["photo"] + 1}
     with (
         pytest.raises(UserError, match=r"photo\.npy: value"),
-        writing(folder, Manifest(MODALITIES, 18, None, {}), labels=False) as write,
+        writing(folder, Manifest(MODALITIES, 18, None, {})) as write,
     ):
         write(0, data)
         write(9, spoiled)
     with (
         pytest.raises(ValueError, match="9 of 18 rows were never written"),
-        writing(folder, Manifest(MODALITIES, 18, None, {}), labels=False) as write,
+        writing(folder, Manifest(MODALITIES, 18, None, {})) as write,
     ):
         write(0, data)
     assert Dataset.load(folder).hash == before
@@ -330,19 +331,19 @@ def test_a_writer_checks_every_block_and_leaves_no_incomplete_folder(folder: Pat
 @pytest.mark.parametrize("samples", [0, -3])
 def test_a_writer_needs_a_positive_number_of_samples(tmp_path: Path, samples: int) -> None:
     with pytest.raises(UserError, match=f"{samples} samples requested"):
-        writing(tmp_path / "data", Manifest(MODALITIES, samples, None, {}), labels=False)
+        writing(tmp_path / "data", Manifest(MODALITIES, samples, None, {}))
 
 
 def test_a_writer_of_labels_needs_their_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="label_names"):
-        writing(tmp_path / "data", Manifest(MODALITIES, 3, None, {}), labels=True)
+        writing(tmp_path / "data", Manifest(MODALITIES, 3, None, {}), ["labels"])
 
 
 def test_a_writer_needs_the_memory_of_a_block(tmp_path: Path) -> None:
     modality = Modality("photo", "image", (3, 32, 32), "laplace", (0, 1))
     block = np.zeros((256, 3, 32, 32), np.float32)  # 3 MB
     tracemalloc.start()
-    with writing(tmp_path / "data", Manifest((modality,), 256 * 12, None, {}), labels=False) as write:
+    with writing(tmp_path / "data", Manifest((modality,), 256 * 12, None, {})) as write:
         for start in range(0, 256 * 12, 256):
             write(start, {"photo": block})
     peak = tracemalloc.get_traced_memory()[1]

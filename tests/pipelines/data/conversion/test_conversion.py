@@ -133,6 +133,6 @@ def test_synthetic_data_carry_the_conversion(tmp_path: Path) -> None:
             assert archive[name].shape == (7, *array.shape[1:])
         assert abs(archive["vector"].mean() - 5) < 3
     manifest = Manifest(train.modalities, 7, conversion=train.conversion)
-    with writing(tmp_path / "written", manifest, labels=False) as write:
+    with writing(tmp_path / "written", manifest) as write:
         write(0, pair.sample(7).data)
     assert Dataset.load(tmp_path / "written").conversion == train.conversion

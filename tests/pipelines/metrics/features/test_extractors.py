@@ -90,7 +90,7 @@ def test_a_seed_gives_the_same_state_and_the_state_rebuilds_the_extractor(fitted
     tensors, description = Evaluators(name, extractor, None).state()
     assert all(torch.equal(value, tensors[f"space.{key}"]) for key, value in again.state()[0].items())
     rebuilt = Evaluators.from_state(tensors, description)
-    assert rebuilt.label_names is rebuilt.classes is rebuilt.label({}) is None
+    assert rebuilt.label_names is rebuilt.classes is rebuilt.label(data(9)) is None
     assert (rebuilt.outputs(data(9)).joined == outputs_of(extractor, data(9)).joined).all()
 
 

@@ -46,7 +46,7 @@ def test_labels_of_unseen_data_are_predicted(classifiers: LabelClassifiers) -> N
     assert outputs.predictions is not None
     assert [features.shape for features in outputs.features] == [(600, 8), (600, 8)]
     assert (outputs.predictions == outputs.labels[:, None]).mean() > 0.95
-    assert (evaluators(classifiers).label(test.data) == test.labels).mean() > 0.95
+    assert (evaluators(classifiers).label(test) == test.labels).mean() > 0.95
 
 
 def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(classifiers: LabelClassifiers) -> None:

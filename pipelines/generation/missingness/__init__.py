@@ -1,0 +1,1 @@
+"""Missingness: which modalities and cells of synthetic rows are missing."""
