@@ -8,11 +8,13 @@ import pytest
 from support.project import small, write_params
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.metrics.fidelity.tables import column_tests
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
+from postprior.pipelines.stages.privacy import complete_samples
 from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.train_evaluators import train_evaluators
@@ -74,3 +76,24 @@ def test_a_density_is_compared_with_the_reference_half(rows: tuple[Path, dict[st
     found = rows[1]["gmm"]["modalities"]["record"]["columns"]
     for name, of in column_tests(real, made)["record"].items():
         assert found[name] == pytest.approx(of)
+
+
+def test_samples_lack_cells_as_often_as_real_rows_and_all_rows_of_the_leaderboard_are_compared_alike(
+    rows: tuple[Path, dict[str, dict[str, Any]]],
+) -> None:
+    root, scores = rows
+    test, made = Dataset.load(root / "artefacts/data/test"), Dataset.load(root / "artefacts/synthetic/gmm")
+    half = np.asarray(load_artefact(root / "artefacts/baselines", "reference").arrays["rows.reference"])
+    shares = {name: row["modalities"]["record"]["missing"]["values"] for name, row in scores.items()}
+    assert shares["normal"] == pytest.approx(1 - test.cells["record"][half].mean())
+    assert shares["reconstruction"] == shares["real"]
+    assert shares["gmm"] == pytest.approx(1 - made.cells["record"][:60].mean())
+    assert abs(shares["gmm"] - 0.1) < 4 * np.sqrt(0.09 * (1 / 600 + 1 / 180))
+    assert made.mask is None
+    assert not made.data["record"][~made.cells["record"]].any()
+    generator = Generator.load(root / "artefacts/densities/gmm")
+    again, complete = (generator.sample(60, values="mean", complete=flag) for flag in (False, True))
+    assert all(np.array_equal(array, made.arrays[name]) for name, array in again.arrays.items())
+    tested = complete_samples(generator, made)
+    assert not tested.cells
+    assert all(np.array_equal(array, complete.data[name]) for name, array in tested.data.items())

@@ -47,6 +47,10 @@ def test_labels_of_unseen_data_are_predicted(classifiers: LabelClassifiers) -> N
     assert [features.shape for features in outputs.features] == [(600, 8), (600, 8)]
     assert (outputs.predictions == outputs.labels[:, None]).mean() > 0.95
     assert (evaluators(classifiers).label(test) == test.labels).mean() > 0.95
+    first, second = (m.name for m in test.modalities)
+    lacking = replace(test, data={first: test.data[first][::-1], second: test.data[second]})
+    lacking = replace(lacking, mask=np.tile([False, True], (len(test), 1)))  # what is missing has no vote
+    assert (evaluators(classifiers).label(lacking) == test.labels).mean() > 0.95
 
 
 def test_a_seed_gives_the_same_bytes_and_no_global_generator_moves(classifiers: LabelClassifiers) -> None:

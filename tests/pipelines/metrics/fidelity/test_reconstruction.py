@@ -5,7 +5,7 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-from postprior.pipelines.metrics.fidelity.reconstruction import reconstruction_scores
+from postprior.pipelines.metrics.fidelity.reconstruction import reconstruction_scores, row_errors
 from postprior.pipelines.metrics.statistics.intervals import half_samples
 from postprior.stage1_vae.modalities import Modality
 
@@ -41,3 +41,12 @@ def test_scores_depend_on_the_kind_of_modality(labelled: bool) -> None:
     assert found["ssim"]["value"] == pytest.approx(np.mean(both))
     if labelled:
         assert found["accuracy"]["value"] == pytest.approx(2 / 3)
+
+
+def test_the_error_of_a_row_is_the_mean_over_its_observed_cells() -> None:
+    vector = Modality("x", "vector", (4,), "normal")
+    values, others = np.zeros((3, 4), np.float32), np.array([[1, 2, 9, 9], [3, 9, 9, 9], [9] * 4], np.float32)
+    observed = np.array([[True, True, False, False], [True, False, False, False], [False] * 4])
+    errors = row_errors(vector, values, others, observed)["reconstruction_error"]
+    np.testing.assert_allclose(errors, [(1 + 4) / 2, 9, 0])
+    np.testing.assert_allclose(row_errors(vector, values, others)["reconstruction_error"], (others**2).mean(1))
