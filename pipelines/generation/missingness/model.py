@@ -27,7 +27,7 @@ from postprior.pipelines.generation.missingness.structural import (
     StructuralRule,
     level_columns,
     level_of,
-    sentence,
+    sentences,
     structural_rules,
 )
 from postprior.pipelines.generation.missingness.units import Flags, Units
@@ -67,16 +67,21 @@ class Missingness:
     chances: Tensor
 
     def __post_init__(self) -> None:
-        U, rows, C = len(self.units), 1 + len(self.predictors.precision), len(self.patterns)
-        if self.patterns.shape != (C, U) or tuple(self.classes.shape) not in ((rows, C), (rows, C + 1)):
-            raise ValueError("patterns and classes: expected coefficients of every pattern")
+        U, rows, C = len(self.units), 1 + len(self.predictors), len(self.patterns)
+        if self.patterns.dtype != torch.bool or self.patterns.shape != (C, U):
+            raise ValueError("patterns: expected the units of each class")
+        if tuple(self.classes.shape) not in ((rows, C), (rows, C + 1)):
+            raise ValueError("classes: expected coefficients of every class")
         if tuple(self.chances.shape) not in ((rows, U), (rows + U, U)):
             raise ValueError("chances: expected coefficients of every unit")
         if not bool(self.classes.isfinite().all() and self.chances.isfinite().all()):
             raise ValueError("classes and chances: expected finite coefficients")
         tables = {m.name: len(m.columns) for m in self.units.modalities}
-        if any(not 0 <= r.unit < U or (r.column and r.column[1] >= tables.get(r.column[0], 0)) for r in self.rules):
-            raise ValueError("rules: expected units and columns of the modalities")
+        columns = [rule.column for rule in self.rules if rule.column is not None]
+        if any(not 0 <= place < tables.get(name, 0) for name, place in (*columns, *self.predictors.columns)):
+            raise ValueError("columns: expected columns of the modalities")
+        if any(not 0 <= rule.unit < U for rule in self.rules):
+            raise ValueError("rules: expected units")
 
     @classmethod
     def fit(
@@ -211,7 +216,7 @@ class Missingness:
 
     def sentences(self, data: Dataset) -> list[str]:
         """Return the rules as sentences, with the names that the training rows `data` give to levels."""
-        return [sentence(rule, self.units, data) for rule in self.rules]
+        return sentences(self.rules, self.units, data)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return named arrays and a plain description, the arguments of `from_state`."""

@@ -71,17 +71,25 @@ class Predictors:
             parts.append(_one_hot(level, np.array(names)))
         return torch.cat(parts, 1)
 
+    def __len__(self) -> int:
+        return sum(self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        """The numbers of predictors from codes, from values, and from labels and levels."""
+        others = self.labels + sum(len(rule.levels) for rule in self.deciding)
+        return int(self.shared.sum()), sum(_width(column) for _, _, column in self._columns), others
+
     @property
     def precision(self) -> Tensor:
         """(F,), the precisions of the priors of slopes: logits vary by about 1 with codes, and by 1 with values."""
-        S, V = int(self.shared.sum()), sum(_width(column) for _, _, column in self._columns)
-        others = self.labels + sum(len(rule.levels) for rule in self.deciding)
+        S, V, others = self._sizes
         return torch.tensor([float(S)] * S + [float(V)] * V + [WEAK] * others, dtype=torch.float64)
 
     @property
     def place_of_labels(self) -> slice:
         """The rows of coefficients (1 + F, ·) that belong to labels; the intercept without labels."""
-        last = len(self.precision) - sum(len(rule.levels) for rule in self.deciding)
+        last = len(self) - sum(len(rule.levels) for rule in self.deciding)
         return slice(1 + last - self.labels, 1 + last) if self.labels else slice(0, 1)
 
     def by_label(self, values: Tensor, labels: Ints | None) -> Tensor:

@@ -138,15 +138,23 @@ def _log_chance(n: Floats, k: Floats) -> Floats:
     return np.array([choose(K, k_l) + choose(N - K, n_l - k_l) - choose(N, n_l) for n_l, k_l in counts])
 
 
-def sentence(rule: StructuralRule, units: Units, data: Dataset) -> str:
-    """Return a rule as a sentence for readers."""
-    name, texts = _names_of_levels(rule, data)
+def sentences(rules: Sequence[StructuralRule], units: Units, data: Dataset) -> list[str]:
+    """Return rules as sentences for readers, one for all units that follow the same levels in the same way."""
+    alike: dict[tuple[Any, ...], list[StructuralRule]] = {}
+    for rule in rules:
+        alike.setdefault((rule.column, rule.absent, rule.present), []).append(rule)
+    return [_sentence(group, units, data) for group in alike.values()]
+
+
+def _sentence(rules: Sequence[StructuralRule], units: Units, data: Dataset) -> str:
+    """Return rules that differ only in their units as a sentence."""
+    name, text = _names_of_levels(rules[0], data)
     parts = [
-        f"{word} where {name} is {listed(texts(level) for level in levels)}"
-        for word, levels in (("missing", rule.absent), ("never missing", rule.present))
+        f"{word} where {name} is {listed(text(level) for level in levels)}"
+        for word, levels in (("missing", rules[0].absent), ("never missing", rules[0].present))
         if levels
     ]
-    return f"{units.title(rule.unit)}: {', '.join(parts)}"
+    return f"{listed(units.title(rule.unit) for rule in rules)}: {', '.join(parts)}"
 
 
 def _names_of_levels(rule: StructuralRule, data: Dataset) -> Any:

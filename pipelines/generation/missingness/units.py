@@ -39,7 +39,7 @@ class Units:
         if U < M or self.owner[:M].tolist() != [*range(M)] or not {*self.owner.tolist()} <= {*range(M)}:
             raise ValueError("owner of units: expected modalities, each of which owns itself")
         for name, units in self.cells.items():
-            if units.shape != shapes.get(name) or units.min() < -1 or units.max() >= U:
+            if units.shape != shapes.get(name) or units.dtype.kind != "i" or units.min() < -1 or units.max() >= U:
                 raise ValueError(f"units of {name}: expected a unit for each cell, or −1")
 
     @classmethod

@@ -104,7 +104,7 @@ def test_nothing_is_pickled_and_metadata_are_complete(folder: Path, client: Any)
     model = Model.load(folder)
     assert Path(model.flavors["python_function"]["model_code_path"]).name == "served.py"
     assert "python_model" not in model.flavors["python_function"]
-    assert [p.name for p in model.signature.params] == ["n", "seed", "temperature"]
+    assert [p.name for p in model.signature.params] == ["n", "seed", "temperature", "complete"]
     assert model.signature.inputs.input_names() == ["label", "count"]
     assert model.signature.outputs.input_names() == ["m0", "m1", "m2", "m3", "m4", "labels"]
     assert model.signature.outputs.inputs[0].shape == (-1, 3, 16, 16)

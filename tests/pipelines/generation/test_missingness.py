@@ -213,3 +213,10 @@ def test_what_is_learned_is_restored_and_damage_is_refused(generator: Generator,
     for name in arrays.keys() - {"missingness.patterns"}:  # the rest would be one rare pattern
         with pytest.raises((ValueError, LookupError)):
             Missingness.from_state({**arrays, name: arrays[name][:-1]}, about, generator.model.modalities)
+    for changed in (
+        {"labels": 10**12},
+        {"rules": [{**about["rules"][0], "column": ["record", 9]}]},
+        {"columns": [["x", 0]]},
+    ):
+        with pytest.raises((ValueError, LookupError)):
+            Missingness.from_state(arrays, {**about, **changed}, generator.model.modalities)
