@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import Dataset, conformed, writing
+from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
+from postprior.pipelines.data.writing import writing
 from postprior.pipelines.generation.completion import ROWS, filled_fields
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import is_drawn

@@ -15,8 +15,8 @@ labels.npy (N,) int64, −1 for rows without a label · targets.npy (N, T) float
                  absent if there are none
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,14 +31,13 @@ from postprior.pipelines.data.source_values import SourceValues, StoredValues, s
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish, write_text
 from postprior.pipelines.settings.names import listed
-from postprior.pipelines.storage import ArrayWriter, folder_hash, load_array, read_consistently, save_array
+from postprior.pipelines.storage import folder_hash, load_array, read_consistently, save_array
 from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
 SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"training": "train", **dict.fromkeys(("val", "valid", "dev"), "validation"), "testing": "test"}
 """Names of splits in other data sets."""
-Write = Callable[..., None]
 SPATIAL_KEYS = ("affine", "affines", "header", "headers", "codes", "units", "volume", "background", "backgrounds")
 """Facts that place volumes in space: they belong to the rows of an import and may differ from the training data."""
 
@@ -155,7 +154,7 @@ class Dataset:
         """
         check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
         manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion)
-        with _published(folder, manifest, self.arrays, self.source_values, inputs) as temporary:
+        with published(folder, manifest, self.arrays, self.source_values, inputs) as temporary:
             if summary:
                 write_text(temporary / SUMMARY, summary)
 
@@ -191,7 +190,7 @@ class Dataset:
 
 
 @contextmanager
-def _published(
+def published(
     folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], values: SourceValues, inputs: Iterable[Path]
 ) -> Iterator[Path]:
     """Write parts of a dataset into a temporary folder, and publish it after the block has added the rest."""
@@ -214,63 +213,6 @@ def joined(pieces: Sequence[Dataset]) -> Dataset:
         "filled_cells": {name: arrays[f"{name}.filled"] for name in first.filled_cells},
     }
     return replace(first, **fields, source_values={}, folder=None)
-
-
-def writing(
-    folder: Path,
-    manifest: Manifest,
-    written: Collection[str] = (),
-    known: Mapping[str, np.ndarray] | None = None,
-    inputs: Iterable[Path] = (),
-    source_values: SourceValues | None = None,
-) -> AbstractContextManager[Write]:
-    """Write a dataset folder in pieces, in bounded memory, and publish it when all rows are written.
-
-    The block calls `write(start, arrays)` to write the rows start … start + n: arrays[m] (n, *shape) for every modality
-    m, and those named in `written`.
-
-    Args:
-        folder: the dataset folder.
-        manifest: its manifest, which declares the number of rows.
-        written: the other arrays that are written with the rows: `labels`, `mask`, or the observed cells
-            `<modality>.observed`.
-        known: arrays of the folder, by name, that are complete before the rows are written.
-        inputs: the files or folders that the rows are made from.
-        source_values: original values, also complete before the rows are written.
-    """
-    if manifest.samples < 1:
-        expected = "expected at least 1; request a positive number"
-        raise UserError(f"{folder}: {manifest.samples} samples requested, {expected}")
-    labels = "labels" in written
-    if labels and manifest.label_names is None:
-        raise ValueError("label_names: None found, expected the names of the labels that are written")
-    if not labels and "labels" not in (known or {}):
-        manifest = replace(manifest, label_names=None)
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {m.name: (m.shape, np.float32) for m in manifest.modalities}
-    others = {"labels": ((), np.int64), "mask": ((len(manifest.modalities),), np.bool_)}
-    others |= {f"{m.name}.observed": (m.shape, np.bool_) for m in manifest.modalities}
-    shapes |= {name: others[name] for name in written}
-    done = np.zeros(manifest.samples, bool)
-
-    @contextmanager
-    def writer() -> Iterator[Write]:
-        with _published(folder, manifest, known or {}, source_values or {}, inputs) as temporary:
-            writers = {
-                name: ArrayWriter(temporary / f"{name}.npy", (manifest.samples, *shape), dtype)
-                for name, (shape, dtype) in shapes.items()
-            }
-
-            def write(start: int, arrays: Mapping[str, np.ndarray]) -> None:
-                check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
-                for name, writer in writers.items():
-                    writer.write(start, arrays[name])
-                done[start : start + len(arrays[manifest.modalities[0].name])] = True
-
-            yield write
-            if not done.all():
-                raise ValueError(f"{folder}: {np.sum(~done)} of {len(done)} rows were never written")
-
-    return writer()
 
 
 def conformed(dataset: Dataset, modalities: Sequence[Modality], conversion: dict[str, Any] | None = None) -> Dataset:

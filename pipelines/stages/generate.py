@@ -5,9 +5,10 @@ from pathlib import Path
 
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import Dataset, conformed, writing
+from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import Manifest, labelled_in
 from postprior.pipelines.data.source_values import SourceValues
+from postprior.pipelines.data.writing import writing
 from postprior.pipelines.generation.completion import tiled
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import SampleRequest
@@ -63,7 +64,7 @@ def generate(
     with track("generate", params, root, density=name) as run:
         with writer as write, progress(f"generate {name}", -(-rows // ROWS)) as step:
             for start, block in blocks:
-                labelled = {} if evaluators is None else {"labels": evaluators.label(block)}
-                write(start, block.arrays | labelled)
+                labels = None if evaluators is None else evaluators.label(block)
+                write(start, block.arrays if labels is None else block.arrays | {"labels": labels})
                 step("")
         run.dataset(folder, folder_hash(folder))

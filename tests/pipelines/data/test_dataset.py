@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from postprior.pipelines.data import arrays
-from postprior.pipelines.data.dataset import Dataset, writing
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.manifest import Manifest
+from postprior.pipelines.data.writing import writing
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 

@@ -14,11 +14,12 @@ from support.equations import seeded
 
 from postprior.pipelines.artefacts.exchange import read_codes
 from postprior.pipelines.data.conversion import ColumnConversion, from_description
-from postprior.pipelines.data.dataset import Dataset, writing
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.manifest import Manifest
+from postprior.pipelines.data.writing import writing
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.stage1_vae.models import MODELS
