@@ -6,19 +6,20 @@ Rows are features (N, F), the modalities concatenated, with NaN for missing valu
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from postprior.pipelines.metrics.imputation.reduction import Reduction
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
 FillBlock = Callable[[int, Ints], tuple[Floats, Floats]]
 """Index of a block and rows (n,) → draws (R, n, F_m) and the point estimate (n, F_m) of the block."""
 NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours to choose from on held-out rows
-COMPONENTS = 16  # number of principal components that replace a wider modality in regressions
 ROWS = 1024  # training rows per block of distances
 NEAREST = 32  # maximum number of features per regression, drawn by their correlation with the target
 ROUNDS = 10  # rounds of regressions, scikit-learn's default
@@ -135,8 +136,8 @@ def _patterns(observed: NDArray[np.bool_]) -> tuple[Floats, Ints]:
 class Iterative(Imputer):
     """Chained Bayesian ridge regressions (IterativeImputer), with posterior draws and a point estimate without noise.
 
-    They may diverge on columns with many rare classes; `filled` then raises ValueError. Blocks in `reduced`, which are
-    observed completely or not at all, are replaced by principal components, fitted to the training rows that have them.
+    They may diverge on columns with many rare classes; `filled` then raises ValueError. Blocks in `reduced` are
+    replaced by principal components.
     """
 
     def __init__(self, widths: Sequence[int], reduced: Collection[int] = ()) -> None:
@@ -144,57 +145,34 @@ class Iterative(Imputer):
         self.reduced = reduced
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
-        from sklearn.decomposition import PCA
         from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - enables the next import
         from sklearn.impute import IterativeImputer
 
-        self.components: dict[int, Any] = {}
-        for number in self.reduced:
-            block = self.blocks[number]
-            observed = rows[np.isfinite(rows[:, block]).all(1), block]
-            self.components[number] = PCA(min(COMPONENTS, *observed.shape), random_state=0).fit(observed)
-        reduced = self._reduced(rows)
+        self.reduction = Reduction(self.blocks, self.reduced, rows)
+        reduced = self.reduction(rows)
         self.scale = np.nanstd(reduced, 0).clip(1e-6)
         self.farthest = float(np.nanmax(np.abs(reduced / self.scale)))
-        state = int(rng.integers(2**31))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # chains that have not converged after their rounds
-            self.chains = {
-                sampled: IterativeImputer(
-                    max_iter=ROUNDS,
-                    sample_posterior=sampled,
-                    n_nearest_features=NEAREST if reduced.shape[1] > NEAREST else None,
-                    random_state=state,
-                    keep_empty_features=True,
-                ).fit(reduced / self.scale)
-                for sampled in (False, True)
-            }
+        self.chain = IterativeImputer(
+            max_iter=ROUNDS,
+            sample_posterior=True,
+            n_nearest_features=NEAREST if reduced.shape[1] > NEAREST else None,
+            random_state=int(rng.integers(2**31)),
+            keep_empty_features=True,
+        ).fit(reduced / self.scale)
         return self
 
-    def _reduced(self, rows: Floats) -> Floats:
-        parts = [rows[:, block] for block in self.blocks]
-        for number, pca in self.components.items():
-            parts[number] = (parts[number] - pca.mean_) @ pca.components_.T
-        return np.concatenate(parts, 1)
-
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
-        reduced = self._reduced(rows) / self.scale
-        repeated = np.tile(reduced, (R, 1))  # one call is faster than R calls
-        filled = [self.chains[sampled].transform(x) for sampled, x in ((False, reduced), (True, repeated))]
+        reduced = self.reduction(rows) / self.scale
+        without_noise = copy(self.chain).set_params(sample_posterior=False)  # the same regressions
+        filled = [without_noise.transform(reduced), self.chain.transform(np.tile(reduced, (R, 1)))]
         largest = max(self.farthest, float(np.nanmax(np.abs(reduced))))
         if not all(np.abs(x).max() <= BEYOND * largest for x in filled):
             raise ValueError("its values grew without bound")
         guess, draws = filled[0] * self.scale, (filled[1] * self.scale).reshape(R, *reduced.shape)
-        widths = [b.stop - b.start for b in self.blocks]
-        for number, pca in self.components.items():
-            widths[number] = len(pca.components_)
 
         def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
-            columns = slice(sum(widths[:block]), sum(widths[: block + 1]))
-            drawn, guessed = draws[:, subset, columns], guess[subset, columns]
-            if block in self.components:
-                pca = self.components[block]
-                drawn, guessed = (x @ pca.components_ + pca.mean_ for x in (drawn, guessed))
-            return drawn, guessed
+            columns = self.reduction.columns[block]
+            drawn = self.reduction.draws(block, draws[:, subset, columns], rng)
+            return drawn, self.reduction.means(block, guess[subset, columns])
 
         return fill
