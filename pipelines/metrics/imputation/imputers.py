@@ -6,7 +6,6 @@ Rows are features (N, F), the modalities concatenated, with NaN for missing valu
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from copy import copy
 from functools import cache, partial
 from itertools import pairwise
 from typing import Self
@@ -23,8 +22,8 @@ NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours to choose from on held
 ROWS = 1024  # training rows per block of distances
 NEAREST = 32  # maximum number of features per regression, drawn by their correlation with the target
 ROUNDS = 10  # rounds of regressions, scikit-learn's default
-BEYOND = 10
-"""Largest ratio of imputed to known absolute values; beyond it, the regressions have diverged."""
+LEARNED = 2  # rounds that learn from complete rows, which do not change from round to round; they are then repeated
+MARGIN = 1  # standard deviations by which imputed values may leave the range of the training rows
 
 
 class Imputer(ABC):
@@ -136,8 +135,8 @@ def _patterns(observed: NDArray[np.bool_]) -> tuple[Floats, Ints]:
 class Iterative(Imputer):
     """Chained Bayesian ridge regressions (IterativeImputer), with posterior draws and a point estimate without noise.
 
-    They may diverge on columns with many rare classes; `filled` then raises ValueError. Blocks in `reduced` are
-    replaced by principal components.
+    Values stay close to the range of the training rows: otherwise chains diverge where classes are rare. Blocks
+    in `reduced` are replaced by principal components.
     """
 
     def __init__(self, widths: Sequence[int], reduced: Collection[int] = ()) -> None:
@@ -150,25 +149,29 @@ class Iterative(Imputer):
 
         self.reduction = Reduction(self.blocks, self.reduced, rows)
         reduced = self.reduction(rows)
-        self.scale = np.nanstd(reduced, 0).clip(1e-6)
-        self.farthest = float(np.nanmax(np.abs(reduced / self.scale)))
-        self.chain = IterativeImputer(
-            max_iter=ROUNDS,
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a feature that was never observed
+            self.scale = np.nan_to_num(np.nanstd(reduced, 0)).clip(1e-6)
+            low, high = (np.nan_to_num(end(reduced / self.scale, 0)) for end in (np.nanmin, np.nanmax))
+        self.low, self.high = low - MARGIN, high + MARGIN
+        rounds = ROUNDS if np.isnan(reduced).any() else min(LEARNED, ROUNDS)
+        chain = IterativeImputer(
+            max_iter=rounds,
             sample_posterior=True,
             n_nearest_features=NEAREST if reduced.shape[1] > NEAREST else None,
+            min_value=self.low,
+            max_value=self.high,
             random_state=int(rng.integers(2**31)),
             keep_empty_features=True,
         ).fit(reduced / self.scale)
+        self.means = chain.initial_imputer_.statistics_
+        self.regressions = chain.imputation_sequence_ * (ROUNDS // rounds)
         return self
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
         reduced = self.reduction(rows) / self.scale
-        without_noise = copy(self.chain).set_params(sample_posterior=False)  # the same regressions
-        filled = [without_noise.transform(reduced), self.chain.transform(np.tile(reduced, (R, 1)))]
-        largest = max(self.farthest, float(np.nanmax(np.abs(reduced))))
-        if not all(np.abs(x).max() <= BEYOND * largest for x in filled):
-            raise ValueError("its values grew without bound")
-        guess, draws = filled[0] * self.scale, (filled[1] * self.scale).reshape(R, *reduced.shape)
+        guess = self._chained(reduced, None) * self.scale
+        draws = self._chained(np.tile(reduced, (R, 1)), rng).reshape(R, *reduced.shape) * self.scale
 
         def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
             columns = self.reduction.columns[block]
@@ -176,3 +179,15 @@ class Iterative(Imputer):
             return drawn, self.reduction.means(block, guess[subset, columns])
 
         return fill
+
+    def _chained(self, rows: Floats, rng: np.random.Generator | None) -> Floats:
+        """Return rows (N, V) completed by the regressions in turn, with draws from their posteriors if `rng` is given."""
+        lacking = [np.flatnonzero(gaps) for gaps in np.isnan(rows).T]
+        filled = np.where(np.isnan(rows), self.means, rows)
+        for feature, near, regression in self.regressions:
+            if len(absent := lacking[feature]):
+                value, spread = regression.predict(filled[absent][:, near], return_std=True)
+                if rng is not None:
+                    value = value + spread * rng.normal(size=len(absent))
+                filled[absent, feature] = value.clip(self.low[feature], self.high[feature])
+        return filled
