@@ -181,7 +181,7 @@ class Iterative(Imputer):
         return fill
 
     def _chained(self, rows: Floats, rng: np.random.Generator | None) -> Floats:
-        """Return rows (N, V) completed by the regressions in turn, with draws from their posteriors if `rng` is given."""
+        """Return rows (N, V) completed by the regressions in turn; with `rng`, values are drawn from posteriors."""
         lacking = [np.flatnonzero(gaps) for gaps in np.isnan(rows).T]
         filled = np.where(np.isnan(rows), self.means, rows)
         for feature, near, regression in self.regressions:
