@@ -32,7 +32,7 @@ def workload(**changes: Any) -> Workload:
         for name in path:
             branch = branch[name]
         branch[last] = value
-    return Workload(parse_params(tree, "params.yaml"), ROWS, 5, 3840, 10, 32, 6, True, SPEEDS)
+    return Workload(parse_params(tree, "params.yaml"), ROWS, 5, 3840, 0, 10, 32, 6, True, SPEEDS)
 
 
 def total(work: Workload) -> float:
