@@ -108,13 +108,17 @@ def _read(train: Dataset, rng: np.random.Generator) -> tuple[Dataset, Cells]:
 
 
 def _dataset(train: Dataset, drawn: Cells, mask: NDArray[np.bool_]) -> Dataset:
-    """Return drawn cells (n, C) as a dataset like the training rows, with its mask (n, M)."""
+    """Return drawn cells (n, C) as a dataset like the training rows, with its mask (n, M) and their fill values."""
     parts = np.split(drawn, np.cumsum([m.shape[0] for m in train.modalities]), axis=1)
-    known = {m.name: ~np.isnan(part) for m, part in zip(train.modalities, parts, strict=False)}
+    data, known = {}, {}
+    for m, part in zip(train.modalities, parts, strict=False):
+        first = train.missing(m.name).argmax(0)  # the first row that lacks a column holds its fill value
+        known[m.name] = ~np.isnan(part)
+        data[m.name] = np.where(known[m.name], part, train.data[m.name][first, range(len(first))]).astype(np.float32)
     labels = None if train.labels is None else np.where(np.isnan(parts[-1]), -1, parts[-1])[:, 0].astype(np.int64)
     return Dataset(
         train.modalities,
-        {m.name: np.nan_to_num(part).astype(np.float32) for m, part in zip(train.modalities, parts, strict=False)},
+        data,
         mask=None if train.mask is None else mask,
         cells={name: known[name] | ~mask[:, [m]] for m, name in enumerate(known) if name in train.cells},
         labels=labels,

@@ -65,7 +65,7 @@ BASELINE_MARKS = {
     "reconstruction": Mark(None, "p"),
     "normal": Mark(None, "x"),
     "posterior": Mark(None, "x"),
-    "gaussian_copula": Mark(None, "+"),
+    "gaussian_copula": Mark(None, "H"),
     "independent_columns": Mark(None, "1"),
 }
 

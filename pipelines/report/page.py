@@ -30,7 +30,7 @@ from postprior.pipelines.texts import escape_controls
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
-GLYPHS |= {"+": "+", "1": "⅄"}
+GLYPHS |= {"H": "⬣", "1": "⅄"}
 GLYPHS |= {"<": "◀", "*": "★", ">": "▶", "h": "⬢", "d": "♦", "8": "⯃"}
 
 

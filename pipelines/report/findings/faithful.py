@@ -159,7 +159,7 @@ def _cells(results: Results, best: Row) -> Iterator[Finding]:
     if auc := best.estimate("c2st_auc"):
         text = (
             f"A boosted classifier tells samples of {best.title} from real rows with an AUC of {number_ci(auc, 3)}; it "
-            "is 0.5 if nothing tells them apart, and 1 if every row is told."
+            "is 0.5 if nothing tells them apart, and 1 if every row gives itself away."
         )
         yield Finding("Two-sample test", text + _beside(results, best, "c2st_auc", lambda value: number(value, 3)))
 

@@ -27,7 +27,7 @@ def people(rows: int, seed: int = 0) -> Dataset:
     mask = np.ones((rows, 2), bool)
     mask[:, 1] = rng.random(rows) < 0.8
     labels = np.where(rng.random(rows) < 0.9, label, -1)
-    data = {"t": np.where(cells, table, 0).astype(np.float32), "v": np.where(mask[:, 1:], vector, 0).astype(np.float32)}
+    data = {"t": np.where(cells, table, 7).astype(np.float32), "v": np.where(mask[:, 1:], vector, 0).astype(np.float32)}
     return Dataset((TABLE, VECTOR), data, mask, {"t": cells}, labels=labels, label_names=("no", "yes"))
 
 
@@ -44,6 +44,7 @@ def test_samples_are_valid_have_training_values_and_the_same_seed_gives_the_same
         known = train.data["t"][~train.missing("t")[:, c], c]
         assert np.isin(column[seen[:, c]], known).all()
         assert stats.ks_2samp(column[seen[:, c]], known).statistic < 0.11
+        assert (column[~seen[:, c]] == 7).all()
     for mean in (lambda d: d.missing("t").mean(0), lambda d: d.observed.mean(0), lambda d: d.labels.mean()):
         np.testing.assert_allclose(mean(drawn), mean(train), atol=0.07)
 
