@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.categories import common_values, constant_value
-from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion
+from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion, to_numpy
 from postprior.pipelines.data.conversion.forms import CELL, PLAIN, Form
 from postprior.pipelines.data.conversion.texts import as_cells, is_restored, matches_numbers, restored
 from postprior.pipelines.errors import UserError
@@ -82,6 +82,19 @@ class TableConversion:
     def valid(self, values: Values) -> Values:
         """Return decoded rows (n, J) as the data have them: see `ColumnConversion.valid`."""
         return np.stack([column.valid(x) for column, x in zip(self.columns, values.T, strict=True)], 1)
+
+    def numbers(self, values: Values, seen: Values) -> Values:
+        """Return rows (n, J) as float64 in the units of the file, NaN where not `seen`; a class is its index."""
+        parts = zip(self.columns, values.T, seen.T, strict=True)
+        return np.stack(
+            [
+                np.where(observed, x, np.nan)
+                if column.kind == "categorical"
+                else to_numpy(pa.chunked_array([column.decode(x, observed)]))
+                for column, x, observed in parts
+            ],
+            axis=1,
+        )
 
     def lost(
         self, table: Mapping[str, pa.ChunkedArray], places: Values, values: Values, seen: Values, mark: str
