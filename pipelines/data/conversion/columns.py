@@ -194,7 +194,7 @@ class ColumnConversion:
         own = {"values": list(self.values), "form": self.form.describe()}
         fields = {**asdict(self), **own, "quantiles": self.quantiles and self.quantiles.describe()}
         optional = dict.fromkeys(("valid_range", "decimals", "quantiles"))
-        usual = {"bound": BOUND, "others": False, "form": {}, **optional}
+        usual: dict[str, Any] = {"bound": BOUND, "others": False, "form": {}, **optional}
         return {key: value for key, value in fields.items() if key not in usual or value != usual[key]}
 
     @classmethod

@@ -92,16 +92,18 @@ def left_out(joined: Joined) -> str:
 
 
 def chosen_kinds(views: Sequence[View], learned: Sequence[Conversion]) -> list[str]:
-    """Return a line with the columns that have another kind than their values show, because it suits them better."""
-    columns = [
-        f"{column.name} ({column.kind})"
-        for view, conversion in zip(views, learned, strict=True)
-        if isinstance(view, TableView) and isinstance(conversion, TableConversion)
-        for column in conversion.columns
-        if column.kind != view.kinds[column.name]
+    """Return a line per kind that suits columns better than the kind that their values show."""
+    chosen: dict[str, list[str]] = {}
+    for view, conversion in zip(views, learned, strict=True):
+        if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+            for column in conversion.columns:
+                if column.kind != view.kinds[column.name]:
+                    chosen.setdefault(column.kind, []).append(column.name)
+    remedy = "--kind COLUMN=numeric or count chooses another"
+    return [
+        Listing.of(f"of the kind {kind}, which held-out rows fit best: {{}}; {remedy}", names)
+        for kind, names in chosen.items()
     ]
-    text = "kinds that make held-out values most probable: {}; --kind COLUMN=numeric or count chooses another"
-    return [Listing.of(text, columns)] if columns else []
 
 
 def named(learned: Sequence[Conversion]) -> list[str]:

@@ -119,12 +119,12 @@ def test_an_import_tells_the_kinds_that_it_chooses_and_the_user_may_choose_anoth
     days, rng = [*range(0, 90, 3), *[100] * 30], np.random.default_rng(0)
     table = "\n".join(["stay,weight", *(f"{day},{rng.normal(70, 9):.2f}" for day in days * 4)]) + "\n"
     told, back = returned(tmp_path, "clinic.csv", table)
-    assert "make held-out values most probable: stay (quantile); --kind COLUMN=numeric" in told
+    assert "of the kind quantile, which held-out rows fit best: stay; --kind COLUMN=numeric" in told
     assert sorted(back.splitlines()) == sorted(table.splitlines())
     columns = columns_of(tmp_path)
     assert (columns["stay"]["kind"], columns["weight"]["kind"]) == ("quantile", "numeric")
     assert max(columns["stay"]["quantiles"]["values"]) == 100.5
     told, _ = returned(tmp_path, "clinic.csv", table, Roles(kinds={"stay": "count", "weight": "quantile"}))
-    assert "most probable" not in told
+    assert "fit best" not in told
     columns = columns_of(tmp_path)
     assert (columns["stay"]["kind"], columns["weight"]["kind"]) == ("count", "quantile")
