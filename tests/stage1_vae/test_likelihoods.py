@@ -9,8 +9,8 @@ import torch
 from support.equations import seeded
 from torch import Tensor, distributions
 
-from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, SCALED, likelihood, raw_shape
-from postprior.stage1_vae.modalities import COLUMNS, Column, Modality
+from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, likelihood, raw_shape
+from postprior.stage1_vae.modalities import COLUMNS, SCALED, Column, Modality
 
 SCALE = 0.3
 TABLE = (
@@ -34,6 +34,7 @@ MODALITIES = {
         Modality("segments", "image", (2, 4, 3), "categorical", classes=3),
         Modality("counts", "vector", (5,), "negative_binomial"),
         Modality("reads", "image", (2, 4, 3), "zero_inflated_negative_binomial"),
+        Modality("amounts", "vector", (5,), "hurdle_lognormal"),
         Modality("table", "table", (8,), "columns", columns=TABLE),
     )
 }
@@ -71,6 +72,9 @@ def log_prob(name: str, p: Tensor, value: Tensor) -> Tensor:
         inflation = p[2].sigmoid()
         drawn = expected("negative_binomial", p[:2]).log_prob(value).exp() * (1 - inflation)
         return (drawn + inflation * (value == 0)).log()
+    if name == "hurdle_lognormal":
+        positive = distributions.LogNormal(p[0], SCALE).log_prob(value.where(value > 0, 1))
+        return torch.where(value > 0, (1 - p[1].sigmoid()).log() + positive, p[1].sigmoid().log())
     return expected(name, p).log_prob(value)
 
 
@@ -211,7 +215,7 @@ def test_a_raw_output_is_read_in_any_layout_of_memory(modality: Modality) -> Non
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("name", ["normal", "laplace"])
 def test_a_learned_scale_gets_its_gradient(name: str) -> None:
     modality = Modality("x", "vector", (5,), name)
     output, scale = raw(modality, 7), torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
@@ -222,6 +226,39 @@ def test_a_learned_scale_gets_its_gradient(name: str) -> None:
     torch.testing.assert_close(scale.grad, slope.sum() / 0.4)
     given, learned = (likelihood(modality, output, s).log_prob(value) for s in (0.4, scale))
     torch.testing.assert_close(given, learned.detach())
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_scale_of_each_coordinate_is_the_scale_of_that_coordinate(name: str) -> None:
+    modality, scale = Modality("x", "vector", (3,), name), torch.tensor([0.2, 0.5, 1.5], dtype=torch.float64)
+    output = raw(modality, 4, 1)  # one draw of the code for each of 4 rows
+    value = likelihood(modality, raw(modality, 4, seed=1), 0.5).rsample((), seeded()).unsqueeze(1)
+    p = likelihood(modality, output, scale)
+    alone = [likelihood(modality, output, s).elementwise_log_prob(value)[..., j] for j, s in enumerate(scale)]
+    torch.testing.assert_close(p.elementwise_log_prob(value), torch.stack(alone, -1))
+    torch.testing.assert_close(p.log_prob(value), torch.stack(alone, -1).sum(-1))
+    means = [likelihood(modality, output, s).mean[..., j] for j, s in enumerate(scale)]
+    torch.testing.assert_close(p.mean, torch.stack(means, -1))
+
+
+def test_amounts_are_zero_or_positive_and_integrate_to_one() -> None:
+    """Draws: shares of zeros, and mean and deviation of the logarithms of the others, against their parameters."""
+    modality = MODALITIES["amounts"]
+    output = raw(modality)
+    logarithm, absence = numbers(modality, output)
+    p = likelihood(modality, output, SCALE)
+    grid = torch.linspace(-12, 12, 20001, dtype=torch.float64).unsqueeze(1).exp()  # (20001, 1)
+    positive = torch.trapezoid(p.elementwise_log_prob(grid).exp(), grid.expand(-1, 5), dim=0)
+    nothing = p.elementwise_log_prob(torch.zeros(5, dtype=torch.float64)).exp()
+    torch.testing.assert_close(positive + nothing, torch.ones(5, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert (p.elementwise_log_prob(-torch.ones(5, dtype=torch.float64)) == -torch.inf).all()
+    x = p.rsample((20000,), seeded())
+    zero = (x == 0).double().mean(0)
+    assert ((zero - absence.sigmoid()).abs() < 5 * 0.5 / 20000**0.5).all()
+    for j in range(5):
+        logs = x[x[:, j] > 0, j].log()
+        assert abs(logs.mean() - logarithm[j]) < 5 * SCALE / len(logs) ** 0.5
+        assert abs(logs.std() - SCALE) < 5 * SCALE / (2 * len(logs)) ** 0.5
 
 
 def test_only_the_scale_of_scaled_likelihoods_matters() -> None:
@@ -254,6 +291,7 @@ def test_raw_shapes() -> None:
         "segments": (6, 4, 3),
         "counts": (10,),
         "reads": (6, 4, 3),
+        "amounts": (10,),
         "table": (2 * 2 + 3 + 5 + 2 + 1 + 2 + 3,),
     }
 

@@ -44,7 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.loc[N - 1, ["age", "weight", "dose"]] = 130, 180.25, 9999.125  # a held-out row beyond the training rows
     table.loc[3, "weight"] = np.nan
     table.to_csv(home / "clinic.csv", index=False)
-    np.savez(home / "arrays.npz", scores=np.c_[rng.random(N).round(2), rng.random(N)], reads=rng.poisson(3, (N, 2)))
+    amounts = ((1 + rng.gamma(2, 1, (N, 3))) * (rng.random((N, 3)) < (0.3, 0.6, 1))).round(3)
+    scores = np.c_[rng.random(N).round(2), rng.random(N)]
+    np.savez(home / "arrays.npz", scores=scores, reads=rng.poisson(3, (N, 2)), amounts=amounts)
     done(home, "--kind", "dose=log", "--kind", "visits=count")
     return home
 
@@ -82,10 +84,17 @@ def test_synthetic_and_imputed_values_are_those_of_the_training_rows(folder: Pat
         assert synthetic[name].between(low, high).all(), name
         assert np.array_equal(synthetic[name], synthetic[name].round(decimals)), name
     arrays, train_arrays = np.load(tmp_path / "files/arrays.npz"), np.load(folder / "arrays.npz")
-    for name in ("scores", "reads"):
+    for name in ("scores", "reads", "amounts"):
         ends = (bound(train_arrays[name][: N // 3], axis=0) for bound in (np.min, np.max))
         low, high = ends
         assert ((arrays[name] >= low - 1e-7) & (arrays[name] <= high + 1e-7)).all()
+    amounts, known_amounts = arrays["amounts"], train_arrays["amounts"][: N // 3]
+    assert (amounts == 0).any(0).tolist() == [True, True, False]
+    assert (
+        amounts[amounts > 0]
+        >= np.broadcast_to(np.where(known_amounts > 0, known_amounts, 9).min(0), amounts.shape)[amounts > 0]
+    ).all()
+    assert np.array_equal(amounts, amounts.round(3))
     assert np.array_equal(arrays["scores"][:, 0], arrays["scores"][:, 0].round(2))
     assert not np.array_equal(arrays["scores"][:, 1], arrays["scores"][:, 1].round(6))
     free = wild.sample(200, values=values)

@@ -1,0 +1,82 @@
+"""Recognise vectors of numbers of at least 0 that are often exactly 0: logarithms of counts, fractions, amounts."""
+
+import numpy as np
+
+from postprior.pipelines.data.arrays import SparseRows, Values, chunks
+from postprior.pipelines.data.conversion.outliers import UsualRange
+from postprior.pipelines.data.conversion.statistics import Number, as_number
+from postprior.pipelines.texts import shell_quoted
+
+HEAVY = 0.1
+"""Share of zeros from which on a vector is zero-heavy."""
+TRIED = 256
+"""Number of rows from which the form of the values is recognised."""
+NEAR, NEARLY_ALL, SMALL = 0.02, 0.95, 20
+"""Distance from a whole number, share of values that have to be so near, and the greatest multiple that is tried."""
+EVEN = 1e-4
+"""Relative difference of sums of rows that count as equal."""
+
+
+def share_of_zeros(array: Values | SparseRows, rows: Values | None = None) -> float:
+    """Return the share of zeros among the values of a vector (n, X) that are not NaN; 0 if there are none."""
+    pairs = [((chunk == 0).sum(), (~np.isnan(chunk)).sum()) for chunk in chunks(array, rows)]
+    zeros, values = np.sum(pairs, 0)
+    return float(zeros / max(values, 1))
+
+
+def form_of(array: Values | SparseRows, rows: Values) -> str:
+    """Say what zero-heavy values are, by their first rows: fractions, counts of normalised rows, or their logarithms.
+
+    A row of counts that was divided by its total has only whole multiples of its least positive value.
+
+    >>> counts = np.random.default_rng(0).poisson(0.7, (50, 40)) + np.eye(50, 40)
+    >>> shares = counts / counts.sum(1, keepdims=True)
+    >>> form_of(shares, np.arange(50)), form_of(np.log1p(1e4 * shares), np.arange(50))
+    ('fractions that sum to 1 in each row', 'log(1 + counts, divided by the total of their row)')
+    """
+    values = np.nan_to_num(array[rows[:TRIED]].astype(np.float64))
+    values = values[values.any(1)]
+    if not len(values):
+        return "zeros"
+    total = values.sum(1)
+    if np.ptp(total) <= EVEN * total.max() and array.shape[1] > 1:
+        kind = "fractions that" if abs(total[0] - 1) <= EVEN else "amounts that"
+        return f"{kind} sum to {total.mean():.6g} in each row"
+    if _multiples(values):
+        return "counts, divided by the total of their row"
+    with np.errstate(over="ignore"):
+        logarithms = np.expm1(values)
+    return "log(1 + counts, divided by the total of their row)" if _multiples(logarithms) else "amounts"
+
+
+def told(title: str, array: Values | SparseRows, rows: Values) -> str:
+    """Return a line that tells how a zero-heavy vector is read, and the option that reads it otherwise."""
+    zeros, numeric = share_of_zeros(array, rows), f"--kind {shell_quoted(title)}=numeric"
+    return f"{title}: {form_of(array, rows)}, {zeros:.0%} zeros, read as nonnegative; {numeric} reads them as numeric"
+
+
+def _multiples(values: Values) -> bool:
+    """Whether nearly all positive values (n, X) are whole multiples of the least of their row, and not all equal it."""
+    positive = values > 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = (values / np.where(positive, values, np.inf).min(1, keepdims=True))[positive]
+    small = ratio[ratio <= SMALL]
+    near = np.abs(small - np.rint(small)) <= NEAR
+    return near.mean() >= NEARLY_ALL and bool((small > 1 + NEAR).mean() > 1 - NEARLY_ALL)
+
+
+def positive_moments(array: Values | SparseRows, rows: Values, usual: UsualRange) -> tuple[Number, Number]:
+    """Return the geometric mean and the least of the positive values of each coordinate, without far outliers.
+
+    Both are 1 if a coordinate has no positive value, and NaN if it has no value.
+    """
+    shape = array.shape[1:]
+    count, logarithms, least = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
+    for chunk in chunks(array, rows):
+        positive = (chunk > 0) & (chunk >= usual.low) & (chunk <= usual.high)
+        values = np.where(positive, chunk, 1).astype(np.float64)
+        count, logarithms = count + positive.sum(0), logarithms + np.log(values).sum(0)
+        least = np.minimum(least, np.where(positive, values, np.inf).min(0))
+    scale = np.exp(logarithms / np.maximum(count, 1))
+    known = ~np.isnan(usual.low)
+    return tuple(as_number(np.where(known, np.where(count > 0, value, 1), np.nan)) for value in (scale, least))  # type: ignore[return-value]
