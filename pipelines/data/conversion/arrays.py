@@ -20,7 +20,7 @@ from postprior.pipelines.data.conversion.statistics import (
     usual_range_overall,
     usual_range_per_coordinate,
 )
-from postprior.pipelines.data.conversion.zero_heavy import positive_moments
+from postprior.pipelines.data.conversion.zero_heavy import common_total, positive_mean, with_total
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
@@ -33,7 +33,7 @@ AXES = {
 """Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
 """Fields of a conversion that manifests contain, besides its facts."""
-LATER = {"bound": BOUND, "valid_range": None, "least": None, "decimals": None}
+LATER = {"bound": BOUND, "valid_range": None, "total": None, "decimals": None}
 """Further fields, and their values where a manifest does not contain them."""
 LIKELIHOODS = {
     "nonnegative": "hurdle_lognormal",
@@ -64,8 +64,8 @@ class ArrayConversion:
         classes: the number of tokens.
         bound: the greatest |x| of scaled values; far outliers beyond it are clipped.
         valid_range: the least and the greatest value v that is synthesised, of vectors; None if values are not limited.
-        least: the least positive value of each coordinate of a nonnegative vector, to which smaller synthetic ones are
-            raised; None if there is no such limit.
+        total: the sum of the values of every row of a nonnegative vector, to which synthetic rows are rescaled; None if
+            rows have different sums.
         decimals: the decimals of synthetic values, one per coordinate of a scaled vector, None where they are not
             rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
@@ -83,7 +83,7 @@ class ArrayConversion:
     classes: int | None = None
     bound: float = BOUND
     valid_range: tuple[Number, Number] | None = None
-    least: Number | None = None
+    total: float | None = None
     decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
@@ -120,22 +120,7 @@ class ArrayConversion:
         if kind not in SCALED:
             return conversion()
         if AXES[axes] == "vector":
-            usual = usual_range_per_coordinate(array, rows)
-            least: Number | None = None
-            offset: Number = 0.0
-            if kind == "nonnegative":
-                scale, least = positive_moments(array, rows, usual)
-            else:
-                offset, scale = moments(array, rows, usual)
-            _check_scale(name, scale, low, high)
-            most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
-            return conversion(
-                *(offset, scale),
-                bound=ROOM * float(most) if usual.far.any() else BOUND,
-                valid_range=(as_number(usual.low), as_number(usual.high)),
-                least=least,
-                decimals=decimals_of(array, rows),
-            )
+            return conversion(**_vector_scales(name, kind, array, rows))
         if array.dtype == np.uint8:
             return conversion(scale=255.0, range=(0.0, 1.0))
         least, most = limits(array, present)
@@ -204,25 +189,27 @@ class ArrayConversion:
         """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits."""
         if self.valid_range is None and self.decimals is None:
             return values
-        raw = self._raw(np.asarray(values, np.float64))
+        raw = self._unscaled(np.asarray(values, np.float64))
         low, high = (-np.inf, np.inf) if self.valid_range is None else map(np.array, self.valid_range)
-        raw = np.clip(raw, low, high)
-        if self.least is not None:
-            raw = np.where(raw > 0, np.maximum(raw, np.array(self.least)), raw)
+        if self.total is not None:
+            raw = with_total(raw, self.total, low, high)
+        raw = np.clip(self._rounded(raw), low, high)
         return channels_first(self.standardised(raw), self.axes)
 
-    def _raw(self, x: Values) -> Values:
+    def _unscaled(self, x: Values) -> Values:
         """Return the values v (n, …) of numbers x (n, *shape) float64, as float64."""
-        raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+        return channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+
+    def _rounded(self, raw: Values) -> Values:
+        """Return values v (n, …) with the decimals of the data."""
         if self.decimals is None:
             return raw
         return rounded(raw, np.array(self.decimals, np.float64))  # None becomes NaN, which rounds nothing
 
     def decode(self, values: Values, seen: Values) -> Values:
         """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
-        raw = self._raw(
-            np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
-        )
+        missing = np.nan if np.dtype(self.dtype).kind == "f" else 0.0
+        raw = self._rounded(self._unscaled(np.where(seen, np.asarray(values, np.float64), missing)))
         return as_dtype(raw if self.kind in SCALED else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
@@ -278,6 +265,27 @@ def _listed(value: Any) -> Any:
 
 def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+
+
+def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[str, Any]:
+    """Return the scales and limits of the coordinates of a vector, learned from its training rows."""
+    usual = usual_range_per_coordinate(array, rows)
+    offset: Number = 0.0
+    total = None
+    if kind == "nonnegative":
+        scale, total = positive_mean(array, rows, usual), common_total(array, rows)
+    else:
+        offset, scale = moments(array, rows, usual)
+    _check_scale(name, scale, usual.low.min(), usual.high.max())
+    most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
+    return {
+        "offset": offset,
+        "scale": scale,
+        "bound": ROOM * float(most) if usual.far.any() else BOUND,
+        "valid_range": (as_number(usual.low), as_number(usual.high)),
+        "total": total,
+        "decimals": decimals_of(array, rows),
+    }
 
 
 def _check_scale(name: str, scale: Number, low: float, high: float) -> None:

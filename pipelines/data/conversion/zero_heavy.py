@@ -1,5 +1,7 @@
 """Recognise vectors of numbers of at least 0 that are often exactly 0: logarithms of counts, fractions, amounts."""
 
+from typing import Any
+
 import numpy as np
 
 from postprior.pipelines.data.arrays import SparseRows, Values, chunks
@@ -15,6 +17,8 @@ NEAR, NEARLY_ALL, SMALL = 0.02, 0.95, 20
 """Distance from a whole number, share of values that have to be so near, and the greatest multiple that is tried."""
 EVEN = 1e-4
 """Relative difference of sums of rows that count as equal."""
+PASSES = 20
+"""Number of times that a row is rescaled to its sum and clipped to its limits."""
 
 
 def share_of_zeros(array: Values | SparseRows, rows: Values | None = None) -> float:
@@ -38,15 +42,33 @@ def form_of(array: Values | SparseRows, rows: Values) -> str:
     values = values[values.any(1)]
     if not len(values):
         return "zeros"
-    total = values.sum(1)
-    if np.ptp(total) <= EVEN * total.max() and array.shape[1] > 1:
-        kind = "fractions that" if abs(total[0] - 1) <= EVEN else "amounts that"
-        return f"{kind} sum to {total.mean():.6g} in each row"
+    if (total := common_total(array, rows)) is not None:
+        return f"{'fractions' if abs(total - 1) <= EVEN else 'amounts'} that sum to {total:.6g} in each row"
     if _multiples(values):
         return "counts, divided by the total of their row"
     with np.errstate(over="ignore"):
         logarithms = np.expm1(values)
     return "log(1 + counts, divided by the total of their row)" if _multiples(logarithms) else "amounts"
+
+
+def common_total(array: Values | SparseRows, rows: Values) -> float | None:
+    """Return the sum of the values of every row of a vector (n, X), X > 1, if all rows have the same; else None."""
+    totals = np.concatenate([chunk.sum(1, dtype=np.float64) for chunk in chunks(array, rows)])
+    same = array.shape[1] > 1 and totals.min() > 0 and np.ptp(totals) <= EVEN * totals.max()  # false if one is NaN
+    return float(np.median(totals)) if same else None
+
+
+def with_total(values: Values, total: float, low: Any, high: Any) -> Values:
+    """Rescale the rows of values (n, X) to a sum, as far as `low` and `high`, numbers or (X,), let them reach it.
+
+    >>> drawn = np.array([[0.0, 0.2, 0.2], [0.0, 0.0, 0.0]])
+    >>> with_total(drawn, 1, np.zeros(3), np.array([0.5, 0.4, 0.7])).round(6).tolist()
+    [[0.0, 0.4, 0.6], [0.0, 0.0, 0.0]]
+    """
+    for _ in range(PASSES):
+        sums = values.sum(1, keepdims=True)
+        values = np.clip(values * (total / np.where(sums > 0, sums, total)), low, high)
+    return values
 
 
 def told(title: str, array: Values | SparseRows, rows: Values) -> str:
@@ -65,18 +87,14 @@ def _multiples(values: Values) -> bool:
     return near.mean() >= NEARLY_ALL and bool((small > 1 + NEAR).mean() > 1 - NEARLY_ALL)
 
 
-def positive_moments(array: Values | SparseRows, rows: Values, usual: UsualRange) -> tuple[Number, Number]:
-    """Return the geometric mean and the least of the positive values of each coordinate, without far outliers.
+def positive_mean(array: Values | SparseRows, rows: Values, usual: UsualRange) -> Number:
+    """Return the geometric mean of the positive values of each coordinate, without far outliers.
 
-    Both are 1 if a coordinate has no positive value, and NaN if it has no value.
+    It is 1 if a coordinate has no positive value, and NaN if it has no value.
     """
-    shape = array.shape[1:]
-    count, logarithms, least = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
+    count, logarithms = np.zeros(array.shape[1:]), np.zeros(array.shape[1:])
     for chunk in chunks(array, rows):
         positive = (chunk > 0) & (chunk >= usual.low) & (chunk <= usual.high)
-        values = np.where(positive, chunk, 1).astype(np.float64)
-        count, logarithms = count + positive.sum(0), logarithms + np.log(values).sum(0)
-        least = np.minimum(least, np.where(positive, values, np.inf).min(0))
-    scale = np.exp(logarithms / np.maximum(count, 1))
-    known = ~np.isnan(usual.low)
-    return tuple(as_number(np.where(known, np.where(count > 0, value, 1), np.nan)) for value in (scale, least))  # type: ignore[return-value]
+        count += positive.sum(0)
+        logarithms += np.log(np.where(positive, chunk, 1), dtype=np.float64).sum(0)
+    return as_number(np.where(np.isnan(usual.low), np.nan, np.exp(logarithms / np.maximum(count, 1))))
