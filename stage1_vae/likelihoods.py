@@ -22,7 +22,7 @@ from postprior.stage1_vae.discrete import (
     ZeroInflatedNegativeBinomial,
 )
 from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
-from postprior.stage1_vae.hurdle import HurdleLogNormal
+from postprior.stage1_vae.hurdle import Hurdle, HurdleLogNormal, HurdleSoftplus
 from postprior.stage1_vae.modalities import Column, Modality
 
 Scale = float | Tensor
@@ -57,9 +57,7 @@ class Columns(Independent):
         return drawn.index_select(-1, self._order)
 
 
-Likelihood = (
-    Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | HurdleLogNormal | Columns
-)
+Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Hurdle | Columns
 
 
 def observed_log_prob(p: Likelihood, value: Tensor, observed: Tensor | None) -> Tensor:
@@ -186,10 +184,14 @@ def inflated_counts(raw: Tensor, event: int) -> ZeroInflatedNegativeBinomial:
     return ZeroInflatedNegativeBinomial(NegativeBinomial(log_mean, log_dispersion, event), dropout)
 
 
-def hurdle(raw: Tensor, scale: Scale, event: int) -> HurdleLogNormal:
-    """Return the distribution given raw numbers (…, 2, *event): m, logit of π."""
-    logarithm, absence = raw.unbind(-event - 1)
-    return HurdleLogNormal(logarithm, torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), absence, event)
+def hurdle(family: type[Hurdle]) -> Callable[[Tensor, Scale, int], Likelihood]:
+    """Return the `read` function of a hurdle model with raw numbers (…, 2, *event): m, logit of π."""
+
+    def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
+        loc, absence = raw.unbind(-event - 1)
+        return family(loc, torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), absence, event)
+
+    return read
 
 
 LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
@@ -203,7 +205,8 @@ LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
     "zero_inflated_negative_binomial": Elementwise(
         lambda modality: 3, lambda raw, scale, event: inflated_counts(raw, event)
     ),
-    "hurdle_lognormal": Elementwise(lambda modality: 2, hurdle),
+    "hurdle_lognormal": Elementwise(lambda modality: 2, hurdle(HurdleLogNormal)),
+    "hurdle_softplus": Elementwise(lambda modality: 2, hurdle(HurdleSoftplus)),
     "columns": TableLikelihood(),
 }
 """Name → likelihood: the shape of the raw decoder output, and the distribution given that output and the scale."""

@@ -17,9 +17,11 @@ KINDS = {"image": 3, "vector": 1, "volume": 4, "sequence": 1, "table": 1}
 (channels, depth, height, width) for a volume, (tokens,) for a sequence and (columns,) for a table."""
 COUNTS = ("negative_binomial", "zero_inflated_negative_binomial")
 """Likelihoods for counts."""
-SCALED = ("normal", "laplace", "hurdle_lognormal")
+HURDLES = ("hurdle_lognormal", "hurdle_softplus")
+"""Likelihoods for values of at least 0 of which many are 0."""
+SCALED = ("normal", "laplace", *HURDLES)
 """Likelihoods that use a scale; the decoder outputs all parameters of the other likelihoods."""
-LOGARITHMIC = (*COUNTS, "hurdle_lognormal")
+LOGARITHMIC = (*COUNTS, *HURDLES)
 """Likelihoods of values of at least 0, which encoders read as log(1 + x)."""
 COLUMNS = ("normal", "laplace", "bernoulli", "categorical", *COUNTS)
 """Likelihoods available for the columns of a table."""

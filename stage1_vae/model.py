@@ -65,7 +65,7 @@ class MultimodalVAE(nn.Module, ABC):
         modalities: the M modalities, in the order of the columns of every mask.
         latent: dimension D of the shared code.
         width: width of the networks (channels of the first convolution).
-        likelihood_scale: scale of the normal and laplace likelihoods, and of the logarithms of `hurdle_lognormal`: a
+        likelihood_scale: scale of the normal and laplace likelihoods, and of the normal variable of hurdle models: a
             number, `learned` or, for one number per coordinate, `features`; for all modalities or by modality.
         rescaling: weights of the log-likelihoods of the modalities in the objective, by name. `dimensions` makes the
             weights inversely proportional to the numbers of values; the largest modality has weight 1. None gives all

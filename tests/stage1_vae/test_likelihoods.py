@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from support.equations import seeded
 from torch import Tensor, distributions
 
 from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, likelihood, raw_shape
-from postprior.stage1_vae.modalities import COLUMNS, SCALED, Column, Modality
+from postprior.stage1_vae.modalities import COLUMNS, HURDLES, SCALED, Column, Modality
 
 SCALE = 0.3
 TABLE = (
@@ -35,6 +36,7 @@ MODALITIES = {
         Modality("counts", "vector", (5,), "negative_binomial"),
         Modality("reads", "image", (2, 4, 3), "zero_inflated_negative_binomial"),
         Modality("amounts", "vector", (5,), "hurdle_lognormal"),
+        Modality("logarithms", "image", (2, 4, 3), "hurdle_softplus"),
         Modality("table", "table", (8,), "columns", columns=TABLE),
     )
 }
@@ -72,8 +74,10 @@ def log_prob(name: str, p: Tensor, value: Tensor) -> Tensor:
         inflation = p[2].sigmoid()
         drawn = expected("negative_binomial", p[:2]).log_prob(value).exp() * (1 - inflation)
         return (drawn + inflation * (value == 0)).log()
-    if name == "hurdle_lognormal":
-        positive = distributions.LogNormal(p[0], SCALE).log_prob(value.where(value > 0, 1))
+    if name in HURDLES:
+        shape = [distributions.SoftplusTransform()] if name == "hurdle_softplus" else [distributions.ExpTransform()]
+        family = distributions.TransformedDistribution(distributions.Normal(p[0], SCALE), shape)
+        positive = family.log_prob(value.where(value > 0, 1))
         return torch.where(value > 0, (1 - p[1].sigmoid()).log() + positive, p[1].sigmoid().log())
     return expected(name, p).log_prob(value)
 
@@ -241,24 +245,30 @@ def test_a_scale_of_each_coordinate_is_the_scale_of_that_coordinate(name: str) -
     torch.testing.assert_close(p.mean, torch.stack(means, -1))
 
 
-def test_amounts_are_zero_or_positive_and_integrate_to_one() -> None:
-    """Draws: shares of zeros, and mean and deviation of the logarithms of the others, against their parameters."""
-    modality = MODALITIES["amounts"]
+@pytest.mark.parametrize(
+    ("name", "normal"), [("hurdle_lognormal", Tensor.log), ("hurdle_softplus", lambda x: x.expm1().log())]
+)
+def test_zero_heavy_values_are_zero_or_positive_and_integrate_to_one(
+    name: str, normal: Callable[[Tensor], Tensor]
+) -> None:
+    """Draws: shares of zeros, and mean and deviation of the normal variable of the others, against their parameters."""
+    modality = Modality("x", "vector", (5,), name)
     output = raw(modality)
-    logarithm, absence = numbers(modality, output)
+    loc, absence = numbers(modality, output)
     p = likelihood(modality, output, SCALE)
     grid = torch.linspace(-12, 12, 20001, dtype=torch.float64).unsqueeze(1).exp()  # (20001, 1)
     positive = torch.trapezoid(p.elementwise_log_prob(grid).exp(), grid.expand(-1, 5), dim=0)
     nothing = p.elementwise_log_prob(torch.zeros(5, dtype=torch.float64)).exp()
     torch.testing.assert_close(positive + nothing, torch.ones(5, dtype=torch.float64), rtol=0, atol=1e-6)
+    expectation = torch.trapezoid(grid * p.elementwise_log_prob(grid).exp(), grid.expand(-1, 5), dim=0)
+    torch.testing.assert_close(p.mean, expectation, rtol=1e-5, atol=0)
     assert (p.elementwise_log_prob(-torch.ones(5, dtype=torch.float64)) == -torch.inf).all()
     x = p.rsample((20000,), seeded())
-    zero = (x == 0).double().mean(0)
-    assert ((zero - absence.sigmoid()).abs() < 5 * 0.5 / 20000**0.5).all()
+    assert (((x == 0).double().mean(0) - absence.sigmoid()).abs() < 5 * 0.5 / 20000**0.5).all()
     for j in range(5):
-        logs = x[x[:, j] > 0, j].log()
-        assert abs(logs.mean() - logarithm[j]) < 5 * SCALE / len(logs) ** 0.5
-        assert abs(logs.std() - SCALE) < 5 * SCALE / (2 * len(logs)) ** 0.5
+        n = normal(x[x[:, j] > 0, j])
+        assert abs(n.mean() - loc[j]) < 5 * SCALE / len(n) ** 0.5
+        assert abs(n.std() - SCALE) < 5 * SCALE / (2 * len(n)) ** 0.5
 
 
 def test_only_the_scale_of_scaled_likelihoods_matters() -> None:
@@ -292,6 +302,7 @@ def test_raw_shapes() -> None:
         "counts": (10,),
         "reads": (6, 4, 3),
         "amounts": (10,),
+        "logarithms": (4, 4, 3),
         "table": (2 * 2 + 3 + 5 + 2 + 1 + 2 + 3,),
     }
 

@@ -37,6 +37,7 @@ LATER = {"bound": BOUND, "valid_range": None, "total": None, "decimals": None}
 """Further fields, and their values where a manifest does not contain them."""
 LIKELIHOODS = {
     "nonnegative": "hurdle_lognormal",
+    "log1p": "hurdle_softplus",
     "count": "negative_binomial",
     "boolean": "bernoulli",
     "tokens": "categorical",
@@ -44,8 +45,11 @@ LIKELIHOODS = {
 """Kinds of arrays, and their likelihoods."""
 KINDS = ("numeric", *LIKELIHOODS)
 """Kinds of arrays; numeric values are normal in vectors, else laplace."""
-SCALED = ("numeric", "nonnegative")
-"""Kinds of values that are scaled and need not be whole numbers."""
+ZERO_HEAVY = ("nonnegative", "log1p")
+"""Kinds of vectors of which many values are 0 and none is negative."""
+UNSCALED: tuple[Number, Number] = (0.0, 1.0)
+REAL = ("numeric", *ZERO_HEAVY)
+"""Kinds of values that need not be whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class ArrayConversion:
 
     Args:
         name: the name of the modality.
-        kind: one of `KINDS`; only those in `SCALED` are scaled.
+        kind: one of `KINDS`; those in `REAL` are scaled, except `log1p`.
         axes: the axes of one value in the source, a key of `AXES`.
         dtype: the type of the values in the source.
         shape: the shape of one value in the source.
@@ -62,11 +66,11 @@ class ArrayConversion:
         scale: one number, or one per coordinate.
         range: the range of x, if the source's type or all of its values bound it.
         classes: the number of tokens.
-        bound: the greatest |x| of scaled values; far outliers beyond it are clipped.
+        bound: the greatest |x| of real values; far outliers beyond it are clipped.
         valid_range: the least and the greatest value v that is synthesised, of vectors; None if values are not limited.
         total: the sum of the values of every row of a nonnegative vector, to which synthetic rows are rescaled; None if
             rows have different sums.
-        decimals: the decimals of synthetic values, one per coordinate of a scaled vector, None where they are not
+        decimals: the decimals of synthetic values, one per coordinate of a real vector, None where they are not
             rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
         title: the name of the modality for readers.
@@ -102,11 +106,12 @@ class ArrayConversion:
     ) -> Self:
         """Learn the conversion from the training rows of an array (n, …), where NaN means missing.
 
-        Numeric vectors are standardised per coordinate; nonnegative ones are divided by the geometric mean of the
-        positive values of each coordinate. Images and volumes are scaled to the range 0 to 1: bytes are divided by
-        255, other values are scaled by their least and greatest value, unless all rows that are present (the indices
-        `present`) lie in this range already. Far outliers do not contribute to a scale. A UserError is raised if all
-        values are equal or too large, or if a coordinate is missing in all training rows.
+        Numeric vectors are standardised per coordinate, nonnegative ones are divided by the geometric mean of the
+        positive values of each coordinate, and those of the kind log1p are not scaled. Images and volumes are scaled to
+        the range 0 to 1: bytes are divided by 255, other values are scaled by their least and greatest value, unless
+        all rows that are present (the indices `present`) lie in this range already. Far outliers do not contribute to a
+        scale. A UserError is raised if all values are equal or too large, or if a coordinate is missing in all training
+        rows.
         """
         conversion = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
         low, high = limits(array, rows)
@@ -117,7 +122,7 @@ class ArrayConversion:
             return conversion(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
         if kind == "count" and AXES[axes] == "vector":
             return conversion(valid_range=ends_of(array, rows))
-        if kind not in SCALED:
+        if kind not in REAL:
             return conversion()
         if AXES[axes] == "vector":
             return conversion(**_vector_scales(name, kind, array, rows))
@@ -149,7 +154,7 @@ class ArrayConversion:
                 raise UserError(f"{self.modality.title}: token {raw.max():g} found, {expected}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
             observed = ~np.isnan(x)
-            if self.kind in SCALED:
+            if self.kind in REAL:
                 x = np.clip(x, -self.bound, self.bound)
             values[block][present[block]], seen[block][present[block]] = np.where(observed, x, 0), observed
         return values, seen
@@ -210,7 +215,7 @@ class ArrayConversion:
         """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
         missing = np.nan if np.dtype(self.dtype).kind == "f" else 0.0
         raw = self._rounded(self._unscaled(np.where(seen, np.asarray(values, np.float64), missing)))
-        return as_dtype(raw if self.kind in SCALED else np.rint(raw), np.dtype(self.dtype))
+        return as_dtype(raw if self.kind in REAL else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
@@ -270,13 +275,13 @@ def _tupled(value: Any) -> Any:
 def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[str, Any]:
     """Return the scales and limits of the coordinates of a vector, learned from its training rows."""
     usual = usual_range_per_coordinate(array, rows)
-    offset: Number = 0.0
-    total = None
-    if kind == "nonnegative":
-        scale, total = positive_mean(array, rows, usual), common_total(array, rows)
-    else:
+    offset, scale, total = *UNSCALED, None
+    if kind == "numeric":
         offset, scale = moments(array, rows, usual)
-    _check_scale(name, scale, usual.low.min(), usual.high.max())
+    elif kind == "nonnegative":
+        scale, total = positive_mean(array, rows, usual), common_total(array, rows)
+    known = as_number(np.where(np.isnan(usual.low), np.nan, scale))
+    _check_scale(name, known, np.nanmin(usual.low), np.nanmax(usual.high))
     most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
     return {
         "offset": offset,

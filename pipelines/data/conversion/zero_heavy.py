@@ -15,6 +15,8 @@ TRIED = 256
 """Number of rows from which the form of the values is recognised."""
 NEAR, NEARLY_ALL, SMALL = 0.02, 0.95, 20
 """Distance from a whole number, share of values that have to be so near, and the greatest multiple that is tried."""
+LARGEST = 30
+"""Logarithms of numbers are smaller."""
 EVEN = 1e-4
 """Relative difference of sums of rows that count as equal."""
 PASSES = 20
@@ -38,8 +40,7 @@ def form_of(array: Values | SparseRows, rows: Values) -> str:
     >>> form_of(shares, np.arange(50)), form_of(np.log1p(1e4 * shares), np.arange(50))
     ('fractions that sum to 1 in each row', 'log(1 + counts, divided by the total of their row)')
     """
-    values = np.nan_to_num(array[rows[:TRIED]].astype(np.float64))
-    values = values[values.any(1)]
+    values = _first(array, rows)
     if not len(values):
         return "zeros"
     if (total := common_total(array, rows)) is not None:
@@ -71,10 +72,48 @@ def with_total(values: Values, total: float, low: Any, high: Any) -> Values:
     return values
 
 
-def told(title: str, array: Values | SparseRows, rows: Values) -> str:
+def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:
     """Return a line that tells how a zero-heavy vector is read, and the option that reads it otherwise."""
     zeros, numeric = share_of_zeros(array, rows), f"--kind {shell_quoted(title)}=numeric"
-    return f"{title}: {form_of(array, rows)}, {zeros:.0%} zeros, read as nonnegative; {numeric} reads them as numeric"
+    return f"{title}: {form_of(array, rows)}, {zeros:.0%} zeros, read as {kind}; {numeric} reads them as numeric"
+
+
+def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
+    """Whether the positive values of a vector (n, X) are rather log(1 + a) of log-normal amounts a than log-normal.
+
+    Rows with a common sum, and multiples of the least value of their row, are no logarithms. Otherwise the likelihoods
+    of both are compared, with moments by coordinate, in the first rows.
+
+    >>> rng = np.random.default_rng(0)
+    >>> amounts = np.exp(rng.normal(1, 1, (60, 5))) * rng.integers(0, 2, (60, 5))
+    >>> are_logarithms(amounts, np.arange(60)), are_logarithms(np.log1p(amounts), np.arange(60))
+    (False, True)
+    """
+    values = _first(array, rows)
+    if not len(values) or values.max() > LARGEST or common_total(array, rows) is not None or _multiples(values):
+        return False
+    positive = values > 0
+    values = np.where(positive, values, 1)
+    logarithm = np.log(values)
+    slope = np.log(-np.expm1(-values))  # log(1 + exp(n)) = v for n = v + slope, and dv/dn = exp(slope)
+    return _likelihood(values + slope, slope, positive) > _likelihood(logarithm, logarithm, positive)
+
+
+def _likelihood(n: Values, log_slope: Values, positive: Values) -> float:
+    """Return the greatest log-likelihood, up to a constant, of functions of normal n (n, X) with slopes exp(log_slope).
+
+    Only the values marked in `positive` count. Coordinates have their own moments, and deviations of 0.01 or more.
+    """
+    count = positive.sum(0)
+    mean = np.where(positive, n, 0).sum(0) / np.maximum(count, 1)
+    variance = np.where(positive, (n - mean) ** 2, 0).sum(0) / np.maximum(count, 1)
+    return float(-(count * np.log(np.maximum(variance, 1e-4))).sum() / 2 - log_slope[positive].sum())
+
+
+def _first(array: Values | SparseRows, rows: Values) -> Values:
+    """Return the first rows that have a positive value, with 0 in place of NaN."""
+    values = np.nan_to_num(array[rows[:TRIED]].astype(np.float64))
+    return values[values.any(1)]
 
 
 def _multiples(values: Values) -> bool:
@@ -88,13 +127,10 @@ def _multiples(values: Values) -> bool:
 
 
 def positive_mean(array: Values | SparseRows, rows: Values, usual: UsualRange) -> Number:
-    """Return the geometric mean of the positive values of each coordinate, without far outliers.
-
-    It is 1 if a coordinate has no positive value, and NaN if it has no value.
-    """
+    """Return the geometric mean of the positive values of each coordinate, without far outliers; 1 if it has none."""
     count, logarithms = np.zeros(array.shape[1:]), np.zeros(array.shape[1:])
     for chunk in chunks(array, rows):
         positive = (chunk > 0) & (chunk >= usual.low) & (chunk <= usual.high)
         count += positive.sum(0)
         logarithms += np.log(np.where(positive, chunk, 1), dtype=np.float64).sum(0)
-    return as_number(np.where(np.isnan(usual.low), np.nan, np.exp(logarithms / np.maximum(count, 1))))
+    return as_number(np.exp(logarithms / np.maximum(count, 1)))

@@ -67,8 +67,8 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-        if isinstance(view, ArrayView) and view.kind == "nonnegative":
-            notes.append(told(view.name, view.content, np.flatnonzero(view.present)))
+        if isinstance(view, ArrayView) and view.kind in arrays.ZERO_HEAVY:
+            notes.append(told(view.name, view.kind, view.content, np.flatnonzero(view.present)))
     notes += [*named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
     counts: list[str] = []
@@ -136,7 +136,7 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
-        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind in arrays.SCALED else ()
+        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind in arrays.REAL else ()
         values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
         parts = [_counted(values)] if len(values) else []
         remedy = "replace it by NaN, add --nan-is-missing"

@@ -77,13 +77,14 @@ def test_zero_heavy_vectors_are_recognised(tmp_path: Path) -> None:
     }
     lines = import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(kinds={"plain": "numeric"}))
     found = {m.name: m.likelihood for m in Dataset.load(tmp_path / "data/train").modalities}
-    hurdle = dict.fromkeys(("shares", "millions", "some", "logarithms", "amounts"), "hurdle_lognormal")
+    hurdle = dict.fromkeys(("shares", "millions", "some", "amounts"), "hurdle_lognormal")
+    hurdle["logarithms"] = "hurdle_softplus"
     assert found == {
         "counts": "negative_binomial",
         **hurdle,
         **dict.fromkeys(("signed", "positive", "plain"), "normal"),
     }
-    told = {line.split(":")[0]: line.split(": ")[1].split(",")[0] for line in lines if "read as nonnegative" in line}
+    told = {line.split(":")[0]: line.split(": ")[1].split(",")[0] for line in lines if ", read as " in line}
     assert told == {
         "shares": "fractions that sum to 1 in each row",
         "millions": "amounts that sum to 1e+06 in each row",
@@ -267,7 +268,7 @@ KINDS = {
     "vector=count": "vector: float64 values .* whole numbers",
     "reads=boolean": "expected zeros and ones",
     "grey=tokens": "expected rows of whole numbers",
-    "vector=image": "expected one of numeric, nonnegative, count, boolean, tokens",
+    "vector=image": "expected one of numeric, nonnegative, log1p, count, boolean, tokens",
 }
 
 
