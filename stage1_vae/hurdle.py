@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from postprior.stage1_vae.discrete import LOG_MEAN, Independent
+from postprior.stage1_vae.discrete import Independent
 from postprior.stage1_vae.distributions import Normal
 from postprior.stage1_vae.randomness import uniform
 
+LOC = (-15.0, 30.0)
+"""Interval to which the mean m is clamped, so that values and their mean are finite."""
 NODES, WEIGHTS = (torch.from_numpy(part.astype(np.float64)) for part in np.polynomial.hermite_e.hermegauss(15))
 """Nodes and weights of the Gauss–Hermite quadrature of a standard normal variable; the weights sum to √(2π)."""
 
@@ -31,14 +33,14 @@ class Hurdle(Independent):
     """Independent values that are 0 with probability σ(`absence`), and otherwise g of a normal variable.
 
     Args:
-        loc: m, (…, *event), clamped to `LOG_MEAN`.
+        loc: m, (…, *event), clamped to `LOC`.
         scale: s, broadcastable to m, positive.
         absence: the logit of π, (…, *event).
         event: number of dimensions of one value.
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, absence: Tensor, event: int) -> None:
-        self.normal = Normal(loc.clamp(*LOG_MEAN), scale, event)
+        self.normal = Normal(loc.clamp(*LOC), scale, event)
         self.absence, self.event = absence, event
 
     @staticmethod
@@ -97,7 +99,7 @@ class HurdleLogNormal(Hurdle):
     @property
     def positive_mean(self) -> Tensor:
         """exp(m + s²/2), (…, *event)."""
-        return (self.normal.loc + self.normal.scale.square() / 2).clamp_max(LOG_MEAN[1]).exp()
+        return (self.normal.loc + self.normal.scale.square() / 2).clamp_max(LOC[1]).exp()
 
 
 class HurdleSoftplus(Hurdle):

@@ -20,7 +20,14 @@ from postprior.pipelines.data.conversion.statistics import (
     usual_range_overall,
     usual_range_per_coordinate,
 )
-from postprior.pipelines.data.conversion.zero_heavy import common_total, positive_mean, with_total
+from postprior.pipelines.data.conversion.zero_heavy import (
+    Transform,
+    as_multiples,
+    common_total,
+    positive_mean,
+    share_of_ones,
+    with_total,
+)
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
@@ -33,7 +40,7 @@ AXES = {
 """Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
 """Fields of a conversion that manifests contain, besides its facts."""
-LATER = {"bound": BOUND, "valid_range": None, "total": None, "decimals": None}
+LATER = {"bound": BOUND, "valid_range": None, "total": None, "ones": None, "decimals": None}
 """Further fields, and their values where a manifest does not contain them."""
 LIKELIHOODS = {
     "nonnegative": "hurdle_lognormal",
@@ -45,10 +52,13 @@ LIKELIHOODS = {
 """Kinds of arrays, and their likelihoods."""
 KINDS = ("numeric", *LIKELIHOODS)
 """Kinds of arrays; numeric values are normal in vectors, else laplace."""
-ZERO_HEAVY = ("nonnegative", "log1p")
-"""Kinds of vectors of which many values are 0 and none is negative."""
+AMOUNTS: dict[str, tuple[Transform, Transform]] = {
+    "nonnegative": (np.asarray, np.asarray),
+    "log1p": (np.expm1, np.log1p),
+}
+"""Kinds of zero-heavy vectors: how their values become amounts, and back."""
 UNSCALED: tuple[Number, Number] = (0.0, 1.0)
-REAL = ("numeric", *ZERO_HEAVY)
+REAL = ("numeric", *AMOUNTS)
 """Kinds of values that need not be whole numbers."""
 
 
@@ -68,8 +78,10 @@ class ArrayConversion:
         classes: the number of tokens.
         bound: the greatest |x| of real values; far outliers beyond it are clipped.
         valid_range: the least and the greatest value v that is synthesised, of vectors; None if values are not limited.
-        total: the sum of the values of every row of a nonnegative vector, to which synthetic rows are rescaled; None if
-            rows have different sums.
+        total: the sum of the values of every row of a zero-heavy vector, to which synthetic rows are rescaled; None if
+            rows have different sums. For log1p, this and `ones` are of the amounts exp(v) − 1.
+        ones: the share of the positive values of a row that equal its least one, if all are multiples of it; synthetic
+            rows are rounded to such values. None if they are not.
         decimals: the decimals of synthetic values, one per coordinate of a real vector, None where they are not
             rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
@@ -88,6 +100,7 @@ class ArrayConversion:
     bound: float = BOUND
     valid_range: tuple[Number, Number] | None = None
     total: float | None = None
+    ones: float | None = None
     decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
@@ -192,14 +205,16 @@ class ArrayConversion:
 
     def valid(self, values: Values) -> Values:
         """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits."""
-        if self.valid_range is None and self.decimals is None:
+        if self.valid_range is self.decimals is self.total is self.ones is None:
             return values
         raw = self._unscaled(np.asarray(values, np.float64))
-        low, high = (-np.inf, np.inf) if self.valid_range is None else map(np.array, self.valid_range)
+        low, high = map(np.array, self.valid_range or (-np.inf, np.inf))
+        to_amounts, back = AMOUNTS.get(self.kind, AMOUNTS["nonnegative"])
+        if self.ones is not None:
+            raw = back(as_multiples(to_amounts(raw), self.ones, to_amounts(high)))
         if self.total is not None:
-            raw = with_total(raw, self.total, low, high)
-        raw = np.clip(self._rounded(raw), low, high)
-        return channels_first(self.standardised(raw), self.axes)
+            raw = back(with_total(to_amounts(raw), self.total, to_amounts(low), to_amounts(high)))
+        return channels_first(self.standardised(np.clip(self._rounded(raw), low, high)), self.axes)
 
     def _unscaled(self, x: Values) -> Values:
         """Return the values v (n, …) of numbers x (n, *shape) float64, as float64."""
@@ -275,11 +290,14 @@ def _tupled(value: Any) -> Any:
 def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[str, Any]:
     """Return the scales and limits of the coordinates of a vector, learned from its training rows."""
     usual = usual_range_per_coordinate(array, rows)
-    offset, scale, total = *UNSCALED, None
+    offset, scale = UNSCALED
+    total = ones = None
     if kind == "numeric":
         offset, scale = moments(array, rows, usual)
     elif kind == "nonnegative":
-        scale, total = positive_mean(array, rows, usual), common_total(array, rows)
+        scale = positive_mean(array, rows, usual)
+    if kind in AMOUNTS:
+        total, ones = (learn(array, rows, AMOUNTS[kind][0]) for learn in (common_total, share_of_ones))
     known = as_number(np.where(np.isnan(usual.low), np.nan, scale))
     _check_scale(name, known, np.nanmin(usual.low), np.nanmax(usual.high))
     most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
@@ -289,6 +307,7 @@ def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[st
         "bound": ROOM * float(most) if usual.far.any() else BOUND,
         "valid_range": (as_number(usual.low), as_number(usual.high)),
         "total": total,
+        "ones": ones,
         "decimals": decimals_of(array, rows),
     }
 

@@ -1,5 +1,6 @@
 """Recognise vectors of numbers of at least 0 that are often exactly 0: logarithms of counts, fractions, amounts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ from postprior.pipelines.data.conversion.outliers import UsualRange
 from postprior.pipelines.data.conversion.statistics import Number, as_number
 from postprior.pipelines.texts import shell_quoted
 
+Transform = Callable[[Values], Values]
 HEAVY = 0.1
 """Share of zeros from which on a vector is zero-heavy."""
 TRIED = 256
 """Number of rows from which the form of the values is recognised."""
 NEAR, NEARLY_ALL, SMALL = 0.02, 0.95, 20
 """Distance from a whole number, share of values that have to be so near, and the greatest multiple that is tried."""
-LARGEST = 30
-"""Logarithms of numbers are smaller."""
+MOST_LOGARITHM = 30
+"""Logarithms of amounts are smaller."""
 EVEN = 1e-4
 """Relative difference of sums of rows that count as equal."""
 PASSES = 20
@@ -47,14 +49,14 @@ def form_of(array: Values | SparseRows, rows: Values) -> str:
         return f"{'fractions' if abs(total - 1) <= EVEN else 'amounts'} that sum to {total:.6g} in each row"
     if _multiples(values):
         return "counts, divided by the total of their row"
-    with np.errstate(over="ignore"):
-        logarithms = np.expm1(values)
-    return "log(1 + counts, divided by the total of their row)" if _multiples(logarithms) else "amounts"
+    if values.max() <= MOST_LOGARITHM and _multiples(np.expm1(values)):
+        return "log(1 + counts, divided by the total of their row)"
+    return "amounts"
 
 
-def common_total(array: Values | SparseRows, rows: Values) -> float | None:
-    """Return the sum of the values of every row of a vector (n, X), X > 1, if all rows have the same; else None."""
-    totals = np.concatenate([chunk.sum(1, dtype=np.float64) for chunk in chunks(array, rows)])
+def common_total(array: Values | SparseRows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
+    """Return the sum of the amounts of every row of a vector (n, X), X > 1, if all rows have the same; else None."""
+    totals = np.concatenate([to_amounts(chunk.astype(np.float64)).sum(1) for chunk in chunks(array, rows)])
     same = array.shape[1] > 1 and totals.min() > 0 and np.ptp(totals) <= EVEN * totals.max()  # false if one is NaN
     return float(np.median(totals)) if same else None
 
@@ -72,6 +74,31 @@ def with_total(values: Values, total: float, low: Any, high: Any) -> Values:
     return values
 
 
+def share_of_ones(array: Values | SparseRows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
+    """Return which share of the positive amounts of a row equals its least one, if all are `_multiples`; else None."""
+    amounts = to_amounts(_first(array, rows))
+    if not len(amounts) or not _multiples(amounts):
+        return None
+    ratio = amounts / np.where(amounts > 0, amounts, np.inf).min(1, keepdims=True)
+    return float((np.abs(ratio - 1) <= NEAR).sum() / (ratio > 0).sum())
+
+
+def as_multiples(values: Values, ones: float, high: Any) -> Values:
+    """Round the positive values of each row (n, X) to whole multiples of the unit of the row, at most `high` or (X,).
+
+    The unit is the median of the share `ones` of smallest positive values, which are counts of 1. Rows without a zero
+    are means, not draws, and stay.
+
+    >>> as_multiples(np.array([[0.0, 2.1, 2.0, 1.9, 4.2, 9.7], [0.3, 1.1, 0.4, 0.2, 0.4, 0.6]]), 0.6, 9).tolist()
+    [[0.0, 2.0, 2.0, 2.0, 4.0, 8.0], [0.3, 1.1, 0.4, 0.2, 0.4, 0.6]]
+    """
+    positive = values > 0
+    middle = (positive.sum(1, keepdims=True) * ones / 2).astype(int)
+    unit = np.take_along_axis(np.sort(np.where(positive, values, np.inf), 1), middle, 1)
+    whole = np.maximum(np.minimum(np.rint(values / unit), np.floor(high / unit)), 1) * unit
+    return np.where(positive & ~positive.all(1, keepdims=True), whole, values)
+
+
 def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:
     """Return a line that tells how a zero-heavy vector is read, and the option that reads it otherwise."""
     zeros, numeric = share_of_zeros(array, rows), f"--kind {shell_quoted(title)}=numeric"
@@ -81,8 +108,8 @@ def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str
 def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
     """Whether the positive values of a vector (n, X) are rather log(1 + a) of log-normal amounts a than log-normal.
 
-    Rows with a common sum, and multiples of the least value of their row, are no logarithms. Otherwise the likelihoods
-    of both are compared, with moments by coordinate, in the first rows.
+    Logarithms of normalised counts are; rows with a common sum and normalised counts are not (see `form_of`). Otherwise
+    the likelihoods of both are compared, with moments by coordinate, in the first rows.
 
     >>> rng = np.random.default_rng(0)
     >>> amounts = np.exp(rng.normal(1, 1, (60, 5))) * rng.integers(0, 2, (60, 5))
@@ -90,8 +117,10 @@ def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
     (False, True)
     """
     values = _first(array, rows)
-    if not len(values) or values.max() > LARGEST or common_total(array, rows) is not None or _multiples(values):
+    if not len(values) or values.max() > MOST_LOGARITHM or common_total(array, rows) is not None or _multiples(values):
         return False
+    if _multiples(np.expm1(values)):
+        return True
     positive = values > 0
     values = np.where(positive, values, 1)
     logarithm = np.log(values)

@@ -16,7 +16,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, Conversion, Tab
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.data.conversion.statistics import limits
-from postprior.pipelines.data.conversion.zero_heavy import HEAVY, are_logarithms, share_of_zeros
+from postprior.pipelines.data.conversion.zero_heavy import HEAVY, MOST_LOGARITHM, are_logarithms, share_of_zeros
 from postprior.pipelines.data.formats.files import stored_files
 from postprior.pipelines.data.names import composed
 from postprior.pipelines.data.pixels.reading import Content, Reading
@@ -27,7 +27,8 @@ from postprior.pipelines.texts import shell_quoted
 LARGEST = 3_000_000  # greatest count: the negative binomial likelihood cannot represent a greater mean
 EXPECTED = {
     "log": "numbers of at least 0",
-    **dict.fromkeys(arrays.ZERO_HEAVY, "vectors of numbers of at least 0"),
+    "nonnegative": "vectors of numbers of at least 0",
+    "log1p": f"vectors of numbers from 0 to {MOST_LOGARITHM}",
     "count": f"whole numbers from 0 to {LARGEST}",
     "tokens": "rows of whole numbers of at least 0",
     "boolean": "zeros and ones",
@@ -324,7 +325,7 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
     """Whether values from `low` to `high` can be of a kind."""
     if kind in ("count", "tokens", "boolean"):
         return whole and low >= 0 and high <= (1 if kind == "boolean" else LARGEST)
-    return kind not in ("log", *arrays.ZERO_HEAVY) or low >= 0
+    return kind not in ("log", *arrays.AMOUNTS) or (low >= 0 and (kind != "log1p" or high <= MOST_LOGARITHM))
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
@@ -403,7 +404,7 @@ def array_kind(
     kind = requested[name]
     if kind not in arrays.KINDS:
         raise UserError(f"--kind {name}: '{kind}' found, expected one of {', '.join(arrays.KINDS)}; correct the kind")
-    if not _fits(kind, low, high, whole) or (kind in ("tokens", *arrays.ZERO_HEAVY) and axes != "X"):
+    if not _fits(kind, low, high, whole) or (kind in ("tokens", *arrays.AMOUNTS) and axes != "X"):
         found = f"{array.dtype} values from {low:g} to {high:g} found"
         expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
         raise UserError(f"{place}: {name}: {found}, {expected}; correct the values or the kind")

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import ZERO_HEAVY
+from postprior.pipelines.data.conversion.arrays import AMOUNTS
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.conversion.precision import MOST
 from postprior.pipelines.data.formats.contents import Roles
@@ -16,8 +16,8 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import is_count, pick
 
 KINDS = {
-    "valid_range": ("numeric", "log", "count", *ZERO_HEAVY),
-    "decimals": ("numeric", "log", *ZERO_HEAVY),
+    "valid_range": ("numeric", "log", "count", *AMOUNTS),
+    "decimals": ("numeric", "log", *AMOUNTS),
 }
 """Kinds of columns and vectors that have such a limit."""
 NONE = "none"

@@ -67,7 +67,7 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-        if isinstance(view, ArrayView) and view.kind in arrays.ZERO_HEAVY:
+        if isinstance(view, ArrayView) and view.kind in arrays.AMOUNTS:
             notes.append(told(view.name, view.kind, view.content, np.flatnonzero(view.present)))
     notes += [*named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
