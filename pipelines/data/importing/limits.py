@@ -16,8 +16,8 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import is_count, pick
 
 KINDS = {
-    "valid_range": ("numeric", "log", "count", *AMOUNTS),
-    "decimals": ("numeric", "log", *AMOUNTS),
+    "valid_range": ("numeric", "log", "quantile", "count", *AMOUNTS),
+    "decimals": ("numeric", "log", "quantile", *AMOUNTS),
 }
 """Kinds of columns and vectors that have such a limit."""
 NONE = "none"
