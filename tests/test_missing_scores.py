@@ -94,7 +94,8 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return drawn[figure.name]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("postprior.pipelines.metrics.imputation.imputers.ROUNDS", 1)
+        for module in ("imputers", "chained"):
+            patch.setattr(f"postprior.pipelines.metrics.imputation.{module}.ROUNDS", 1)
         patch.setattr(Figure, "pngs", once)
         patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)

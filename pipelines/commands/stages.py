@@ -235,7 +235,7 @@ def evaluate_imputation(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Impute with the baseline imputers of scikit-learn, for comparison.")
+        bool, typer.Option("--baselines", help="Impute with the baseline imputers, for comparison.")
     ] = False,
 ) -> None:
     """Hide values of test rows, impute and score them."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from postprior.pipelines.generation.augmentation import ARMS, epochs_of
 from postprior.pipelines.generation.augmentation import MOST as COPIES
+from postprior.pipelines.metrics.imputation.chained import ROUNDS, TRAINING, VARIABLES
 from postprior.pipelines.planning.fits import fit_seconds
 from postprior.pipelines.planning.workload import Workload
 from postprior.pipelines.settings.checks import read_entry
@@ -115,7 +116,10 @@ def privacy(work: Workload, item: str) -> float:
 
 
 def evaluate_imputation_baselines(work: Workload, item: str) -> float:
-    return work.speeds.pace * (2.0 + 4.2e-7 * work.rows["train"] * work.values)
+    equations = work.params.imputation.draws * ROUNDS * min(work.columns, VARIABLES)
+    rows = min(work.rows["train"], TRAINING // max(work.columns, 1))
+    chained = equations * (5e-4 + 1e-6 * rows)
+    return work.speeds.pace * (2.0 + 4.2e-7 * work.rows["train"] * work.values + chained)
 
 
 def evaluate_imputation(work: Workload, item: str) -> float:

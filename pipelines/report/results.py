@@ -25,7 +25,9 @@ SCORE_SETTINGS = ("data", "evaluators", "evaluate", "seed")  # they determine ho
 MORE_SCORES = ("utility", "privacy", "imputation")  # folders of results/ that rows may have besides their metrics
 IMPUTERS = {  # titles of the baseline imputers by key
     "neighbours": "Nearest neighbours",
-    "iterative": "Chained equations",
+    "iterative": "Iterative ridge",
+    "mice": "Chained equations",
+    "forest": "Random forests",
     "mean": "Training mean",
 }
 

@@ -47,9 +47,11 @@ IMPUTED = {
     "vamp": (0.62, 0.92, 0.911),
     "neighbours": (0.64, 0.93, 0.887),
     "iterative": (0.65, 0.94, 0.861),
+    "mice": (0.66, 0.95, 0.903),
+    "forest": (0.67, 0.94, 0.911),
     "mean": (0.97, 1.0, 0.0),
 }
-BASELINE_IMPUTERS = ("neighbours", "iterative", "mean")
+BASELINE_IMPUTERS = ("neighbours", "iterative", "mice", "forest", "mean")
 ARMS = {  # joint accuracy at n = 100
     "real": 0.71,
     "classical": 0.75,
