@@ -87,6 +87,19 @@ class TableConversion:
         """Return decoded rows (n, J) as the data have them: see `ColumnConversion.valid`."""
         return np.stack([column.valid(x) for column, x in zip(self.columns, values.T, strict=True)], 1)
 
+    def numbers(self, values: Values, seen: Values) -> Values:
+        """Return rows (n, J) as float64 in the units of the file, NaN where not `seen`; a class is its index."""
+        parts = zip(self.columns, values.T, seen.T, strict=True)
+        return np.stack(
+            [
+                np.where(observed, x, np.nan)
+                if column.kind == "categorical"
+                else to_numpy(pa.chunked_array([column.decode(x, observed)]))
+                for column, x, observed in parts
+            ],
+            axis=1,
+        )
+
     def lost(
         self, table: Mapping[str, pa.ChunkedArray], places: Values, values: Values, seen: Values, mark: str
     ) -> pa.Table | None:
