@@ -77,7 +77,8 @@ class ColumnConversion:
     @property
     def column(self) -> Column:
         """The column as the model sees it."""
-        return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None)
+        intervals = () if self.quantiles is None else self.quantiles.intervals(half_unit(self.decimals))
+        return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None, intervals)
 
     @classmethod
     def fit(

@@ -53,6 +53,10 @@ def test_normal_scores_become_the_training_values(name: str) -> None:
     levels, counts = np.unique(values, return_counts=True)
     for level in levels[counts >= 0.05 * N]:
         assert (drawn == level).mean() == pytest.approx((values == level).mean(), abs=2e-3)
+        low, high = next(
+            ends for ends in learned.column.intervals if ends[0] < learned.standardised(np.array([level])) < ends[1]
+        )
+        assert (ndtr(high) - ndtr(low)) == pytest.approx((values == level).mean(), abs=1e-3)
     if name in ("years", "doses", "halves"):
         assert set(np.unique(drawn)) <= set(levels)
 
