@@ -1,0 +1,95 @@
+"""Training rows in which constraints are sought, and how surprising it is that a constraint holds in them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.constraints.cells import Cells, Ref
+from postprior.pipelines.data.constraints.kinds import Constraint
+from postprior.pipelines.data.conversion import ColumnConversion
+from postprior.pipelines.data.conversion.columns import named_type
+
+EXPECTED = 10
+"""A constraint that holds is no chance if shuffled columns would violate it in so many rows: P < e⁻¹⁰ by Poisson's law.
+
+If m constraints are tried, it is EXPECTED + log m rows, which multiplies P by 1/m (Bonferroni).
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Columns of training rows (n,), NaN where missing, in the units of `Cells`."""
+
+    columns: Mapping[Ref, ColumnConversion]
+    values: Mapping[Ref, Values]
+
+    @cached_property
+    def distinct(self) -> dict[Ref, int]:
+        """The number of different values of each column."""
+        return {ref: len(np.unique(values[~np.isnan(values)])) for ref, values in self.values.items()}
+
+    @cached_property
+    def levels(self) -> list[Ref]:
+        """Columns of categories."""
+        return [ref for ref in self.values if self._is_level(ref) and self.distinct[ref] > 1]
+
+    @cached_property
+    def numbers(self) -> list[Ref]:
+        """Columns of numbers and dates."""
+        return [ref for ref in self.values if not self._is_level(ref) and self.distinct[ref] > 1]
+
+    def _is_level(self, ref: Ref) -> bool:
+        return self.columns[ref].kind in ("categorical", "boolean")
+
+    def measure(self, ref: Ref) -> str:
+        """Return what the numbers of a column count: columns of different measures are not compared."""
+        kind = named_type(self.columns[ref].type)
+        return str(kind) if pa.types.is_temporal(kind) else "number"
+
+    def tolerance(self, ref: Ref) -> float:
+        """Return half a unit of the last decimal of a column of numbers, and somewhat more for rounding errors."""
+        decimals, most = self.columns[ref].decimals, float(np.nanmax(np.abs(self.values[ref])))
+        return 1e-6 * most if decimals is None else 0.5 * 10.0**-decimals * (1 + 1e-6) + 1e-12 * most
+
+    def determines(self, parent: Ref, child: Ref) -> bool:
+        """Whether a column is to be the parent if each determines the other: it has more values, or is the first."""
+        order = list(self.values)
+        return (-self.distinct[parent], order.index(parent)) < (-self.distinct[child], order.index(child))
+
+    def holds(self, constraint: Constraint, tests: int, share: float = 0) -> bool:
+        """Whether a constraint holds, and is a surprise among so many `tests`.
+
+        It is one if enough rows, and at least this `share`, would violate it if columns were shuffled.
+        """
+        if constraint.violated(self.cells).any():
+            return False
+        expected = self.expected(constraint)
+        return is_surprising(expected, tests) and expected >= share * self._complete(constraint).sum()
+
+    def expected(self, constraint: Constraint) -> int:
+        """Return how many rows violate a constraint after one of its columns was shuffled, whichever the fewest."""
+        rng, complete, counts = np.random.default_rng(0), self._complete(constraint), []
+        for ref in constraint.refs:
+            values = self.values[ref].copy()
+            values[complete] = rng.permutation(values[complete])
+            shuffled = Cells(self.columns, {**self.values, ref: values}, {})
+            counts.append(int(constraint.violated(shuffled).sum()))
+        return min(counts)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """All cells."""
+        return Cells(self.columns, dict(self.values), {})
+
+    def _complete(self, constraint: Constraint) -> Values:
+        """(n,) bool: the rows that have all columns of a constraint."""
+        return np.asarray(np.all([~np.isnan(self.values[ref]) for ref in constraint.refs], 0))
+
+
+def is_surprising(expected: float, tests: int) -> bool:
+    """Whether no violation in any row is a surprise if so many were expected in each of so many tests."""
+    return expected >= EXPECTED + np.log(max(tests, 1))
