@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,15 +33,17 @@ class Cells:
         """(n,) bool: the cells of a column that may be changed now."""
         return np.zeros_like(self.free[ref]) if ref in self.locked else self.free[ref]
 
-    def put(self, ref: Ref, values: Values, where: Values) -> None:
+    def put(self, ref: Ref, values: Values, where: Values, limited: bool = True) -> None:
         """Replace cells of a column by values (n,), or what a synthetic row can have in their place; NaN changes none.
 
-        Only the movable ones of the cells `where` (n,) bool are replaced.
+        Only the movable ones of the cells `where` (n,) bool are replaced. Values that are not `limited` may be beyond
+        the range of the column, as given cells determine them.
         """
         where = where & self.movable(ref) & ~np.isnan(values)
         if where.any():
+            column = self.columns[ref] if limited else replace(self.columns[ref], valid_range=None)
             self.values[ref] = self.values[ref].copy()
-            self.values[ref][where] = self.columns[ref].synthesised(values[where])
+            self.values[ref][where] = column.synthesised(values[where])
 
 
 def names_of(columns: Iterable[Ref]) -> dict[Ref, str]:

@@ -39,22 +39,35 @@ def functions(sample: Sample, without: Collection[Ref]) -> Iterator[tuple[Functi
     """
     children = [ref for ref in (*sample.levels, *sample.numbers) if sample.distinct[ref] <= MOST and ref not in without]
     parents = sorted((*sample.levels, *sample.numbers), key=lambda ref: sample.distinct[ref])
-    tests = max(len(children), 1) * max(len(parents), 1)
+    tests = len(children) * len(parents)
+    if not tests:
+        return
+    possible = {parent: _possible(sample, parent, children) for parent in parents}
     for child in children:
         for parent in parents:
-            if parent != child and sample.determines(parent, child):
-                rows = slice(None, PROBED) if len(sample.values[child]) > PROBED else slice(None)
-                if _steps(sample, parent, child, rows) is None:
-                    continue
-                steps = _steps(sample, parent, child, slice(None))
+            if child in possible[parent] and parent != child and sample.determines(parent, child):
+                steps = _steps(sample, parent, child)
                 if steps is not None and _is_surprising(sample, parent, steps, tests):
                     yield _function(sample, parent, child, steps), np.stack([steps.high[:-1], steps.low[1:]])
                     break
 
 
-def _pairs(sample: Sample, parent: Ref, child: Ref, rows: slice) -> tuple[Values, Values]:
+def _possible(sample: Sample, parent: Ref, children: list[Ref]) -> set[Ref]:
+    """Return the children that some first rows do not show to be no function of a parent."""
+    x = sample.values[parent][:PROBED]
+    order = np.argsort(x, kind="stable")
+    y = np.stack([sample.values[child][:PROBED][order] for child in children], 1)
+    differs = np.abs(np.diff(y, axis=0)) > 0  # false for missing cells
+    alike = np.diff(x[order]) == 0
+    if sample.columns[parent].others:
+        alike &= x[order][1:] != len(sample.columns[parent].values) - 1
+    bad = differs[alike].any(0) | (differs.sum(0) >= 2 * MOST)
+    return {child for child, excluded in zip(children, bad, strict=True) if not excluded}
+
+
+def _pairs(sample: Sample, parent: Ref, child: Ref) -> tuple[Values, Values]:
     """Return the values of both columns, sorted, in rows that have both; rare parents grouped as `other` are absent."""
-    x, y = sample.values[parent][rows], sample.values[child][rows]
+    x, y = sample.values[parent], sample.values[child]
     seen = ~np.isnan(x + y)
     if sample.columns[parent].others:
         seen &= x != len(sample.columns[parent].values) - 1
@@ -62,9 +75,9 @@ def _pairs(sample: Sample, parent: Ref, child: Ref, rows: slice) -> tuple[Values
     return x[seen][order], y[seen][order]
 
 
-def _steps(sample: Sample, parent: Ref, child: Ref, rows: slice) -> Steps | None:
+def _steps(sample: Sample, parent: Ref, child: Ref) -> Steps | None:
     """Return the steps of child on parent; None if a parent has two children or there are too many steps."""
-    x, y = _pairs(sample, parent, child, rows)
+    x, y = _pairs(sample, parent, child)
     if not len(x):
         return None
     other, differs = np.diff(x) > 0, np.diff(y) != 0
@@ -101,7 +114,7 @@ def _function(sample: Sample, parent: Ref, child: Ref, steps: Steps) -> Function
     else:
         breaks = [_between(*ends) for ends in zip(steps.high[:-1].tolist(), steps.low[1:].tolist(), strict=True)]
     inverse = []
-    x, y = _pairs(sample, parent, child, slice(None))
+    x, y = _pairs(sample, parent, child)
     for value in np.unique(y):
         if len(found := x[y == value]) >= RARE:
             different, counts = np.unique(found, return_counts=True)

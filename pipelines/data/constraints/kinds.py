@@ -52,13 +52,16 @@ class Constraint(ABC):
 class Order(Constraint):
     """low ≤ high, or low < high if it is `strict`.
 
-    In a row that violates it, the difference of the two keeps its size and changes its sign: two drawn cells are
-    swapped, and a drawn one is reflected at a given one. No value becomes more frequent, as it would by clipping.
+    Where low exceeds high by d, the two are moved apart by d + d·gap / (d + gap), so that their new difference grows
+    with d up to the `gap`. It is a small difference of training rows: clipping would make many values equal, and
+    swapping would move them twice as far. The `share` of the low one is its part of the sum of both variances.
     """
 
     low: Ref
     high: Ref
     strict: bool = False
+    gap: float = 0.0
+    share: float = 0.5
     kind = "order"
 
     @property
@@ -76,12 +79,15 @@ class Order(Constraint):
         return low >= high if self.strict else low > high
 
     def keep(self, cells: Cells) -> None:
-        """Reflect, then move by units of the last decimal where rounding or equality leaves a row in violation."""
+        """Move apart, then by units of the last decimal where rounding or equality leaves a row in violation."""
         wrong = self.violated(cells)
         low, high = cells.values[self.low], cells.values[self.high]
-        both = cells.movable(self.low) & cells.movable(self.high)
-        cells.put(self.low, np.where(both, high, 2 * high - low), wrong)
-        cells.put(self.high, np.where(both, low, 2 * low - high), wrong)
+        excess = np.maximum(low - high, 0)
+        apart = excess + (excess * self.gap / (excess + self.gap) if self.gap else 0)
+        can_low, can_high = cells.movable(self.low), cells.movable(self.high)
+        share = np.where(can_low & can_high, self.share, can_low)
+        cells.put(self.low, low - share * apart, wrong)
+        cells.put(self.high, high + (1 - share) * apart, wrong)
         for moved, other, sign in ((self.high, self.low, 1), (self.low, self.high, -1)):
             column = cells.columns[moved]
             unit = 10.0**-column.decimals if column.decimals is not None else 1e-6 * column.scale
@@ -96,7 +102,8 @@ class Linear(Constraint):
     """child = offset + Σ_i weights_i · parents_i, up to a `tolerance` of half a unit of the child's last decimal.
 
     Drawn children are computed. If a child is given, or computed beyond its range, the difference is distributed over
-    the drawn parents, in proportion to the room that each has in its own range.
+    the drawn parents, in proportion to the room that each has in its own range. A child of given parents may be beyond
+    its range.
     """
 
     child: Ref
@@ -147,7 +154,7 @@ class Linear(Constraint):
             rooms = np.stack([self._room(cells, j, rest) for j in range(i, len(self.parents))])
             share = rooms[0] / np.where(rooms.sum(0) > 0, rooms.sum(0), 1)
             cells.put(parent, cells.values[parent] + share * rest / weight, far)
-        cells.put(self.child, self.computed(cells), wrong)
+        cells.put(self.child, self.computed(cells), wrong, limited=False)
 
     def _room(self, cells: Cells, i: int, rest: Values) -> Values:
         """Return by how much parent i can change the child in the direction of the `rest` (n,)."""

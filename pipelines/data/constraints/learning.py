@@ -10,13 +10,13 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.constraints.cells import Cells, Ref
 from postprior.pipelines.data.constraints.functions import exclusions, functions
 from postprior.pipelines.data.constraints.kinds import Constraint, Exclusion
-from postprior.pipelines.data.constraints.relations import linear_functions, orders, sums, totals, without_implied
+from postprior.pipelines.data.constraints.relations import linear_functions, orders, sums, totals
 from postprior.pipelines.data.constraints.sample import Sample
 from postprior.pipelines.data.conversion import ColumnConversion
 
 COLUMNS = 200
 """Greatest number of columns of tables among which constraints are sought: the first ones."""
-ROWS = 20_000
+ROWS = 5000
 """Greatest number of training rows in which constraints are sought; they are checked in all rows."""
 
 
@@ -59,11 +59,16 @@ def learn(
         related = one in ancestors.get(other, ()) or other in ancestors.get(one, ())
         return not related and not (one in determined and other in determined)
 
-    ordered = [order for order in orders(sample) if movable(order) and check.holds(order)]
-    excluded = [check.narrowed(exclusion) for exclusion in exclusions(sample) if movable(exclusion)]
+    ordered = orders(sample, lambda order: movable(order) and check.holds(order))
+    unwanted = [set(constraint.refs) for constraint in check.dropped]
+    excluded = [
+        check.narrowed(exclusion)
+        for exclusion in exclusions(sample)
+        if movable(exclusion) and set(exclusion.refs) not in unwanted
+    ]
     order = TopologicalSorter({child: constraint.refs[1:] for child, constraint in determined.items()}).static_order()
     definitions = [determined[ref] for ref in order if ref in determined]
-    kept = (*filter(None, excluded), *without_implied(sample, ordered), *definitions)
+    kept = (*filter(None, excluded), *ordered, *definitions)
     return Learned(kept, check.contradicted, check.dropped)
 
 
@@ -122,7 +127,7 @@ def _determined(sample: Sample, check: Check) -> dict[Ref, Constraint]:
         add(linear)
     for total in sums(sample, determined.keys()):
         add(total)
-    for total in totals(sample, determined.keys()):
+    for total in totals(sample, determined):
         add(total)
     for function, gaps in functions(sample, determined.keys()):
         add(function, gaps)

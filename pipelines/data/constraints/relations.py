@@ -1,13 +1,13 @@
 """Find relations among columns of numbers: linear functions, sums and orders."""
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.constraints.cells import Ref
-from postprior.pipelines.data.constraints.kinds import Linear, Order
+from postprior.pipelines.data.constraints.kinds import Constraint, Linear, Order
 from postprior.pipelines.data.constraints.sample import Sample, is_surprising
 
 PROBED = 12
@@ -18,6 +18,8 @@ FINE = 10
 """A linear function has a standard deviation of at least so many of its tolerances; coarser ones are step functions."""
 SINGULAR = 1e-8
 """Eigenvalues of a correlation matrix below it are 0: a column is a linear function of others."""
+SMALL = 0.25
+"""The quantile of the differences of two ordered columns to which they are moved apart at most."""
 OFTEN = 0.01
 """An order is no constraint if shuffled columns would violate it in a smaller share of rows."""
 
@@ -73,37 +75,46 @@ def sums(sample: Sample, without: Collection[Ref]) -> Iterator[Linear]:
         if child in without:
             continue
         tolerance = sample.tolerance(child)
-        fits = (~(np.abs(x[k] - x[:, None] - x[None]) > tolerance)).all(2)  # (J, J), true for missing cells
-        for i, j in combinations(range(len(refs)), 2):
-            if fits[i, j] and k not in (i, j) and _addable(sample, refs[i], refs[j], child):
-                found = Linear(child, (refs[i], refs[j]), (1.0, 1.0), 0.0, tolerance)
-                if sample.holds(found, len(refs) ** 3):
-                    yield found
-                    break
+        pairs = np.argwhere(np.triu(np.ones((len(refs), len(refs)), bool), 1) & (np.arange(len(refs)) != k)[:, None])
+        for row in x.T:
+            i, j = pairs.T
+            pairs = pairs[(j != k) & ~(np.abs(row[k] - row[i] - row[j]) > tolerance)]  # true for missing cells
+        for i, j in pairs:
+            found = Linear(child, (refs[i], refs[j]), (1.0, 1.0), 0.0, tolerance)
+            if _addable(sample, refs[i], refs[j], child) and sample.holds(found, len(refs) ** 3):
+                yield found
+                break
 
 
-def totals(sample: Sample, determined: Collection[Ref]) -> Iterator[Linear]:
+def totals(sample: Sample, determined: Mapping[Ref, Constraint]) -> Iterator[Linear]:
     """Yield columns that are the sum of three or more others.
 
     The parts are found by least squares in rows that have all columns: their weights are 1, those of all others 0.
-    Columns that are `determined` already are no sums. They are parts if their weights are not ambiguous.
+    Columns that are `determined` already are no sums; those without rounding errors are no parts, as others stand for
+    them.
     """
-    numbers = [ref for ref in sample.numbers if sample.measure(ref) == "number"]
-    for refs in (numbers, [ref for ref in numbers if ref not in determined]):
-        refs, x = _complete(sample, refs)
-        if len(refs) < 4 or np.linalg.eigvalsh(correlations := np.corrcoef(x.T))[0] > SINGULAR:
-            continue
-        spread = x.std(0)
-        for k, child in enumerate(refs):
-            others = np.arange(len(refs)) != k
-            solution = np.linalg.lstsq(correlations[others][:, others], correlations[others, k], rcond=SINGULAR)[0]
-            weights = np.insert(solution * spread[k] / spread[others], k, 0)
-            parts = np.abs(weights - 1) < 0.01
-            if child not in determined and parts.sum() > 2 and np.abs(weights[~parts]).max() < 0.01:
-                parents = tuple(ref for ref, part in zip(refs, parts, strict=True) if part)
-                found = Linear(child, parents, (1.0,) * len(parents), 0.0, sample.tolerance(child))
-                if sample.holds(found, len(refs) ** 2):
-                    yield found
+    exact = {ref for ref, found in determined.items() if isinstance(found, Linear) and _noise(sample, found) < SINGULAR}
+    numbers = [ref for ref in sample.numbers if sample.measure(ref) == "number" and ref not in exact]
+    refs, x = _complete(sample, numbers)
+    if len(refs) < 4 or np.linalg.eigvalsh(correlations := np.corrcoef(x.T))[0] > SINGULAR:
+        return
+    spread = x.std(0)
+    for k, child in enumerate(refs):
+        others = np.arange(len(refs)) != k
+        solution = np.linalg.lstsq(correlations[others][:, others], correlations[others, k], rcond=SINGULAR)[0]
+        weights = np.insert(solution * spread[k] / spread[others], k, 0)
+        parts = np.abs(weights - 1) < 0.01
+        if child not in determined and parts.sum() > 2 and np.abs(weights[~parts]).max() < 0.01:
+            parents = tuple(ref for ref, part in zip(refs, parts, strict=True) if part)
+            found = Linear(child, parents, (1.0,) * len(parents), 0.0, sample.tolerance(child))
+            if sample.holds(found, len(refs) ** 2):
+                yield found
+
+
+def _noise(sample: Sample, found: Linear) -> float:
+    """Return the share of the variance of a child that its parents do not determine, because of rounding."""
+    child = sample.values[found.child]
+    return float(np.nanvar(child - found.computed(sample.cells)) / np.nanvar(child))
 
 
 def _complete(sample: Sample, refs: list[Ref]) -> tuple[list[Ref], Values]:
@@ -125,31 +136,40 @@ def _addable(sample: Sample, one: Ref, other: Ref, total: Ref) -> bool:
     return "number" in measures and sample.measure(total) == min(measures)
 
 
-def orders(sample: Sample) -> Iterator[Order]:
-    """Yield the orders of columns of the same measure that do not follow from the ranges of the columns."""
-    refs = sample.numbers
+def orders(sample: Sample, accepted: Callable[[Order], bool]) -> list[Order]:
+    """Return the `accepted` orders of columns of the same measure that do not follow from others or from the ranges."""
+    refs, found = sample.numbers, {}
     if len(refs) < 2:
-        return
-    x = np.stack([sample.values[ref] for ref in refs], 1)
+        return []
+    x, measures = np.stack([sample.values[ref] for ref in refs], 1), np.array([sample.measure(ref) for ref in refs])
+    apart = (np.nanmax(x, 0)[:, None] <= np.nanmin(x, 0)) & (measures[:, None] == measures)
     holds = np.stack([(~(x[:, [i]] > x)).all(0) for i in range(len(refs))])  # (J, J), true for missing cells
-    apart = np.nanmax(x, 0)[:, None] <= np.nanmin(x, 0)
-    tests = len(refs) ** 2
-    for i, j in np.argwhere(holds & ~apart & ~np.eye(len(refs), dtype=bool)):
-        order, strict = Order(refs[i], refs[j]), Order(refs[i], refs[j], strict=True)
-        if sample.measure(refs[i]) == sample.measure(refs[j]) and sample.holds(order, tests, OFTEN):
-            ties = sample.expected(strict) - sample.expected(order)
-            yield strict if is_surprising(ties, tests) and sample.holds(strict, tests) else order
+    holds &= ~apart & (measures[:, None] == measures) & ~np.eye(len(refs), dtype=bool)
+    while True:
+        known = (holds | apart).astype(np.float32)
+        direct = [tuple(pair) for pair in np.argwhere(holds & ~(known @ known > 0)).tolist()]
+        if all(pair in found for pair in direct):
+            return [found[pair] for pair in direct]
+        for i, j in direct:
+            if (i, j) not in found:
+                order = _order(sample, refs[i], refs[j])
+                if order is not None and accepted(order):
+                    found[i, j] = order
+                else:
+                    holds[i, j] = False
 
 
-def without_implied(sample: Sample, found: Sequence[Order]) -> list[Order]:
-    """Return the orders that do not follow from two others, or from one and the ranges of columns."""
-    refs = sample.numbers
-    low, high = (np.array([end(sample.values[ref]) for ref in refs]) for end in (np.nanmin, np.nanmax))
-    known = high[:, None] <= low  # (J, J)
-    place = {ref: i for i, ref in enumerate(refs)}
-    pairs = [(place[order.low], place[order.high]) for order in found]
-    for pair in pairs:
-        known[pair] = True
-    np.fill_diagonal(known, False)
-    implied = known.astype(np.float32) @ known.astype(np.float32) > 0
-    return [order for order, pair in zip(found, pairs, strict=True) if not implied[pair]]
+def _order(sample: Sample, low: Ref, high: Ref) -> Order | None:
+    """Return the order of two columns; None if it may be by chance.
+
+    It is strict if no values are equal, though the least difference that the decimals allow is no rarity.
+    """
+    tests, variances = len(sample.numbers) ** 2, [float(np.nanvar(sample.values[ref])) for ref in (low, high)]
+    difference = sample.values[high] - sample.values[low]
+    order = Order(low, high, False, float(np.nanquantile(difference, SMALL)), variances[0] / sum(variances))
+    if not sample.holds(order, tests, OFTEN):
+        return None
+    least = 3 * max(sample.tolerance(ref) for ref in (low, high))  # one and a half units of the last decimal
+    return replace(
+        order, strict=is_surprising(int((difference < least).sum()), tests) and bool(np.nanmin(difference) > 0)
+    )
