@@ -177,15 +177,21 @@ def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str
     lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
     if test.labels is not None and (unlabelled := int((~test.labelled).sum())):
         lacking.append(UNLABELLED.format(unlabelled, len(test)))
-    rows_of_subjects = np.unique(test.sources, return_counts=True)[1]
-    if repeated := int(rows_of_subjects[rows_of_subjects > 1].sum()):
-        lacking.append(SUBJECTS.format(repeated, len(test)))
+    lacking += subjects_of(test)
     if test.targets is not None:
         names = [target["name"] for target in (test.conversion or {}).get("targets", ())]
         lacking.append(TARGETS.format(", ".join(names) or f"{test.targets.shape[1]} columns"))
     if len(widths) > 1:
         spaces["all modalities together"] = sum(widths), len(outputs["real"])
     return lacking + cautions(spaces)
+
+
+def subjects_of(test: Dataset) -> list[str]:
+    """Return a caution about subjects that have several rows; none about the sources of composed images."""
+    imported = (test.conversion or {}).get("groups")
+    rows = np.unique(test.sources, return_counts=True)[1]
+    repeated = int(rows[rows > 1].sum()) if imported else 0
+    return [SUBJECTS.format(repeated, len(test))] if repeated else []
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:

@@ -43,8 +43,9 @@ def cells_of(
 def keep(constraints: Sequence[Constraint], cells: Cells) -> None:
     """Change movable cells until no row violates a constraint, as far as this is possible.
 
-    A column that others determine changes by that constraint alone; the other constraints move the other columns. Where
-    this is not enough because a child is given, its parents that are determined as well follow the child.
+    A column that others determine changes by that constraint alone; the other constraints move the other columns. A
+    given child comes before what would move its parents: an only parent counts as given as well, and where parents
+    that are determined themselves must follow the child, so do they.
     """
     definitions = {constraint.determined: constraint for constraint in constraints if constraint.determined}
     free = dict(cells.free)
@@ -53,15 +54,18 @@ def keep(constraints: Sequence[Constraint], cells: Cells) -> None:
         for constraint in some:
             constraint.keep(replace(cells, free=free, locked=definitions.keys() - {constraint.determined}))
 
-    keep_each(definitions.values())
+    for child, constraint in definitions.items():
+        keep_each([constraint])
+        if constraint.inverted and constraint.inverted not in definitions:
+            free[constraint.inverted] = free[constraint.inverted] & free[child]
     for child, constraint in reversed(definitions.items()):
         if (given := constraint.violated(cells) & ~free[child]).any():
             constraint.keep(replace(cells, free=free))
             free |= {parent: free[parent] & ~given for parent in constraint.refs[1:] if parent in definitions}
     for _ in range(PASSES):
+        keep_each(constraints)
         if not any(constraint.violated(cells).any() for constraint in constraints):
             return
-        keep_each(constraints)
 
 
 def kept(

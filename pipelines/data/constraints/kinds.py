@@ -35,6 +35,11 @@ class Constraint(ABC):
         """The column that the others determine, or None."""
         return None
 
+    @property
+    def inverted(self) -> Ref | None:
+        """The column that the determined one determines in turn, or None."""
+        return None
+
     @abstractmethod
     def text(self, names: Mapping[Ref, str]) -> str:
         """Return the constraint as text."""
@@ -54,7 +59,8 @@ class Order(Constraint):
 
     Where low exceeds high by d, the two are moved apart by d + d·gap / (d + gap), so that their new difference grows
     with d up to the `gap`. It is a small difference of training rows: clipping would make many values equal, and
-    swapping would move them twice as far. The `share` of the low one is its part of the sum of both variances.
+    swapping would move them twice as far. The `share` of the low one is its part of the sum of both variances. What
+    float32 cannot represent is the `tolerance`: no violation is smaller.
     """
 
     low: Ref
@@ -62,6 +68,7 @@ class Order(Constraint):
     strict: bool = False
     gap: float = 0.0
     share: float = 0.5
+    tolerance: float = 0.0
     kind = "order"
 
     @property
@@ -75,13 +82,15 @@ class Order(Constraint):
 
     def violated(self, cells: Cells) -> Values:
         """(n,) bool."""
+        return self._wrong(cells, self.tolerance)
+
+    def _wrong(self, cells: Cells, tolerance: float) -> Values:
         low, high = cells.values[self.low], cells.values[self.high]
-        return low >= high if self.strict else low > high
+        return low >= high if self.strict else low - high > tolerance
 
     def keep(self, cells: Cells) -> None:
         """Move apart, then by units of the last decimal where rounding or equality leaves a row in violation."""
-        wrong = self.violated(cells)
-        low, high = cells.values[self.low], cells.values[self.high]
+        wrong, (low, high) = self._wrong(cells, 0), (cells.values[ref] for ref in self.refs)
         excess = np.maximum(low - high, 0)
         apart = excess + (excess * self.gap / (excess + self.gap) if self.gap else 0)
         can_low, can_high = cells.movable(self.low), cells.movable(self.high)
@@ -92,7 +101,7 @@ class Order(Constraint):
             column = cells.columns[moved]
             unit = 10.0**-column.decimals if column.decimals is not None else 1e-6 * column.scale
             for step in STEPS:
-                if not (wrong := self.violated(cells)).any():
+                if not (wrong := self._wrong(cells, 0)).any():
                     return
                 cells.put(moved, cells.values[other] + sign * step * unit, wrong)
 
@@ -122,6 +131,11 @@ class Linear(Constraint):
     def determined(self) -> Ref:
         """The child."""
         return self.child
+
+    @property
+    def inverted(self) -> Ref | None:
+        """The parent, if there is only one."""
+        return self.parents[0] if len(self.parents) == 1 else None
 
     def text(self, names: Mapping[Ref, str]) -> str:
         """Return the constraint as text: a + b = c, or b = 1.8 * a + 32."""

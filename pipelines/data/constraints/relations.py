@@ -35,7 +35,7 @@ def linear_functions(sample: Sample) -> Iterator[Linear]:
         fine = np.nanstd(sample.values[child]) >= FINE * sample.tolerance(child)
         if fine and sample.determines(parent, child):
             for weight, offset in _lines(sample.values[parent], sample.values[child]):
-                found = Linear(child, (parent,), (weight,), offset, sample.tolerance(child))
+                found = Linear(child, (parent,), (weight,), offset, sample.tolerance(child, [parent], [weight]))
                 if sample.holds(found, len(refs) ** 2):
                     yield found
                     break
@@ -80,7 +80,7 @@ def sums(sample: Sample, without: Collection[Ref]) -> Iterator[Linear]:
             i, j = pairs.T
             pairs = pairs[(j != k) & ~(np.abs(row[k] - row[i] - row[j]) > tolerance)]  # true for missing cells
         for i, j in pairs:
-            found = Linear(child, (refs[i], refs[j]), (1.0, 1.0), 0.0, tolerance)
+            found = _sum(sample, child, (refs[i], refs[j]))
             if _addable(sample, refs[i], refs[j], child) and sample.holds(found, len(refs) ** 3):
                 yield found
                 break
@@ -106,7 +106,7 @@ def totals(sample: Sample, determined: Mapping[Ref, Constraint]) -> Iterator[Lin
         parts = np.abs(weights - 1) < 0.01
         if child not in determined and parts.sum() > 2 and np.abs(weights[~parts]).max() < 0.01:
             parents = tuple(ref for ref, part in zip(refs, parts, strict=True) if part)
-            found = Linear(child, parents, (1.0,) * len(parents), 0.0, sample.tolerance(child))
+            found = _sum(sample, child, parents)
             if sample.holds(found, len(refs) ** 2):
                 yield found
 
@@ -128,6 +128,11 @@ def _complete(sample: Sample, refs: list[Ref]) -> tuple[list[Ref], Values]:
         worst = int(holes.argmax())
         refs = refs[:worst] + refs[worst + 1 :]
     return [], np.empty((0, 0))
+
+
+def _sum(sample: Sample, child: Ref, parents: tuple[Ref, ...]) -> Linear:
+    weights = (1.0,) * len(parents)
+    return Linear(child, parents, weights, 0.0, sample.tolerance(child, parents, weights))
 
 
 def _addable(sample: Sample, one: Ref, other: Ref, total: Ref) -> bool:
@@ -166,10 +171,10 @@ def _order(sample: Sample, low: Ref, high: Ref) -> Order | None:
     """
     tests, variances = len(sample.numbers) ** 2, [float(np.nanvar(sample.values[ref])) for ref in (low, high)]
     difference = sample.values[high] - sample.values[low]
-    order = Order(low, high, False, float(np.nanquantile(difference, SMALL)), variances[0] / sum(variances))
+    gap, error = float(np.nanquantile(difference, SMALL)), sample.error(low) + sample.error(high)
+    order = Order(low, high, False, gap, variances[0] / sum(variances), error)
     if not sample.holds(order, tests, OFTEN):
         return None
     least = 3 * max(sample.tolerance(ref) for ref in (low, high))  # one and a half units of the last decimal
-    return replace(
-        order, strict=is_surprising(int((difference < least).sum()), tests) and bool(np.nanmin(difference) > 0)
-    )
+    often = is_surprising(int((difference < least).sum()), tests)
+    return replace(order, strict=often and not error and bool(np.nanmin(difference) > 0))

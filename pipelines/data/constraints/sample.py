@@ -1,7 +1,7 @@
 """Training rows in which constraints are sought, and how surprising it is that a constraint holds in them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ class Sample:
 
     columns: Mapping[Ref, ColumnConversion]
     values: Mapping[Ref, Values]
+    _errors: dict[Ref, float] = field(default_factory=dict)
 
     @cached_property
     def distinct(self) -> dict[Ref, int]:
@@ -50,10 +51,22 @@ class Sample:
         kind = named_type(self.columns[ref].type)
         return str(kind) if pa.types.is_temporal(kind) else "number"
 
-    def tolerance(self, ref: Ref) -> float:
-        """Return half a unit of the last decimal of a column of numbers, and somewhat more for rounding errors."""
-        decimals, most = self.columns[ref].decimals, float(np.nanmax(np.abs(self.values[ref])))
-        return 1e-6 * most if decimals is None else 0.5 * 10.0**-decimals * (1 + 1e-6) + 1e-12 * most
+    def tolerance(self, child: Ref, parents: Sequence[Ref] = (), weights: Sequence[float] = ()) -> float:
+        """Return by how much a child may differ from what its parents determine.
+
+        It is half a unit of the last decimal of the child, and what float32 in the units of models cannot represent.
+        """
+        decimals, most = self.columns[child].decimals, float(np.nanmax(np.abs(self.values[child])))
+        written = 1e-6 * most if decimals is None else 0.5 * 10.0**-decimals * (1 + 1e-6) + 1e-12 * most
+        parts = zip((child, *parents), (1.0, *weights), strict=True)
+        return written + sum(abs(weight) * self.error(ref) for ref, weight in parts)
+
+    def error(self, ref: Ref) -> float:
+        """Return twice the greatest difference between a value and what a synthetic row can have in its place."""
+        if ref not in self._errors:
+            column, values = replace(self.columns[ref], valid_range=None), self.values[ref]
+            self._errors[ref] = 2 * float(np.nanmax(np.abs(column.synthesised(values) - values)))
+        return self._errors[ref]
 
     @cached_property
     def _rank(self) -> dict[Ref, int]:

@@ -16,6 +16,7 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.constraints.keeping import violations
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import rows_as_data
 from postprior.pipelines.data.export import export
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
@@ -156,3 +157,29 @@ def test_a_damaged_constraint_is_named(train: Dataset, generator: Generator) -> 
         damaged = Generator(generator.model, generator.density, {}, conversion | {"constraints": [broken]})
         with pytest.raises(UserError, match="conversion of constraints: damaged"):
             damaged.sample(3)
+
+
+def test_values_that_float32_rounds(tmp_path: Path) -> None:
+    """Times in seconds over years, and logarithms of large amounts: real rows violate nothing, drawn rows neither."""
+    rng = np.random.default_rng(0)
+    opened = pd.Timestamp("2015-01-01") + pd.to_timedelta(rng.integers(0, 8 * 365 * 86400, N), "s")
+    closed = opened + pd.to_timedelta(np.where(rng.random(N) < 0.3, 0, rng.integers(0, 10**8, N)), "s")
+    net, tax = rng.gamma(1, 1e6, N).round(2), rng.gamma(1, 1e6, N).round(2)
+    table = {"opened": opened, "closed": closed, "net": net, "tax": tax, "total": (net + tax).round(2)}
+    pd.DataFrame(table).to_csv(tmp_path / "cases.csv", index=False)
+    logs = [text for name in ("net", "tax", "total") for text in ("--kind", f"{name}=log")]
+    CliRunner().invoke(app, ["import", str(tmp_path / "cases.csv"), str(tmp_path / "data"), *logs])
+    for split in ("train", "validation", "test"):
+        real = Dataset.load(tmp_path / "data" / split)
+        assert {text: int(rows.sum()) for text, rows in violations(real).items()} == {
+            "opened <= closed": 0,
+            "net + tax = total": 0,
+        }
+    shuffled = {"cases": rng.permuted(np.array(real.data["cases"]), axis=0)}
+    drawn = replace(real, data=rows_as_data(shuffled, real.conversion), source_values={}, ids=None, folder=None)
+    assert not np.any(list(violations(drawn).values()))
+    drawn.save(tmp_path / "drawn")
+    export(tmp_path / "drawn", tmp_path / "files")
+    rows = pd.read_csv(tmp_path / "files/cases.csv", parse_dates=["opened", "closed"])
+    assert (rows.opened <= rows.closed).all()
+    assert (rows.net + rows.tax - rows.total).abs().max() <= 2e-6 * rows.total.max()
