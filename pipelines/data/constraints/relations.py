@@ -143,7 +143,8 @@ def _addable(sample: Sample, one: Ref, other: Ref, total: Ref) -> bool:
 
 def orders(sample: Sample, accepted: Callable[[Order], bool]) -> list[Order]:
     """Return the `accepted` orders of columns of the same measure that do not follow from others or from the ranges."""
-    refs, found = sample.numbers, {}
+    refs = sample.numbers
+    found: dict[tuple[int, int], Order] = {}
     if len(refs) < 2:
         return []
     x, measures = np.stack([sample.values[ref] for ref in refs], 1), np.array([sample.measure(ref) for ref in refs])
@@ -152,7 +153,7 @@ def orders(sample: Sample, accepted: Callable[[Order], bool]) -> list[Order]:
     holds &= ~apart & (measures[:, None] == measures) & ~np.eye(len(refs), dtype=bool)
     while True:
         known = (holds | apart).astype(np.float32)
-        direct = [tuple(pair) for pair in np.argwhere(holds & ~(known @ known > 0)).tolist()]
+        direct = [(i, j) for i, j in np.argwhere(holds & ~(known @ known > 0)).tolist()]
         if all(pair in found for pair in direct):
             return [found[pair] for pair in direct]
         for i, j in direct:

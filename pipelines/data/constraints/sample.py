@@ -19,6 +19,9 @@ EXPECTED = 10
 If m constraints are tried, it is EXPECTED + log m rows, which multiplies P by 1/m (Bonferroni).
 """
 
+LARGEST, SMALLEST = 1e15, 1e-12
+"""Greatest size of numbers that are compared, and the least range in relation to their size, or to 1."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -40,8 +43,15 @@ class Sample:
 
     @cached_property
     def numbers(self) -> list[Ref]:
-        """Columns of numbers and dates."""
-        return [ref for ref in self.values if not self._is_level(ref) and self.distinct[ref] > 1]
+        """Columns of numbers and dates that are large and different enough to compute with."""
+        return [
+            ref for ref in self.values if not self._is_level(ref) and self.distinct[ref] > 1 and self._is_exact(ref)
+        ]
+
+    def _is_exact(self, ref: Ref) -> bool:
+        low, high = float(np.nanmin(self.values[ref])), float(np.nanmax(self.values[ref]))
+        size = max(-low, high, 1)
+        return size < LARGEST and high - low > SMALLEST * size
 
     def _is_level(self, ref: Ref) -> bool:
         return self.columns[ref].kind in ("categorical", "boolean")

@@ -10,7 +10,7 @@ from postprior.pipelines.data.constraints.cells import Ref, names_of
 from postprior.pipelines.data.constraints.kinds import Constraint
 from postprior.pipelines.data.constraints.learning import learn
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.columns import to_numpy
+from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed
@@ -62,8 +62,9 @@ def plain(text: str) -> str:
 
 
 def in_units(column: ColumnConversion, cells: pa.ChunkedArray) -> Values:
-    """Return cells (n,) as numbers in the units of the data or indices of categories, NaN where missing."""
-    if column.kind != "categorical":
-        return to_numpy(cells)
+    """Return cells (n,) as numbers in the units of the data or indices of categories, NaN if missing or an outlier."""
+    if column.kind in SCALED:
+        numbers = to_numpy(cells)
+        return np.where(np.abs(column.standardised(numbers)) <= column.bound, numbers, np.nan)
     places, seen = column.encode(cells)
     return np.where(seen, places, np.nan)

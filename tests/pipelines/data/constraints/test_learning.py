@@ -128,3 +128,11 @@ def test_descriptions_return() -> None:
     with pytest.raises(KeyError):
         from_description(described(broken) | {"kind": "later"})
     assert not broken.violated(Cells({}, {ref: np.full(3, np.nan) for ref in broken.refs}, {})).any()
+
+
+def test_values_that_cannot_be_compared_are_left_out() -> None:
+    """Numbers near the ends of float64, and a column that hardly varies, stop no import and hide no constraint."""
+    low = RNG.normal(0, 1, N).round(2)
+    odd = {"huge": RNG.normal(0, 1, N) * 1e300, "tiny": RNG.normal(0, 1, N) * 1e-300, "still": 1e9 + low * 1e-6}
+    absent = {"none": np.full(N, np.nan), "one": np.where(np.arange(N) == 5, 1, np.nan)}
+    assert texts(learned({"low": low, "high": low + RNG.gamma(2, 1, N).round(2), **odd, **absent})) == {"low <= high"}
