@@ -7,10 +7,8 @@ cells of tables and vectors. Scores are computed on the features that encoders r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -40,11 +38,7 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
 MOST = 1000  # largest number of test rows that are scored
-CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
-T = TypeVar("T")
-Trial = Callable[[], "dict[str, RowScores] | Missing"]
-"""Returns the scores of an imputer by task, or `Missing` if the imputer fails."""
 
 
 @dataclass(frozen=True)
@@ -161,60 +155,6 @@ class ImputationBenchmark:
             why = "no test row has two modalities, of which one can be hidden"
             results["modalities"] = Missing(why if results["draws"] else "imputation.draws is 0").written
         return results
-
-
-def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
-    """Return the number of `neighbours`, if one could be chosen, and a trial of each scikit-learn imputer by name."""
-    from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
-
-    rng, train, scales = np.random.default_rng(seed), benchmark.train, benchmark.scales
-    held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
-    choice = HiddenValues.hide("modalities", held_out, scales, benchmark.provenance["cells"], rng)
-    features = np.concatenate(choice.features(train, missing_as_nan=True), 1)
-    widths = [len(scale.source) for scale in scales]
-
-    def features_of(task: HiddenValues) -> Floats:
-        return np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
-
-    def best_neighbours() -> Neighbours:
-        """Return the imputer with the best number of neighbours; the smallest if no held-out value is hidden."""
-        numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
-        imputer = Neighbours(widths, numbers[0]).fit(features, rng)
-        if len(choice.rows):
-            fills = imputer.filled_by_number(features_of(choice), benchmark.provenance["draws"], rng, numbers)
-            imputer.neighbours = numbers[int(np.argmin([loss(choice.scores(fill)) for fill in fills]))]
-        return imputer
-
-    def loss(scores: RowScores) -> float:
-        return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
-
-    def solve_tasks(imputer: Imputer) -> dict[str, RowScores]:
-        imputer.fit(features, rng)
-        draws = benchmark.provenance["draws"]
-        return {
-            name: task.scores(imputer.filled(features_of(task), draws, rng)) for name, task in benchmark.tasks.items()
-        }
-
-    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
-        return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(solve_tasks, imputer))
-
-    best = missing_on_failure(best_neighbours)
-    reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
-    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
-    trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
-    return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
-
-
-def missing_on_failure(function: Callable[[], T]) -> T | Missing:
-    """Call a function of an imputer; return `Missing` with the first clause of the error if it fails on the data."""
-    try:
-        with np.errstate(all="ignore"):
-            return function()
-    except (ArithmeticError, ValueError) as error:
-        clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        # scikit-learn reports values that overflow between its rounds with these words
-        diverged = "NaN" in clause or "infinity" in clause
-        return Missing(f"it failed on this data: {'its values grew without bound' if diverged else clause}")
 
 
 def density_scores(

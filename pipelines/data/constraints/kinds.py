@@ -99,7 +99,8 @@ class Order(Constraint):
         cells.put(self.high, high + (1 - share) * apart, wrong)
         for moved, other, sign in ((self.high, self.low, 1), (self.low, self.high, -1)):
             column = cells.columns[moved]
-            unit = 10.0**-column.decimals if column.decimals is not None else 1e-6 * column.scale
+            size = float(np.nanmax(np.abs(cells.values[other]), initial=0))
+            unit = 1e-7 * size if column.decimals is None else 10.0**-column.decimals
             for step in STEPS:
                 if not (wrong := self._wrong(cells, 0)).any():
                     return
