@@ -22,6 +22,7 @@ from postprior.stage1_vae.discrete import (
     ZeroInflatedNegativeBinomial,
 )
 from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
+from postprior.stage1_vae.hurdle import Hurdle, HurdleLogNormal, HurdleSoftplus
 from postprior.stage1_vae.modalities import Column, Modality
 
 Scale = float | Tensor
@@ -56,7 +57,7 @@ class Columns(Independent):
         return drawn.index_select(-1, self._order)
 
 
-Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Columns
+Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Hurdle | Columns
 
 
 def observed_log_prob(p: Likelihood, value: Tensor, observed: Tensor | None) -> Tensor:
@@ -163,7 +164,7 @@ def only_number(raw: Tensor, event: int) -> Tensor:
 
 
 def location_scale(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
-    """Return the `read` function of a location–scale family whose scale is a number or a learned parameter ()."""
+    """Return the `read` function of a location–scale family; its scale is a number, () or one per coordinate."""
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
         return family(only_number(raw, event), torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), event)
@@ -183,6 +184,16 @@ def inflated_counts(raw: Tensor, event: int) -> ZeroInflatedNegativeBinomial:
     return ZeroInflatedNegativeBinomial(NegativeBinomial(log_mean, log_dispersion, event), dropout)
 
 
+def hurdle(family: type[Hurdle]) -> Callable[[Tensor, Scale, int], Likelihood]:
+    """Return the `read` function of a hurdle model with raw numbers (…, 2, *event): m, logit of π."""
+
+    def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
+        loc, absence = raw.unbind(-event - 1)
+        return family(loc, torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), absence, event)
+
+    return read
+
+
 LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
     "normal": Elementwise(lambda modality: 1, location_scale(Normal)),
     "laplace": Elementwise(lambda modality: 1, location_scale(Laplace)),
@@ -194,12 +205,11 @@ LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
     "zero_inflated_negative_binomial": Elementwise(
         lambda modality: 3, lambda raw, scale, event: inflated_counts(raw, event)
     ),
+    "hurdle_lognormal": Elementwise(lambda modality: 2, hurdle(HurdleLogNormal)),
+    "hurdle_softplus": Elementwise(lambda modality: 2, hurdle(HurdleSoftplus)),
     "columns": TableLikelihood(),
 }
 """Name → likelihood: the shape of the raw decoder output, and the distribution given that output and the scale."""
-
-SCALED = ("normal", "laplace")
-"""Likelihoods that use the scale; the decoder outputs all parameters of the other likelihoods."""
 
 COLUMN_LIKELIHOODS: dict[str, tuple[int, Callable[[Tensor], Likelihood]]] = {
     "normal": (2, Normal.from_raw),

@@ -17,6 +17,12 @@ KINDS = {"image": 3, "vector": 1, "volume": 4, "sequence": 1, "table": 1}
 (channels, depth, height, width) for a volume, (tokens,) for a sequence and (columns,) for a table."""
 COUNTS = ("negative_binomial", "zero_inflated_negative_binomial")
 """Likelihoods for counts."""
+HURDLES = ("hurdle_lognormal", "hurdle_softplus")
+"""Likelihoods for values of at least 0 of which many are 0."""
+SCALED = ("normal", "laplace", *HURDLES)
+"""Likelihoods that use a scale; the decoder outputs all parameters of the other likelihoods."""
+LOGARITHMIC = (*COUNTS, *HURDLES)
+"""Likelihoods of values of at least 0, which encoders read as log(1 + x)."""
 COLUMNS = ("normal", "laplace", "bernoulli", "categorical", *COUNTS)
 """Likelihoods available for the columns of a table."""
 
@@ -27,7 +33,7 @@ def support(likelihood: str, classes: int | None) -> tuple[float, float, bool]:
         return 0, (classes or 1) - 1, True
     if likelihood == "bernoulli":
         return 0, 1, False
-    return (0, math.inf, True) if likelihood in COUNTS else (-math.inf, math.inf, False)
+    return 0 if likelihood in LOGARITHMIC else -math.inf, math.inf, likelihood in COUNTS
 
 
 def check_classes(owner: str, likelihood: str, classes: int | None) -> None:

@@ -98,7 +98,8 @@ def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
 def score_baselines(params: options.ParamsFile = options.DEFAULT) -> None:
     """Score the baselines normal, reconstruction and real.
 
-    They are draws from the model's own prior, decoded codes of held-out rows, and held-out rows themselves.
+    They are draws from the model's own prior, decoded codes of held-out rows, and held-out rows themselves. Tables and
+    vectors are also sampled without a model, as a Gaussian copula and as independent columns.
     """
     settings, root = load_tracked(params)
     from postprior.pipelines.stages.score_baselines import score_baselines

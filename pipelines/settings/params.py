@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
+SAMPLER_ROWS = ("gaussian_copula", "independent_columns")  # further rows that it scores, of tables and vectors
 ALL = "all"  # may replace a number of rows
-OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent")
+OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers")
 """Other names in the folders of results, which no density may have."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
@@ -19,7 +20,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, description="a list of s
 SeedsOrNone = Annotated[tuple[Seed, ...], Field(description="a list of seeds; [] switches the test off")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
-Scale = Positive | Literal["learned"]
+Scale = Positive | Literal["learned", "features"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
@@ -71,7 +72,7 @@ class Vae(Section):
     width: Count
     likelihood_scale: Annotated[
         Scale | dict[str, Scale],
-        Field(description="a number above 0, learned, or either of these for each modality by name"),
+        Field(description="a number above 0, learned, features, or one of these for each modality by name"),
     ]
     rescaling: Annotated[
         dict[str, Positive] | Literal["dimensions"] | None,

@@ -134,8 +134,7 @@ def table() -> dict[str, Any]:
         "sex": {"test": "chi_square", "statistic": 5.2, "p_value": 0.023},
     }
     return {
-        "marginal_similarity": share(0.94),
-        "correlation_similarity": share(0.91),
+        "column_shapes": share(0.94),
         "columns": columns,
     }
 

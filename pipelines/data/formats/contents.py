@@ -1,6 +1,6 @@
 """The contents of a source before rows are joined, split and converted: columns and arrays, and their kinds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.conversion.statistics import limits
+from postprior.pipelines.data.conversion.zero_heavy import HEAVY, MOST_LOGARITHM, are_logarithms, share_of_zeros
 from postprior.pipelines.data.formats.files import stored_files
 from postprior.pipelines.data.names import composed
 from postprior.pipelines.data.pixels.reading import Content, Reading
@@ -25,6 +27,8 @@ from postprior.pipelines.texts import shell_quoted
 LARGEST = 3_000_000  # greatest count: the negative binomial likelihood cannot represent a greater mean
 EXPECTED = {
     "log": "numbers of at least 0",
+    "nonnegative": "vectors of numbers of at least 0",
+    "log1p": f"vectors of numbers from 0 to {MOST_LOGARITHM}",
     "count": f"whole numbers from 0 to {LARGEST}",
     "tokens": "rows of whole numbers of at least 0",
     "boolean": "zeros and ones",
@@ -113,7 +117,7 @@ class Roles:
 class TableView:
     """A modality that is a table: its name as written, its columns (n rows), and the kinds of those that are modelled.
 
-    `originals` and `forms` as in `SourceContents`.
+    `originals` and `forms` as in `SourceContents`. The kinds of columns in `fixed` are those that the user gives.
     """
 
     name: str
@@ -123,6 +127,7 @@ class TableView:
     originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     forms: Mapping[str, Form] = field(default_factory=dict)
     keep_rare: bool = False
+    fixed: Collection[str] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -136,7 +141,8 @@ class TableView:
 
     def learn(self, rows: Values) -> Conversion:
         """Learn the conversion from the rows at these indices."""
-        return TableConversion.fit(self.name, self.kinds, self.content, rows, self.facts, self.forms, self.keep_rare)
+        settings = self.facts, self.forms, self.keep_rare, self.fixed
+        return TableConversion.fit(self.name, self.kinds, self.content, rows, *settings)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """Return the original columns that encoded values do not decode to exactly; None if there are none."""
@@ -321,7 +327,7 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
     """Whether values from `low` to `high` can be of a kind."""
     if kind in ("count", "tokens", "boolean"):
         return whole and low >= 0 and high <= (1 if kind == "boolean" else LARGEST)
-    return kind != "log" or low >= 0
+    return kind not in ("log", *arrays.AMOUNTS) or (low >= 0 and (kind != "log1p" or high <= MOST_LOGARITHM))
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
@@ -381,19 +387,26 @@ def array_kind(
     Only the rows at the indices `rows` count, or all if there are none.
 
     Zeros and ones are boolean in a vector, or in any array that is not of a float type; whole numbers of at least 0 in
-    a vector are counts; all other values are numeric.
+    a vector are counts; other values of at least 0 in a vector of which many are 0 are nonnegative, or log1p if they
+    look like logarithms log(1 + a); all other values are numeric.
     """
     vector = arrays.AXES[axes] == "vector"
-    low, high = arrays.limits(array, rows)
+    low, high = limits(array, rows)
     whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array, rows))
     if name not in requested:
         if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
             return "boolean"
-        return "count" if vector and array.dtype != np.uint8 and _fits("count", low, high, whole) else "numeric"
+        if not vector or array.dtype == np.uint8:
+            return "numeric"
+        if _fits("count", low, high, whole):
+            return "count"
+        if low != 0 or share_of_zeros(array, rows) < HEAVY:
+            return "numeric"
+        return "log1p" if are_logarithms(array, np.arange(len(array)) if rows is None else rows) else "nonnegative"
     kind = requested[name]
     if kind not in arrays.KINDS:
         raise UserError(f"--kind {name}: '{kind}' found, expected one of {', '.join(arrays.KINDS)}; correct the kind")
-    if not _fits(kind, low, high, whole) or (kind == "tokens" and axes != "X"):
+    if not _fits(kind, low, high, whole) or (kind in ("tokens", *arrays.AMOUNTS) and axes != "X"):
         found = f"{array.dtype} values from {low:g} to {high:g} found"
         expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
         raise UserError(f"{place}: {name}: {found}, {expected}; correct the values or the kind")

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, chunks
-from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import limits
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
+from postprior.pipelines.data.conversion.statistics import limits
+from postprior.pipelines.data.conversion.zero_heavy import told
 from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.data.manifest import SUMMARY
@@ -66,7 +67,9 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-    notes += [*named(learned), completeness(observed)]
+        if isinstance(view, ArrayView) and view.kind in arrays.AMOUNTS:
+            notes.append(told(view.name, view.kind, view.content, np.flatnonzero(view.present)))
+    notes += [*chosen_kinds(joined.views, learned), *named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
     counts: list[str] = []
     if labels is not None and names is not None:
@@ -89,6 +92,21 @@ def left_out(joined: Joined) -> str:
     """Return how many rows were left out because they have no modality, or an empty text if there are none."""
     rows = f"{joined.dropped} row{'s' * (joined.dropped > 1)}"
     return f"; left out: {rows} without any modality" if joined.dropped else ""
+
+
+def chosen_kinds(views: Sequence[View], learned: Sequence[Conversion]) -> list[str]:
+    """Return a line per kind that suits columns better than the kind that their values show."""
+    chosen: dict[str, list[str]] = {}
+    for view, conversion in zip(views, learned, strict=True):
+        if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+            for column in conversion.columns:
+                if column.kind != view.kinds[column.name]:
+                    chosen.setdefault(column.kind, []).append(column.name)
+    remedy = "--kind COLUMN=numeric or count chooses another"
+    return [
+        Listing.of(f"of the kind {kind}, which held-out rows fit best: {{}}; {remedy}", names)
+        for kind, names in chosen.items()
+    ]
 
 
 def named(learned: Sequence[Conversion]) -> list[str]:
@@ -133,7 +151,7 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
-        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind == "numeric" else ()
+        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind in arrays.REAL else ()
         values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
         parts = [_counted(values)] if len(values) else []
         remedy = "replace it by NaN, add --nan-is-missing"
@@ -185,6 +203,8 @@ def _scaling(conversion: ArrayConversion) -> str:
     offset, scale = conversion.offset, conversion.scale
     if conversion.kind == "numeric" and conversion.modality.kind == "vector":
         return "each coordinate standardised"
+    if conversion.kind == "nonnegative":
+        return "each coordinate divided by the geometric mean of its positive values"
     if (offset, scale) == (0, 1) or isinstance(offset, tuple) or isinstance(scale, tuple):
         return "not scaled"
     return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"

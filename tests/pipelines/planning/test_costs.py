@@ -99,7 +99,7 @@ def test_a_larger_setting_takes_longer(more: dict[str, Any]) -> None:
     [
         *(lambda work, split=split: replace(work, rows=work.rows | {split: 2 * work.rows[split]}) for split in ROWS),
         lambda work: replace(work, values=2 * work.values),
-        lambda work: replace(work, cells=10),
+        lambda work: replace(work, columns=10),
         lambda work: replace(work, dimensions=2 * work.dimensions),
     ],
     ids=[*ROWS, "values", "cells", "dimensions"],

@@ -169,15 +169,27 @@ def test_columns_of_tables_are_compared(results: Results) -> None:
     table = made_up.table()
     text = sentences(changed(results, "vamp", modalities=modalities | {"visit": table}))
     assert (
-        "In visit, the similarity to real rows is 94.0 % (95 % CI 92.0 to 96.0) for distributions of single columns "
-        "and 91.0 % (95 % CI 89.0 to 93.0) for correlations of column pairs. Of its 2 columns, sex differs "
-        "significantly from real rows (5 % level, corrected for the number of columns)." in text
+        "In visit, the similarity to real rows is 94.0 % (95 % CI 92.0 to 96.0) for distributions of single columns. "
+        "Of its 2 columns, sex differs significantly from real rows (5 % level, corrected for the number of columns)."
+        in text
     )
     table["columns"]["sex"]["p_value"] = 0.03  # twice that is more than 5 %: two columns were tested
     text = sentences(changed(results, "vamp", modalities=modalities | {"visit": table}))
     assert "Of its 2 columns, none differs significantly" in text
     table["columns"] = {name: {"p_value": 0.0} for name in ("age", "sex")}
     assert "age and sex differ significantly" in sentences(changed(results, "vamp", modalities={"visit": table}))
+
+
+def test_cells_are_compared_with_real_rows_and_samplers_without_a_model(results: Results) -> None:
+    scores = {"quality": made_up.share(0.94), "column_shapes": made_up.share(0.95), "c2st_auc": made_up.share(0.7)}
+    copula = Row("gaussian_copula", "baseline", {"quality": made_up.share(0.86), "c2st_auc": made_up.share(0.9)})
+    text = sentences(
+        replace(changed(results, "vamp", **scores), rows=(*changed(results, "vamp", **scores).rows, copula))
+    )
+    assert "The table quality of vamp is 94.0 % (95 % CI 92.0 to 96.0), which is the mean of 95.0 % for single" in text
+    assert "Beside it, the score is 86.0 % for Gaussian copula." in text
+    assert "tells samples of vamp from real rows with an AUC of 0.700 (95 % CI 0.680 to 0.720)" in text
+    assert "Table quality" not in text
 
 
 def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
