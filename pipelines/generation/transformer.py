@@ -44,7 +44,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
             modality. None: one modality, `x`, of all columns.
         likelihoods: Likelihood of all modalities, or by name; `normal` if a modality has none. One of `normal`,
             `laplace`, `bernoulli` (values from 0 to 1), `negative_binomial` and `zero_inflated_negative_binomial`
-            (counts), `hurdle_lognormal` (values of at least 0, of which many are 0).
+            (counts), `hurdle_lognormal` and `hurdle_softplus` (values of at least 0, of which many are 0).
         latent: Dimension D of the shared code.
         width: Width of the networks; hidden layers have eight times as many units.
         epochs, batch_size: Number of passes over the rows, and number of rows per step.

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from postprior.pipelines.data.arrays import SparseRows, Values, blocks, chunks, zeros
+from postprior.pipelines.data.conversion.axes import AXES, channels_back, channels_first
 from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, UsualRange
 from postprior.pipelines.data.conversion.precision import rounded
@@ -21,23 +22,16 @@ from postprior.pipelines.data.conversion.statistics import (
     usual_range_per_coordinate,
 )
 from postprior.pipelines.data.conversion.zero_heavy import (
-    Transform,
-    as_multiples,
+    AMOUNTS,
     common_total,
+    like_rows,
     positive_mean,
     share_of_ones,
-    with_total,
 )
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
-AXES = {
-    **dict.fromkeys(("", "X"), "vector"),
-    **dict.fromkeys(("HW", "HWC", "CHW"), "image"),
-    **dict.fromkeys(("DHW", "DHWC", "CDHW"), "volume"),
-}
-"""Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
 """Fields of a conversion that manifests contain, besides its facts."""
 LATER = {"bound": BOUND, "valid_range": None, "total": None, "ones": None, "decimals": None}
@@ -52,11 +46,6 @@ LIKELIHOODS = {
 """Kinds of arrays, and their likelihoods."""
 KINDS = ("numeric", *LIKELIHOODS)
 """Kinds of arrays; numeric values are normal in vectors, else laplace."""
-AMOUNTS: dict[str, tuple[Transform, Transform]] = {
-    "nonnegative": (np.asarray, np.asarray),
-    "log1p": (np.expm1, np.log1p),
-}
-"""Kinds of zero-heavy vectors: how their values become amounts, and back."""
 UNSCALED: tuple[Number, Number] = (0.0, 1.0)
 REAL = ("numeric", *AMOUNTS)
 """Kinds of values that need not be whole numbers."""
@@ -209,11 +198,8 @@ class ArrayConversion:
             return values
         raw = self._unscaled(np.asarray(values, np.float64))
         low, high = map(np.array, self.valid_range or (-np.inf, np.inf))
-        to_amounts, back = AMOUNTS.get(self.kind, AMOUNTS["nonnegative"])
-        if self.ones is not None:
-            raw = back(as_multiples(to_amounts(raw), self.ones, to_amounts(high)))
-        if self.total is not None:
-            raw = back(with_total(to_amounts(raw), self.total, to_amounts(low), to_amounts(high)))
+        if self.kind in AMOUNTS:
+            raw = like_rows(self.kind, raw, self.ones, self.total, low, high)
         return channels_first(self.standardised(np.clip(self._rounded(raw), low, high)), self.axes)
 
     def _unscaled(self, x: Values) -> Values:
@@ -263,20 +249,6 @@ class EncodedRows:
         present = places >= 0
         own = np.where(present, np.cumsum(present) - 1, -1)
         return np.asarray(self._conversion.encode(self._array[places[present]], own)[0])
-
-
-def channels_first(array: Values, axes: str) -> Values:
-    """Move the channels of values (n, …) with the given axes to axis 1: (n, channels, …), a vector (n, X)."""
-    if axes.endswith("C"):
-        return np.moveaxis(array, -1, 1)
-    return array[:, None] if axes in ("", "HW", "DHW") else array
-
-
-def channels_back(array: Values, axes: str) -> Values:
-    """Invert `channels_first`."""
-    if axes.endswith("C"):
-        return np.moveaxis(array, 1, -1)
-    return array[:, 0] if axes in ("", "HW", "DHW") else array
 
 
 def _listed(value: Any) -> Any:

@@ -11,6 +11,11 @@ from postprior.pipelines.data.conversion.statistics import Number, as_number
 from postprior.pipelines.texts import shell_quoted
 
 Transform = Callable[[Values], Values]
+AMOUNTS: dict[str, tuple[Transform, Transform]] = {
+    "nonnegative": (np.asarray, np.asarray),
+    "log1p": (np.expm1, np.log1p),
+}
+"""Kinds of zero-heavy vectors: how their values become amounts, and back."""
 HEAVY = 0.1
 """Share of zeros from which on a vector is zero-heavy."""
 TRIED = 256
@@ -97,6 +102,27 @@ def as_multiples(values: Values, ones: float, high: Any) -> Values:
     unit = np.take_along_axis(np.sort(np.where(positive, values, np.inf), 1), middle, 1)
     whole = np.maximum(np.minimum(np.rint(values / unit), np.floor(high / unit)), 1) * unit
     return np.where(positive & ~positive.all(1, keepdims=True), whole, values)
+
+
+def like_rows(kind: str, values: Values, ones: float | None, total: float | None, low: Any, high: Any) -> Values:
+    """Give the amounts of rows (n, X) multiples of one unit and the total, if the data have these.
+
+    Args:
+        kind: the kind, which says how values become amounts.
+        values: drawn values.
+        ones: what `share_of_ones` returned, of `as_multiples`.
+        total: what `common_total` returned, of `with_total`.
+        low, high: the range of values, numbers or (X,).
+    """
+    if ones is total is None:
+        return values
+    to_amounts, back = AMOUNTS[kind]
+    amounts = to_amounts(values)
+    if ones is not None:
+        amounts = as_multiples(amounts, ones, to_amounts(high))
+    if total is not None:
+        amounts = with_total(amounts, total, to_amounts(low), to_amounts(high))
+    return back(amounts)
 
 
 def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:

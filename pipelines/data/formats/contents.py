@@ -13,10 +13,17 @@ from pyarrow import types
 
 from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
+from postprior.pipelines.data.conversion.axes import AXES
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
 from postprior.pipelines.data.conversion.statistics import limits
-from postprior.pipelines.data.conversion.zero_heavy import HEAVY, MOST_LOGARITHM, are_logarithms, share_of_zeros
+from postprior.pipelines.data.conversion.zero_heavy import (
+    AMOUNTS,
+    HEAVY,
+    MOST_LOGARITHM,
+    are_logarithms,
+    share_of_zeros,
+)
 from postprior.pipelines.data.formats.files import stored_files
 from postprior.pipelines.data.names import composed
 from postprior.pipelines.data.pixels.reading import Content, Reading
@@ -329,7 +336,7 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
     """Whether values from `low` to `high` can be of a kind."""
     if kind in ("count", "tokens", "boolean"):
         return whole and low >= 0 and high <= (1 if kind == "boolean" else LARGEST)
-    return kind not in ("log", *arrays.AMOUNTS) or (low >= 0 and (kind != "log1p" or high <= MOST_LOGARITHM))
+    return kind not in ("log", *AMOUNTS) or (low >= 0 and (kind != "log1p" or high <= MOST_LOGARITHM))
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
@@ -392,7 +399,7 @@ def array_kind(
     a vector are counts; other values of at least 0 in a vector of which many are 0 are nonnegative, or log1p if they
     look like logarithms log(1 + a); all other values are numeric.
     """
-    vector = arrays.AXES[axes] == "vector"
+    vector = AXES[axes] == "vector"
     low, high = limits(array, rows)
     whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array, rows))
     if name not in requested:
@@ -408,7 +415,7 @@ def array_kind(
     kind = requested[name]
     if kind not in arrays.KINDS:
         raise UserError(f"--kind {name}: '{kind}' found, expected one of {', '.join(arrays.KINDS)}; correct the kind")
-    if not _fits(kind, low, high, whole) or (kind in ("tokens", *arrays.AMOUNTS) and axes != "X"):
+    if not _fits(kind, low, high, whole) or (kind in ("tokens", *AMOUNTS) and axes != "X"):
         found = f"{array.dtype} values from {low:g} to {high:g} found"
         expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
         raise UserError(f"{place}: {name}: {found}, {expected}; correct the values or the kind")

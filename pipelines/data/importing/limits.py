@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import AMOUNTS
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.conversion.precision import MOST
+from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import is_count, pick

@@ -11,7 +11,7 @@ from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.conversion.statistics import limits
-from postprior.pipelines.data.conversion.zero_heavy import told
+from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS, told
 from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.data.manifest import SUMMARY
@@ -67,7 +67,7 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-        if isinstance(view, ArrayView) and view.kind in arrays.AMOUNTS:
+        if isinstance(view, ArrayView) and view.kind in AMOUNTS:
             notes.append(told(view.name, view.kind, view.content, np.flatnonzero(view.present)))
     notes += [*chosen_kinds(joined.views, learned), *named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
