@@ -23,6 +23,7 @@ from postprior.stage1_vae.discrete import (
 )
 from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
 from postprior.stage1_vae.hurdle import Hurdle, HurdleLogNormal, HurdleSoftplus
+from postprior.stage1_vae.intervals import IntervalNormal
 from postprior.stage1_vae.modalities import Column, Modality
 
 Scale = float | Tensor
@@ -57,7 +58,16 @@ class Columns(Independent):
         return drawn.index_select(-1, self._order)
 
 
-Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Hurdle | Columns
+Likelihood = (
+    Diagonal
+    | Bernoulli
+    | Categorical
+    | IntervalNormal
+    | NegativeBinomial
+    | ZeroInflatedNegativeBinomial
+    | Hurdle
+    | Columns
+)
 
 
 def observed_log_prob(p: Likelihood, value: Tensor, observed: Tensor | None) -> Tensor:
@@ -130,11 +140,14 @@ def column_groups(columns: tuple[Column, ...], device: torch.device) -> tuple[Co
     """Return the columns of a table grouped by likelihood, with tensors on the given device."""
     groups = []
     with torch.inference_mode(False):  # cached tensors must be usable in training too
-        for likelihood in dict.fromkeys(column.likelihood for column in columns):
-            members = [position for position, column in enumerate(columns) if column.likelihood == likelihood]
+        keys = [(column.likelihood, bool(column.intervals)) for column in columns]
+        for likelihood, intervals in dict.fromkeys(keys):
+            members = [position for position, key in enumerate(keys) if key == (likelihood, intervals)]
             index = torch.tensor(members, device=device)
             if likelihood == "categorical":
                 groups.append(categorical_group(index, [columns[position].classes or 0 for position in members]))
+            elif intervals:
+                groups.append(interval_group(index, [columns[position].intervals for position in members]))
             else:
                 numbers, read = COLUMN_LIKELIHOODS[likelihood]
                 groups.append(ColumnGroup(index, numbers * len(members), read))
@@ -156,6 +169,14 @@ def categorical_group(index: Tensor, classes: Sequence[int]) -> ColumnGroup:
         return Categorical(logits.masked_fill(absent, -math.inf), 1)
 
     return ColumnGroup(index, sum(classes), read)
+
+
+def interval_group(index: Tensor, intervals: Sequence[Sequence[tuple[float, float]]]) -> ColumnGroup:
+    """Return the group of normal columns with intervals, which may differ in their numbers of intervals."""
+    most = max(map(len, intervals))
+    ends = [[*own, *[(math.inf, -math.inf)] * (most - len(own))] for own in intervals]
+    low, high = torch.tensor(ends, device=index.device).unbind(-1)  # (n, K)
+    return ColumnGroup(index, 2 * len(intervals), lambda raw: IntervalNormal(Normal.from_raw(raw), low, high))
 
 
 def only_number(raw: Tensor, event: int) -> Tensor:

@@ -55,6 +55,8 @@ class Column:
         name: any text.
         likelihood: one of `COLUMNS`; the decoder outputs the scale of each normal or laplace column.
         classes: number K of classes of a categorical column, whose values are 0 … K − 1; None for other columns.
+        intervals: lowest and highest numbers of intervals of a normal column; a value within one stands for the whole
+            interval, because all its numbers are the same value of the data.
 
     Raises:
         ValueError: a field is invalid.
@@ -63,18 +65,26 @@ class Column:
     name: str
     likelihood: str
     classes: int | None = None
+    intervals: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "intervals", tuple((float(low), float(high)) for low, high in self.intervals))
         if self.likelihood not in COLUMNS:
             raise ValueError(
                 f"likelihood of column {self.name}: found {self.likelihood!r}, expected one of {', '.join(COLUMNS)}"
             )
         check_classes(f"column {self.name}", self.likelihood, self.classes)
+        if self.intervals and self.likelihood != "normal":
+            raise ValueError(f"intervals of column {self.name}: found likelihood {self.likelihood}, expected normal")
+        for low, high in self.intervals:
+            if not low < high:
+                raise ValueError(f"intervals of column {self.name}: found {[low, high]}, expected low < high")
 
     def describe(self) -> dict[str, Any]:
         """Return a JSON-serialisable description: the keyword arguments of the constructor."""
         classes = {} if self.classes is None else {"classes": self.classes}
-        return {"name": self.name, "likelihood": self.likelihood, **classes}
+        intervals = {"intervals": [list(ends) for ends in self.intervals]} if self.intervals else {}
+        return {"name": self.name, "likelihood": self.likelihood, **classes, **intervals}
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,14 @@ def import_data(
             "rows. none: no rounding; repeatable.",
         ),
     ] = None,
+    drop_constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT|all",
+            help="A constraint among columns, such as 'start <= end', that synthetic rows need not keep although all "
+            "rows do, as import told it; repeatable. all: none is sought.",
+        ),
+    ] = None,
     rare_labels: Annotated[
         Literal["merge", "unlabelled", "keep"] | None,
         typer.Option(
@@ -175,6 +183,7 @@ def import_data(
         keep_rare=keep_rare,
         ranges=parse_limits("--range", range, "LOW,HIGH", parse_range),
         decimals=parse_limits("--decimals", decimals, "N", parse_decimals),
+        drop_constraint=tuple(drop_constraint or ()),
         rare_labels=rare_labels,
         dates=dates,
         repeated=repeated,
@@ -182,7 +191,9 @@ def import_data(
     shares: dict[str, object] = {"validation_share": validation_share, "test_share": test_share, "seed": seed}
     if like is not None:
         check_unused("--like, which does not split the rows", split=split, **shares)
-        check_unused("--like, whose training data determine it", range=range, decimals=decimals)
+        check_unused(
+            "--like, whose training data determine it", range=range, decimals=decimals, drop_constraint=drop_constraint
+        )
         from postprior.pipelines.data.importing.rows import import_rows
 
         told = import_rows(sources, folder, roles, like)

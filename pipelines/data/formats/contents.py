@@ -73,6 +73,7 @@ class Roles:
         decimals: the decimals of synthetic values, likewise; None does not round them.
         repeated: what to do with ids that several rows have: `first` keeps the first row, `visits` keeps all rows and
             makes the ids subjects; None refuses them.
+        drop_constraint: texts of constraints that synthetic rows need not keep; `all` for all.
         only: the columns that `modalities` may contain, if these are known from the training data: other columns are
             left out, and some of these may be absent.
     """
@@ -106,6 +107,7 @@ class Roles:
     ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
     decimals: Mapping[str, int | None] = field(default_factory=dict)
     repeated: str | None = None
+    drop_constraint: tuple[str, ...] = ()
     only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:

@@ -79,7 +79,9 @@ def summary(
             use = "the autoencoder learns from them; a density infers their labels or leaves them out"
             counts.append(f"without a label: {unlabelled} of {len(labels)} rows; {use}")
     if joined.group is not None:
-        counts.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
+        subjects = len(joined.group[1].unique())
+        alone = "; each synthetic row is a subject of its own, drawn independently" if subjects < len(joined) else ""
+        counts.append(f"subjects ({joined.group[0]}): {subjects}{alone}")
     if joined.targets:
         use = "kept and exported, but neither the autoencoder nor a density uses them"
         counts.append(Listing.of(f"targets: {{}}; {use}", list(joined.targets)))

@@ -188,7 +188,8 @@ def test_cells_of_the_same_name_are_refused_or_kept(tmp_path: Path) -> None:
     lines = import_data([path], tmp_path / "first", Roles(repeated="first"))
     assert "written.h5ad: cells with the name of an earlier one, left out: 1" in lines
     assert sum(len(Dataset.load(tmp_path / "first" / split)) for split in SPLITS) == 39
-    assert "subjects (cell): 39" in import_data([path], tmp_path / "visits", Roles(repeated="visits"))
+    told = import_data([path], tmp_path / "visits", Roles(repeated="visits"))
+    assert "subjects (cell): 39; each synthetic row is a subject of its own, drawn independently" in told
 
 
 def test_a_column_of_unknown_encoding_is_left_out_or_refused_as_a_label(tmp_path: Path) -> None:
