@@ -164,7 +164,8 @@ class ColumnConversion:
 
     def synthesised(self, values: Values) -> Values:
         """Return what a synthetic row has in place of values v (n,), NaN where missing; of categories, indices."""
-        return self.raw(self.valid(self.standardised(values)).astype(np.float32))
+        allowed = np.maximum(values, 0) if self.kind in ("log", "count") else values
+        return self.raw(self.valid(self.standardised(allowed)).astype(np.float32))
 
     def raw(self, numbers: Values) -> Values:
         """Return the values v, float64; of a categorical column, the indices of the categories."""

@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
-from postprior.pipelines.data.constraints.keeping import violations
+from postprior.pipelines.data.constraints.cells import Cells
+from postprior.pipelines.data.constraints.keeping import keep, violations
+from postprior.pipelines.data.constraints.kinds import Linear
+from postprior.pipelines.data.conversion import ColumnConversion
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import rows_as_data
 from postprior.pipelines.data.export import export
@@ -157,6 +160,17 @@ def test_a_damaged_constraint_is_named(train: Dataset, generator: Generator) -> 
         damaged = Generator(generator.model, generator.density, {}, conversion | {"constraints": [broken]})
         with pytest.raises(UserError, match="conversion of constraints: damaged"):
             damaged.sample(3)
+
+
+def test_a_given_total_below_its_parts_leaves_valid_values() -> None:
+    """Nothing can keep the sum then; a drawn part does not become negative, where its kind has no such value."""
+    refs = [("t", name) for name in ("part", "other", "total")]
+    for kind in ("log", "count"):
+        columns = {ref: ColumnConversion(ref[1], kind, "double", offset=1.0) for ref in refs}
+        values = {ref: np.array([x]) for ref, x in zip(refs, (3.0, 20.0, 5.0), strict=True)}
+        free = {ref: np.array([ref == refs[0]]) for ref in refs}
+        keep([Linear(refs[2], (refs[0], refs[1]), (1.0, 1.0), 0.0, 0.5)], cells := Cells(columns, values, free))
+        assert [cells.values[ref].item() for ref in refs] == pytest.approx([0, 20, 5], abs=1e-6)
 
 
 def test_values_that_float32_rounds(tmp_path: Path) -> None:
