@@ -1,5 +1,6 @@
 """From the values that decoders of a model return to values of data, and to the units of files."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,20 @@ def fill_values(modality: Modality, conversion: dict[str, Any] | None) -> np.nda
 
     with intact(modality.title):
         return np.asarray(from_description(modality.name, entry).fill)
+
+
+def rows_as_data(
+    values: Mapping[str, np.ndarray], conversion: dict[str, Any] | None, free: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Return whole rows, values[m] (n, *shape) of `as_data`, that keep the constraints among columns of the data.
+
+    Only the cells free[m] (n, *shape) bool may change; by default all.
+    """
+    if not (conversion or {}).get("constraints"):
+        return dict(values)
+    from postprior.pipelines.data.constraints.keeping import kept
+
+    return kept(values, conversion or {}, free)
 
 
 def in_units(table: Modality, values: np.ndarray, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
