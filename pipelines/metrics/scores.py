@@ -86,9 +86,9 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
     neighbours = reference.joint.neighbours
     real = [*reference.spaces, reference.joint]
     fake = [*spaces_of(outputs, weights, neighbours), Space(outputs.joined, weights, neighbours)]
-    nouns = [*(_rows_with(name, outputs) for name in reference.modalities), SCORED]
-    sides = substeps(zip(real, fake, nouns, strict=True), len(real))
-    *separate, joint = [fidelity(*side) for side in sides]
+    nouns = [*(f"test rows with {name}" for name in reference.modalities), SCORED]
+    sides, few = substeps(zip(real, fake, nouns, strict=True), len(real)), too_few(len(outputs), FEWEST, SCORED)
+    *separate, joint = [dict.fromkeys(FILES, few) if few else fidelity(*side) for side in sides]
     by_modality = {name: [scores[name] for scores in separate] for name in joint}
     scores: Scores = {}
     if outputs.predictions is not None and reference.classes is not None:
@@ -119,11 +119,6 @@ def _coherence(outputs: EvaluatorOutputs, weights: Floats) -> Scores:
     return {name: weighted_mean(agreement(predictions), weights[:, rows]) for name, agreement in agreements.items()}
 
 
-def _rows_with(modality: str, outputs: EvaluatorOutputs) -> str:
-    """Describe the rows that have a modality, for messages; all rows if there are too few of them."""
-    return f"test rows with {modality}" if len(outputs) >= FEWEST else SCORED
-
-
 def _labels(outputs: EvaluatorOutputs, reference: ReferenceSet, weights: Floats) -> dict[str, list[Score]]:
     """Return per modality the entropy of the predicted labels, and their agreement with the labels that rows have."""
     assert outputs.predictions is not None
@@ -134,12 +129,13 @@ def _labels(outputs: EvaluatorOutputs, reference: ReferenceSet, weights: Floats)
     for m, name in enumerate(reference.modalities):
         rows = outputs.having(m)
         predictions, seen = outputs.predictions[rows, m], weights[:, rows]
-        missing = too_few(len(rows), FEWEST, _rows_with(name, outputs))
+        noun = f"test rows with {name}"
+        missing = too_few(len(outputs), FEWEST, SCORED) or too_few(len(rows), FEWEST, noun)
         one_label = too_few(reference.classes, 2, "labels")
         scores["label_entropy"].append(missing or one_label or label_entropy(predictions, reference.classes, seen))
         if outputs.labels is not None:
             known = outputs.labels[rows] >= 0
-            few = too_few(int(known.sum()), FEWEST, f"{_rows_with(name, outputs)} and a label")
+            few = too_few(int(known.sum()), FEWEST, f"{noun} and a label")
             agreement = weighted_mean((predictions == outputs.labels[rows])[known], seen[:, known])
             scores["label_agreement"].append(missing or few or agreement)
     return scores
