@@ -34,7 +34,7 @@ from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import SpreadCalibration
+    from postprior.pipelines.generation.calibration import Calibration
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
@@ -130,6 +130,32 @@ def of_features(scale: Scale, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
+class LabelIndicators:
+    """Labels as features of rows, one per label, standardised like the classes of a column (`metrics.features.scale`).
+
+    Attributes:
+        shares: shares (K,) of the labels among the training rows that have one; K = 0 if there are no labels.
+    """
+
+    shares: Floats
+
+    @classmethod
+    def fit(cls, data: Dataset) -> Self:
+        """Fit the shares to training rows."""
+        counts = np.bincount(np.asarray(data.labels)[data.labelled]) if data.labelled.any() else np.empty(0)
+        return cls(counts / counts.sum())
+
+    def __call__(self, data: Dataset) -> Floats:
+        """Return the features (N, K) of rows, NaN for a row without a label."""
+        if not len(self.shares):
+            return np.empty((len(data), 0), np.float32)
+        indicators = np.asarray(data.labels)[:, None] == np.arange(len(self.shares))
+        variance = (self.shares * (1 - self.shares)).sum()
+        features = (indicators - self.shares) / np.sqrt(variance or 1)
+        return np.where(data.labelled[:, None], features, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class ImputationBenchmark:
     """The tasks that every imputer solves, and the data by which its answers are scored."""
 
@@ -170,11 +196,17 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
     rng, train, scales = np.random.default_rng(seed), benchmark.train, benchmark.scales
     held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
     choice = HiddenValues.hide("modalities", held_out, scales, benchmark.provenance["cells"], rng)
-    features = np.concatenate(choice.features(train, missing_as_nan=True), 1)
-    widths = [len(scale.source) for scale in scales]
+    indicators = LabelIndicators.fit(train)
+
+    def known_features(data: Dataset) -> Floats:
+        """All that imputers know of rows, (N, F): the features of their modalities, then those of their labels."""
+        return np.concatenate([*choice.features(data, missing_as_nan=True), indicators(data)], 1)
+
+    features = known_features(train)
+    widths = [*(len(scale.source) for scale in scales), len(indicators.shares)]
 
     def features_of(task: HiddenValues) -> Floats:
-        return np.concatenate(task.features(task.incomplete, missing_as_nan=True), 1)
+        return known_features(task.incomplete)
 
     def best_neighbours() -> Neighbours:
         """Return the imputer with the best number of neighbours; the smallest if no held-out value is hidden."""
@@ -228,12 +260,14 @@ def density_scores(
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
     with progress(task_name, 3) as step:
-        spread = generator.spread(benchmark.validation, task.incomplete, seed)
-        step("spread of held-out draws")
-        filled = imputed(generator, task, R, seed, spread)
+        calibration = generator.calibration(benchmark.validation, task.incomplete, seed)
+        step("calibration on held-out rows")
+        filled = imputed(generator, task, R, seed, calibration)
         step("draws")
         scores = task.scores(filled)
-        result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+        result = task.summarise(scores, benchmark.weights)
+        for key, values in (("spread", calibration.factors), ("temperature", calibration.temperatures)):
+            result[key] = {name: float(each.mean()) for name, each in values.items()}
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
@@ -241,9 +275,9 @@ def density_scores(
     return result
 
 
-def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> FillBlock:
+def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, calibration: Calibration) -> FillBlock:
     """Draw R values for everything hidden, in one pass over the rows; return a function that gives their features."""
-    blocks = hidden_rows(generator, task, R, seed, "draws", None, spread)
+    blocks = hidden_rows(generator, task, R, seed, "draws", generator.labels_of(task.incomplete), calibration)
 
     def filled(m: int, rows: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]
@@ -272,7 +306,10 @@ def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> lis
 def agreement(
     generator: Generator, classifiers: LabelClassifiers, task: HiddenValues, seed: int, weights: Floats
 ) -> Written:
-    """The share of imputed modalities (decoder means) for which the label classifier predicts a row's label."""
+    """The share of imputed modalities for which the label classifier predicts a row's label.
+
+    These are decoder means, imputed without the labels of the rows.
+    """
     labels = np.asarray(task.original.labels)
     blocks = hidden_rows(generator, task, 1, seed, "mean")
     correct = np.full((len(task.original), len(task.scales)), np.nan)

@@ -89,6 +89,25 @@ def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:
     assert not np.array_equal(plain, under)
 
 
+def test_labels_of_rows_are_used_by_name(generator: Generator, trained: Trained) -> None:
+    """Rows with a label are imputed given it; rows without one, or with an unknown one, as if there were no labels."""
+    data = Dataset.load(trained[0] / "artefacts/data/test").select(np.arange(40))
+    assert data.labels is not None
+    assert data.label_names is not None
+    data = replace(data, mask=np.tile([True, False, False, False, False], (40, 1)))
+    known = np.arange(40) < 20
+    some = replace(data, labels=np.where(known, data.labels, -1))
+    reversed_names = replace(some, labels=np.where(known, 9 - data.labels, -1), label_names=data.label_names[::-1])
+    unknown = replace(data, label_names=tuple(f"other {name}" for name in data.label_names))
+    without, given, reversed_given, unknown_given = (
+        generator.impute(each)[0].data["m1"] for each in (replace(data, labels=None), some, reversed_names, unknown)
+    )
+    np.testing.assert_array_equal(given, reversed_given)
+    np.testing.assert_array_equal(given[~known], without[~known])
+    np.testing.assert_array_equal(unknown_given, without)
+    assert not np.array_equal(given[known], without[known])
+
+
 def test_observed_values_are_kept_bit_for_bit_and_imputed_ones_are_marked(generator: Generator, holes: Dataset) -> None:
     sets = generator.impute(holes, 3, seed=5)
     lacking = {m.name: holes.missing(m.name) for m in holes.modalities}

@@ -10,7 +10,7 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import HiddenValues, missing_on_failure
+from postprior.pipelines.generation.imputation import HiddenValues, LabelIndicators, missing_on_failure
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, estimated
@@ -70,6 +70,20 @@ def test_cells_of_tables_and_vectors_are_hidden_and_one_stays() -> None:
     assert 0.15 < share < 0.3
     table = found.hidden_features[0]  # features: age, visits, three classes of a site, which are hidden together
     assert (table[:, 2:] == table[:, 2:3]).all()
+
+
+def test_baseline_imputers_read_the_labels_that_densities_read() -> None:
+    """Indicators have mean 0 and total variance 1; a row without a label lacks all of them."""
+    labels = np.repeat([0, 2, -1, 0], 50)
+    data = replace(rows(), labels=labels, label_names=("a", "b", "c"))
+    features = LabelIndicators.fit(data)(data)
+    assert features.shape == (200, 3)
+    np.testing.assert_array_equal(np.isnan(features).all(1), labels < 0)
+    known = features[labels >= 0].astype(float)
+    np.testing.assert_allclose(known.mean(0), 0, atol=1e-6)
+    assert known.var(0).sum() == pytest.approx(1)
+    np.testing.assert_array_equal(known.argmax(1), labels[labels >= 0])
+    assert LabelIndicators.fit(rows())(rows()).shape == (200, 0)
 
 
 def test_scores_see_hidden_features_alone() -> None:
