@@ -15,6 +15,7 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.space import check_space
+from postprior.pipelines.texts import enumerated, tell
 from postprior.pipelines.tracking.runs import track
 
 
@@ -39,6 +40,12 @@ def impute(
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
+    if names := generator.unlearned(data):
+        tell(
+            f"impute: no training row lacked {enumerated(names)}, so that the autoencoder has not learned to read rows "
+            "without; train with train.hide_cells: 0.15, which hides cells of tables and vectors",
+            err=True,
+        )
     if values is None:
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed

@@ -41,8 +41,11 @@ from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
 MOST = 300  # largest number of held-out rows
+REPEATED = (
+    600  # number of rows in which single cells are hidden: held-out rows are repeated, each time with other cells
+)
 FEWEST = 20  # smallest number of hidden values of a modality; with fewer, its draws are not changed
-POOLED = 20  # weight of all values of a modality in the factor of each, as a number of hidden values
+POOLED = 5  # weight of all values of a modality in the factor of each, as a number of hidden values
 TEMPERATURES = 2.0 ** (np.arange(-4, 9) / 4)
 SEPARATE = ("table", "vector")  # kinds of modalities whose values have their own factors
 
@@ -70,15 +73,17 @@ class Calibration:
         In each held-out row, the values are hidden that a random row of `like` lacks. `labels` (N,) are those of the
         held-out rows, as in `imputations`.
         """
-        held_out = held_out.select(np.arange(min(len(held_out), MOST)))
+        rows = np.arange(min(len(held_out), MOST))
+        rows = np.resize(rows, REPEATED) if like.cells else rows
+        held_out = held_out.select(rows)
         incomplete = hidden_as(held_out, like, np.random.default_rng(seed))
         collected = {m.name: Collected(m) for m in held_out.modalities}
         known = {m.name: incomplete.missing(m.name) & ~held_out.missing(m.name) for m in held_out.modalities}
-        blocks = decoded_blocks(model, density, incomplete, DRAWS, seed, None if labels is None else labels[:MOST])
+        blocks = decoded_blocks(model, density, incomplete, DRAWS, seed, None if labels is None else labels[rows])
         for _, generator, decoded in substeps(blocks, -(-len(incomplete) // ROWS)):
-            for m, rows, p in decoded:
+            for m, places, p in decoded:
                 x = drawn_values(m, p, generator, held_out.conversion)
-                collected[m.name].add(p, x, np.asarray(held_out.data[m.name][rows]), known[m.name][rows])
+                collected[m.name].add(p, x, np.asarray(held_out.data[m.name][places]), known[m.name][places])
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
         temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
         return cls(factors, temperatures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,8 @@ Block = tuple[int, dict[str, np.ndarray], np.ndarray | None]
 class Generator:
     """Draw complete multimodal samples: codes from a density, values from the decoders of the autoencoder.
 
+    `never_missing` has the values of partly observed modalities, by number, that no training row lacked or hid.
+
     Every dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and
     `conversion` (how to convert values back to the units and files of imported data).
 
@@ -58,9 +60,10 @@ class Generator:
         density: Density,
         provenance: Mapping[str, Any],
         conversion: dict[str, Any] | None = None,
+        never_missing: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
-        self.conversion = conversion
+        self.conversion, self.never_missing = conversion, never_missing or {}
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
@@ -88,7 +91,7 @@ class Generator:
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
         conversion = conversion_in(ArtefactFolders(home.parent).data / "train")
-        return cls(model, density_of(artefact, folder), hashes, conversion)
+        return cls(model, density_of(artefact, folder), hashes, conversion, trained.manifest.get("never_missing"))
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -203,6 +206,17 @@ class Generator:
         rows = conformed(held_out, like.modalities, self.conversion)
         labels = None if self.labels_of(like) is None else self.labels_of(held_out)
         return Calibration.fit(self.model, self.density, rows, like, seed, labels)
+
+    def unlearned(self, data: Dataset) -> list[str]:
+        """Return the modalities, and columns, that rows lack in part and that no training row lacked or hid in part."""
+        names = []
+        for m in self.model.modalities:
+            if m.name in data.cells:
+                lacking = ~np.asarray(data.cells[m.name])[data.observed[:, self.model.modalities.index(m)]]
+                whole = [] if m.partial or not lacking.any() else [m.title]
+                columns = [j for j in self.never_missing.get(m.name, ()) if lacking[:, j].any()]
+                names += whole + [f"{m.title}.{m.columns[j].name if m.columns else j}" for j in columns]
+        return names
 
     def labels_of(self, data: Dataset) -> Ints | None:
         """Return the labels (N,) of rows as the density numbers them, −1 where it has no such label; None without any.
