@@ -2,8 +2,9 @@
 
 The encoders do not read a hidden cell, and the likelihood counts it: with x̃ for the rest of a row x, the objective has
 q(z | x̃) in place of q(z | x) and still bounds log p(x), because an evidence bound allows any q. It rewards posteriors
-that predict what was hidden (as denoising autoencoders do: Im et al. 2017, arXiv 1511.06406). A hidden modality is left
-out of the objective altogether, as if the row lacked it.
+that predict what was hidden (as denoising autoencoders do: Im et al. 2017, arXiv 1511.06406). Decoders would learn from
+such rows to spread their values, and samples would lose dependence; to all but the encoders, a row with hidden cells
+therefore counts only `WEIGHT`. A hidden modality is left out of the objective altogether, as if the row lacked it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,28 @@ from postprior.stage1_vae.modalities import Batch, Modality
 
 KINDS = ("table", "vector")
 """Kinds of modalities of which single cells are hidden."""
+
+
+WEIGHT = 1 / 16
+"""Weight of a row with hidden cells in the gradient of all parameters but those of the encoders."""
+
+
+def weights(batch: Batch) -> Tensor | None:
+    """Return the weights (B,) of the rows of a batch in the loss of a step; None if no cell is hidden."""
+    if not batch.hidden:
+        return None
+    some = torch.stack([mask.any(-1) for mask in batch.hidden.values()]).any(0)
+    return torch.where(some, WEIGHT, 1.0)
+
+
+def unweighted(output: Tensor, batch: Batch) -> Tensor:
+    """Return the output (B, ·) of an encoder; its gradient is divided by the weights of the rows.
+
+    A row of the output affects the loss of this row alone, so that all rows count the same to the encoder.
+    """
+    if output.requires_grad and (weight := weights(batch)) is not None:
+        output.register_hook(lambda gradient: gradient / weight.unsqueeze(-1).to(gradient))
+    return output
 
 
 def has_cells(modality: Modality) -> bool:

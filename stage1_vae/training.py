@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.adamw import AdamW
-from postprior.stage1_vae.hiding import has_cells, hide
+from postprior.stage1_vae.hiding import has_cells, hide, weights
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.nonfinite import explain, is_finite
@@ -139,7 +139,8 @@ def train(
                     with autocast:
                         loss = compute()
                     optimizer.zero_grad()
-                    loss.per_sample.mean().backward()
+                    weight = weights(batch)
+                    (loss.per_sample if weight is None else loss.per_sample * weight).mean().backward()
                     if not is_finite(loss, phase.parameters):
                         generator.set_state(before)
                         with autocast:

@@ -1,10 +1,8 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +19,18 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 
-if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import Calibration
-
 ROWS = 64  # rows per block; every block has its own seed
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
+
+
+class Changes(Protocol):
+    """What is changed in values that are drawn, such as `calibration.Calibration`."""
+
+    def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
+        """Return the likelihood of a modality from which values are drawn instead."""
+
+    def spread(self, modality: Modality, x: Tensor) -> Tensor:
+        """Return what draws (R, n, *shape) of a modality are replaced by."""
 
 
 def completions(
@@ -36,7 +41,7 @@ def completions(
     seed: int,
     values: str,
     labels: Ints | None = None,
-    calibration: Calibration | None = None,
+    calibration: Changes | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Impute the missing values of every row R = `draws` times, block by block, with the arguments of `imputations`.
 
@@ -60,7 +65,7 @@ def imputations(
     seed: int,
     values: str,
     labels: Ints | None = None,
-    calibration: Calibration | None = None,
+    calibration: Changes | None = None,
 ) -> Iterator[tuple[slice, dict[str, tuple[Ints, np.ndarray]]]]:
     """Impute the missing values of every row R = `draws` times, block by block.
 
@@ -127,7 +132,7 @@ def drawn_values(
     p: Likelihood,
     generator: torch.Generator,
     conversion: dict[str, Any] | None,
-    calibration: Calibration | None = None,
+    calibration: Changes | None = None,
 ) -> np.ndarray:
     """Draw the values (R, n, *shape) of a modality from their likelihood, batch shape (R, n), as the data have them."""
     if calibration is None:

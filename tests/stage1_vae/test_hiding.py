@@ -7,6 +7,7 @@ import torch
 from support.equations import seeded
 from torch import Tensor
 
+from postprior.stage1_vae import hiding
 from postprior.stage1_vae.hiding import hide
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.models import MODELS
@@ -75,6 +76,33 @@ def test_encoders_do_not_read_hidden_cells_and_likelihoods_count_them() -> None:
     assert not torch.equal(model.log_prob(z, hidden, wanted), model.log_prob(z, other, wanted))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_with_hidden_cells_count_fully_to_the_encoders_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of encoders do not depend on the weight of these rows; all others are linear in it."""
+    model = MODELS[name](MODALITIES, latent=2, width=2).double()
+    batch = hide(replace(rows(12), observed=torch.ones(12, 3, dtype=torch.bool)), MODALITIES[:2], 0.3, 0, seeded(5))
+    batch = batch.to("cpu", torch.float64)
+    gradients: dict[float, dict[str, Tensor]] = {}
+    for weight in (1.0, 0.5, 0.25):
+        monkeypatch.setattr(hiding, "WEIGHT", weight)
+        model.zero_grad()
+        for phase in model.phases():
+            row_weights = hiding.weights(batch)
+            assert row_weights is not None
+            assert set(row_weights.tolist()) == {weight, 1.0}
+            (phase.objective(batch, seeded(), 1.0).per_sample * row_weights).mean().backward()
+        gradients[weight] = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    for key, whole in gradients[1.0].items():
+        half, quarter = gradients[0.5][key], gradients[0.25][key]
+        if key.startswith(("encoders.", "joint.")):
+            torch.testing.assert_close(quarter, whole)
+        else:
+            torch.testing.assert_close(half - quarter, (whole - quarter) / 3)
+    assert any(key.startswith("encoders.") for key in gradients[1.0])
+    decoders = [key for key in gradients[1.0] if key.startswith("decoders.")]
+    assert any(not torch.allclose(gradients[1.0][key], gradients[0.25][key]) for key in decoders)
+
+
 class Related:
     """Rows of a vector u, v, (u + v)/√2, (u − v)/√2 with little noise, all observed: any two values give the others."""
 
@@ -110,4 +138,6 @@ def error(hide_cells: float) -> Tensor:
 
 def test_encoders_read_rows_with_missing_cells_if_training_hid_cells() -> None:
     """The values have standard deviation 1, and the three others determine each up to noise."""
-    assert bool((error(0.15) < 0.85 * error(0)).all())
+    hidden, never = error(0.15), error(0)
+    assert bool((hidden < never).all())
+    assert hidden.mean() < 0.8 * never.mean()
