@@ -243,7 +243,8 @@ def reach_the_page(
     home: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator, **facts: Any
 ) -> dict[str, Any] | None:
     """Run everything on random data; return the scores of the density, or None if import refuses too few rows."""
-    monkeypatch.setattr("postprior.pipelines.metrics.imputation.imputers.ROUNDS", 1)
+    for module in ("imputers", "chained"):
+        monkeypatch.setattr(f"postprior.pipelines.metrics.imputation.{module}.ROUNDS", 1)
     monkeypatch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     root = project_of(home, rng, **facts)

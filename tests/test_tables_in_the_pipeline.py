@@ -1,4 +1,4 @@
-"""Tables with missing cells through the stages that score: similarities and column tests in every row."""
+"""Tables with missing cells through the stages that score: the scores of every row, and the baseline samplers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from support.project import small, write_params
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.fidelity.tables import column_tests
+from postprior.pipelines.metrics.tables.column_tests import column_tests
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
@@ -49,7 +49,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
     for stage in (fit, generate, evaluate):
         stage("gmm", params, root)
     names = ("real", "reconstruction", "normal", "gmm")
-    return root, {name: read_json(root / f"results/metrics/{name}.json") for name in names}
+    found = {name: read_json(root / f"results/metrics/{name}.json") for name in names}
+    return root, found | read_json(root / "results/metrics/samplers.json")
 
 
 def test_training_hides_cells_of_tables_and_vectors_or_tells_what_rows_never_lacked(
@@ -73,16 +74,21 @@ def test_training_hides_cells_of_tables_and_vectors_or_tells_what_rows_never_lac
 def test_every_row_compares_its_tables(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     for row in rows[1].values():
         record = row["modalities"]["record"]
-        for name in ("marginal_similarity", "correlation_similarity"):
-            assert 0 <= record[name]["low"] <= record[name]["value"] <= record[name]["high"] <= 1
+        for scores, name in ((record, "column_shapes"), (row, "column_shapes"), (row, "quality"), (row, "c2st_auc")):
+            assert 0 <= scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"] <= 1
         tests = {name: of["test"] for name, of in record["columns"].items()}
         assert tests == {"age": "ks", "sex": "chi_square", "group": "chi_square"}
         assert "columns" not in row["modalities"]["scan"]
         assert row["cautions"] == []
-    real, normal = (rows[1][name]["modalities"]["record"] for name in ("real", "normal"))
-    assert real["marginal_similarity"]["value"] > 0.8
-    assert real["columns"]["age"]["p_value"] > 1e-3
-    assert real["marginal_similarity"]["value"] > normal["marginal_similarity"]["value"]
+    real, normal, copula, independent = (
+        rows[1][name] for name in ("real", "normal", "gaussian_copula", "independent_columns")
+    )
+    assert real["modalities"]["record"]["columns"]["age"]["p_value"] > 1e-3
+    for good in (real, copula):
+        assert good["quality"]["value"] > normal["quality"]["value"] + 0.1
+        assert good["validity"]["value"] > 0.95
+    assert real["c2st_auc"]["value"] < copula["c2st_auc"]["value"] < independent["c2st_auc"]["value"]
+    assert normal["c2st_auc"]["value"] > 0.9
 
 
 def test_a_density_is_compared_with_the_reference_half(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:

@@ -19,7 +19,13 @@ from ruamel.yaml import YAML
 BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
 STAGES = ("prepare", "train", "encode")
 """Stages that run before a density is fitted."""
-TITLES = {"mean": "the mean", "neighbours": "nearest neighbours", "iterative": "chained regressions"}
+TITLES = {
+    "mean": "the mean",
+    "neighbours": "nearest neighbours",
+    "iterative": "iterative ridge regressions",
+    "mice": "chained equations (mice)",
+    "forest": "random forests",
+}
 """Titles of the baseline imputers."""
 
 
@@ -76,7 +82,8 @@ def interval(score: Mapping[str, Any] | None, sign: str = "") -> str:
 def imputers(project: Path, densities: Sequence[str], task: str) -> list[str]:
     """Return the table of `evaluate-imputation` for a task: densities, then baseline imputers from best to worst."""
     baselines = results(project / "results/imputation/baselines.json")[task]
-    ranked = sorted(baselines, key=lambda name: float(baselines[name]["energy_score"]["value"]))
+    scored = [name for name, row in baselines.items() if row["energy_score"]["value"] is not None]
+    ranked = sorted(scored, key=lambda name: float(baselines[name]["energy_score"]["value"]))
     difference = f"difference from {TITLES[ranked[0]]}"
     lines = [
         f"| imputer | energy score ↓ | {difference} | RMSE ↓ | coverage of the 90 % interval | label agreement |",

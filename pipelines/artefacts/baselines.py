@@ -9,13 +9,17 @@ import numpy as np
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.coherence.alignment import Alignment, Critic, Directions
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-from postprior.pipelines.metrics.fidelity.tables import add_column_tests, table_scores
 from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Scores
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.metrics.tables.classifier_test import classifier_test
+from postprior.pipelines.metrics.tables.column_tests import add_column_tests
+from postprior.pipelines.metrics.tables.columns import Limits
+from postprior.pipelines.metrics.tables.similarity import table_scores
 from postprior.pipelines.storage import load_artefact, rebuilding, save_artefact
 
 KIND = "reference"  # the kind stored in manifests
+LIMITS = "limits."  # prefix of the arrays of the limits
 GALLERY = 8  # number of tuples per row that are saved as images
 WEIGHTS = {  # which weights each baseline row uses
     "real": "real",  # held-out rows
@@ -36,6 +40,7 @@ class Baselines:
     real_weights: Floats  # (1 + B, N), half-samples of the `real` rows
     scores: dict[str, Scores]  # scores of all modalities together by baseline row, the keys of `WEIGHTS`
     manifest: dict[str, Any]  # manifest of the artefact
+    limits: Limits | None = None  # values of the tables' columns in the training rows
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -53,7 +58,8 @@ class Baselines:
             scores = {row: _load_scores(row, arrays, missing.get(row, {})) for row in WEIGHTS}
             weights = {kind: arrays[f"weights.{kind}"] for kind in ("reference", "real", "synthetic")}
             rows = arrays["rows.reference"], arrays["rows.real"]
-            return cls.fit(outputs, weights, rows, manifest, alignment, scores)
+            limits = {name.removeprefix(LIMITS): array for name, array in arrays.items() if name.startswith(LIMITS)}
+            return cls.fit(outputs, weights, rows, manifest, Limits(**limits) if limits else None, alignment, scores)
 
     @classmethod
     def fit(
@@ -62,6 +68,7 @@ class Baselines:
         weights: dict[str, Floats],
         rows: tuple[Ints, Ints],
         manifest: dict[str, Any],
+        limits: Limits | None,
         alignment: Alignment | None = None,
         scores: dict[str, Scores] | None = None,
     ) -> Self:
@@ -72,6 +79,7 @@ class Baselines:
             rows: Rows of the test split in the reference set, and rows that are scored as `real`.
             manifest: Hashes of the inputs, the settings of `evaluate`, `modalities`, `classes`, and the
                 modalities over which means are taken, `averaged`.
+            limits: Values of the tables' columns in the training rows; None without tables.
             alignment: Alignment of the reference set; fitted to it if None.
         """
         names, classes = tuple(manifest["modalities"]), manifest["classes"]
@@ -80,7 +88,7 @@ class Baselines:
         alignment = alignment or Alignment.fit(outputs, manifest["seed"])
         reference_rows, real_rows = rows
         synthetic, real = weights["synthetic"], weights["real"]
-        return cls(reference, alignment, reference_rows, synthetic, real_rows, real, scores or {}, manifest)
+        return cls(reference, alignment, reference_rows, synthetic, real_rows, real, scores or {}, manifest, limits)
 
     def save(self, folder: Path, outputs: dict[str, EvaluatorOutputs], sets: dict[str, Dataset]) -> None:
         """Publish the baselines, with evaluator outputs and images of the reference set and of the baseline rows."""
@@ -94,6 +102,8 @@ class Baselines:
             "weights.real": self.real_weights,
             "weights.synthetic": self.weights,
         }
+        if self.limits is not None:
+            arrays |= {f"{LIMITS}{name}": array for name, array in self.limits.arrays.items()}
         for row_name, scores in self.scores.items():
             saved = {name: scores[name] for name in names}
             arrays |= {f"scores.{row_name}.{name}": x for name, x in saved.items() if not isinstance(x, Missing)}
@@ -115,12 +125,13 @@ class Baselines:
         """Compute all scores of `rows` from their evaluator outputs.
 
         Args:
-            reference: The rows of the reference set; scores of tables need them.
+            reference: The rows of the reference set; scores of tables and vectors need them.
             weights: Half-samples of the rows (1 + B, N); those of synthetic rows if None.
         """
         weights = self.weights if weights is None else weights
         scores = self.alignment.score(outputs, weights, self.scores.get("real"))
-        scores |= table_scores(reference, self.reference.joint.weights, rows, weights)
+        sides = reference, self.reference.joint.weights, rows, weights
+        scores |= table_scores(*sides, self.limits) | classifier_test(*sides)
         return score(outputs, weights, self.reference) | scores
 
     def row(self, scores: Scores, reference: Dataset, synthetic: Dataset) -> dict[str, Any]:

@@ -53,8 +53,9 @@ class ResultFiles:
     def scores(self, part: str, name: str) -> Path:
         """Return the file of scores in `metrics`, `utility`, `privacy`, `imputation` or `augmentation`.
 
-        `name` is the name of a density. Other names are, in `metrics`, a baseline row, `autoencoder`, `evaluators` and
-        `latent`; in `augmentation`, a number of rows or `all`; in `utility`, `real`; in `imputation`, `baselines`.
+        `name` is the name of a density. Other names are, in `metrics`, a baseline row, `autoencoder`, `evaluators`,
+        `latent` and `samplers`; in `augmentation`, a number of rows or `all`; in `utility`, `real`; in `imputation`,
+        `baselines`.
         """
         return self.home / part / f"{name}.json"
 

@@ -35,8 +35,8 @@ def import_data(
         list[str] | None,
         typer.Option(
             metavar="NAME=KIND",
-            help="The kind of a column (numeric, log, count, boolean, categorical) or of an array (numeric, count, "
-            "boolean, tokens), if it is detected wrongly; repeatable.",
+            help="The kind of a column (numeric, log, quantile, count, boolean, categorical) or of an array (numeric, "
+            "count, boolean, tokens), if it is detected wrongly; repeatable.",
         ),
     ] = None,
     na: Annotated[

@@ -98,7 +98,8 @@ def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
 def score_baselines(params: options.ParamsFile = options.DEFAULT) -> None:
     """Score the baselines normal, reconstruction and real.
 
-    They are draws from the model's own prior, decoded codes of held-out rows, and held-out rows themselves.
+    They are draws from the model's own prior, decoded codes of held-out rows, and held-out rows themselves. Tables and
+    vectors are also sampled without a model, as a Gaussian copula and as independent columns.
     """
     settings, root = load_tracked(params)
     from postprior.pipelines.stages.score_baselines import score_baselines
@@ -234,7 +235,7 @@ def evaluate_imputation(
     name: options.NameOrNone = None,
     params: options.ParamsFile = options.DEFAULT,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Impute with the baseline imputers of scikit-learn, for comparison.")
+        bool, typer.Option("--baselines", help="Impute with the baseline imputers, for comparison.")
     ] = False,
 ) -> None:
     """Hide values of test rows, impute and score them."""

@@ -1,4 +1,4 @@
-"""From the values that decoders of a model return to values of data."""
+"""From the values that decoders of a model return to values of data, and to the units of files."""
 
 from typing import Any
 
@@ -17,3 +17,18 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
     with intact(modality.title):
         rows = values.reshape(-1, *modality.shape)
         return from_description(modality.name, entry).valid(rows).reshape(values.shape).astype(values.dtype, copy=False)
+
+
+def in_units(table: Modality, values: np.ndarray, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
+    """Return rows (N, J) of a table as float64 in the units of its file, NaN in `missing` cells; a class is its index.
+
+    They are the numbers that export writes; a date counts its days or the unit of its time. Without an entry in the
+    `conversion` of the manifest, the numbers are those of the data.
+    """
+    entry = (conversion or {}).get("modalities", {}).get(table.name)
+    if entry is None:
+        return np.where(missing, np.nan, np.asarray(values, np.float64))
+    from postprior.pipelines.data.conversion import TableConversion, intact  # they import pyarrow
+
+    with intact(table.title):
+        return TableConversion.from_description(table.name, entry).numbers(np.asarray(values), ~missing)

@@ -7,10 +7,8 @@ cells of tables and vectors. Scores are computed on the features that encoders r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -40,11 +38,7 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
 MOST = 1000  # largest number of test rows that are scored
-CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
-T = TypeVar("T")
-Trial = Callable[[], "dict[str, RowScores] | Missing"]
-"""Returns the scores of an imputer by task, or `Missing` if the imputer fails."""
 
 
 @dataclass(frozen=True)
@@ -130,32 +124,6 @@ def of_features(scale: Scale, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class LabelIndicators:
-    """Labels as features of rows, one per label, standardised like the classes of a column (`metrics.features.scale`).
-
-    Attributes:
-        shares: shares (K,) of the labels among the training rows that have one; K = 0 if there are no labels.
-    """
-
-    shares: Floats
-
-    @classmethod
-    def fit(cls, data: Dataset) -> Self:
-        """Fit the shares to training rows."""
-        counts = np.bincount(np.asarray(data.labels)[data.labelled]) if data.labelled.any() else np.empty(0)
-        return cls(counts / counts.sum())
-
-    def __call__(self, data: Dataset) -> Floats:
-        """Return the features (N, K) of rows, NaN for a row without a label."""
-        if not len(self.shares):
-            return np.empty((len(data), 0), np.float32)
-        indicators = np.asarray(data.labels)[:, None] == np.arange(len(self.shares))
-        variance = (self.shares * (1 - self.shares)).sum()
-        features = (indicators - self.shares) / np.sqrt(variance or 1)
-        return np.where(data.labelled[:, None], features, np.nan).astype(np.float32)
-
-
-@dataclass(frozen=True)
 class ImputationBenchmark:
     """The tasks that every imputer solves, and the data by which its answers are scored."""
 
@@ -187,66 +155,6 @@ class ImputationBenchmark:
             why = "no test row has two modalities, of which one can be hidden"
             results["modalities"] = Missing(why if results["draws"] else "imputation.draws is 0").written
         return results
-
-
-def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
-    """Return the number of `neighbours`, if one could be chosen, and a trial of each scikit-learn imputer by name."""
-    from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
-
-    rng, train, scales = np.random.default_rng(seed), benchmark.train, benchmark.scales
-    held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
-    choice = HiddenValues.hide("modalities", held_out, scales, benchmark.provenance["cells"], rng)
-    indicators = LabelIndicators.fit(train)
-
-    def known_features(data: Dataset) -> Floats:
-        """All that imputers know of rows, (N, F): the features of their modalities, then those of their labels."""
-        return np.concatenate([*choice.features(data, missing_as_nan=True), indicators(data)], 1)
-
-    features = known_features(train)
-    widths = [*(len(scale.source) for scale in scales), len(indicators.shares)]
-
-    def features_of(task: HiddenValues) -> Floats:
-        return known_features(task.incomplete)
-
-    def best_neighbours() -> Neighbours:
-        """Return the imputer with the best number of neighbours; the smallest if no held-out value is hidden."""
-        numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
-        imputer = Neighbours(widths, numbers[0]).fit(features, rng)
-        if len(choice.rows):
-            fills = imputer.filled_by_number(features_of(choice), benchmark.provenance["draws"], rng, numbers)
-            imputer.neighbours = numbers[int(np.argmin([loss(choice.scores(fill)) for fill in fills]))]
-        return imputer
-
-    def loss(scores: RowScores) -> float:
-        return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
-
-    def solve_tasks(imputer: Imputer) -> dict[str, RowScores]:
-        imputer.fit(features, rng)
-        draws = benchmark.provenance["draws"]
-        return {
-            name: task.scores(imputer.filled(features_of(task), draws, rng)) for name, task in benchmark.tasks.items()
-        }
-
-    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
-        return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(solve_tasks, imputer))
-
-    best = missing_on_failure(best_neighbours)
-    reduced = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
-    imputers = {"mean": Mean(widths), "neighbours": best, "iterative": Iterative(widths, reduced)}
-    trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
-    return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
-
-
-def missing_on_failure(function: Callable[[], T]) -> T | Missing:
-    """Call a function of an imputer; return `Missing` with the first clause of the error if it fails on the data."""
-    try:
-        with np.errstate(all="ignore"):
-            return function()
-    except (ArithmeticError, ValueError) as error:
-        clause = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        # scikit-learn reports values that overflow between its rounds with these words
-        diverged = "NaN" in clause or "infinity" in clause
-        return Missing(f"it failed on this data: {'its values grew without bound' if diverged else clause}")
 
 
 def density_scores(

@@ -16,6 +16,7 @@ GROUPS = {  # groups of columns in order, and the modules of their metrics
     "Pairing": ("coherence/alignment",),
     "Distance": ("fidelity/frechet", "fidelity/kernels"),
     "Overlap": ("fidelity/manifold", "fidelity/supports"),
+    "Tables": ("tables/similarity", "tables/classifier_test"),
     "Use": ("utility/classifiers",),
     "Leaks": ("privacy/membership", "privacy/proximity"),
     "Other": (),
@@ -23,6 +24,7 @@ GROUPS = {  # groups of columns in order, and the modules of their metrics
 QUESTIONS = {  # the question that a metric helps to answer, by family
     "coherence": "faithful",
     "fidelity": "faithful",
+    "tables": "faithful",
     "utility": "useful",
     "imputation": "useful",
     "privacy": "leaks",
@@ -213,8 +215,40 @@ METRICS = (
         "authenticity",
         "share of samples farther from their nearest reference row than that row is from its own nearest neighbour",
     ),
-    Metric("fidelity/tables", "marginal_similarity"),
-    Metric("fidelity/tables", "correlation_similarity"),
+    Metric(
+        "tables/similarity",
+        "column_shapes",
+        "tables: similarity of the distributions of single columns, mean over columns (SDMetrics)",
+    ),
+    Metric(
+        "tables/similarity",
+        "column_pair_trends",
+        "tables: similarity of the associations of two columns, mean over associated pairs (SDMetrics)",
+    ),
+    Metric(
+        "tables/similarity",
+        "quality",
+        "tables: mean of column shapes and column pair trends (SDMetrics)",
+        "Table quality",
+        overview=True,
+    ),
+    Metric(
+        "tables/similarity",
+        "validity",
+        "tables: share of cells inside the range of the training rows, or with one of their categories, mean over "
+        "columns (SDMetrics)",
+    ),
+    Metric(
+        "tables/classifier_test",
+        "c2st_auc",
+        "tables and vectors: AUC of a boosted classifier that tells samples from held-out rows; 0.5 if it cannot",
+        "C2ST AUC",
+        "lower",
+        headline=True,
+        overview=True,
+        expected=0.5,
+        neutral="0.5 if nothing tells samples from real rows",
+    ),
     Metric(
         "utility/classifiers",
         "utility_ratio",

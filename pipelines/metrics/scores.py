@@ -31,7 +31,7 @@ from postprior.pipelines.progress import substeps
 
 WITH_ERROR = ("kernel_distance", "joint_kernel_distance")  # scores that are stored with their standard errors
 LABELS_FROM_CLASSIFIERS = Missing("the label classifiers assigned the labels of these samples")
-BOUNDS = bounds_of("coherence", "fidelity")
+BOUNDS = bounds_of("coherence", "fidelity", "tables")
 FIDELITY = of_family("fidelity")
 JOINT = {key for key in FIDELITY if f"joint_{key}" in FIDELITY}
 """Scores whose value is the mean over modalities; "joint_<score>" is their value for all modalities together."""
@@ -163,7 +163,7 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
             place[kind]["standard_error"] = float(
                 values[1:].std()
             )  # over half-samples; estimates that of the full sample
-    headlines = [name for name in HEADLINES if name in scores]
+    headlines = [name for name in HEADLINES if name in scores and name in normal]
     differences = {name: combined(np.subtract, scores[name], normal[name]) for name in headlines}
     gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in headlines}
     written["difference_to_normal"] = {name: estimate(values) for name, values in differences.items()}

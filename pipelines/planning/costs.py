@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from postprior.pipelines.generation.augmentation import ARMS, epochs_of
 from postprior.pipelines.generation.augmentation import MOST as COPIES
+from postprior.pipelines.metrics.imputation.chained import ROUNDS, TRAINING, VARIABLES
 from postprior.pipelines.planning.fits import fit_seconds
 from postprior.pipelines.planning.workload import Workload
 from postprior.pipelines.settings.checks import read_entry
@@ -61,7 +62,10 @@ def diagnose(work: Workload, item: str) -> float:
 def score_baselines(work: Workload, item: str) -> float:
     rows, subsets = min(scored(work), 500), min(2**work.modalities - 2, 60)
     generated = rows * subsets / 2 * (work.speeds.decode + work.speeds.classify)
-    return 3.5 * scoring(work) + generated + 64 * rows * work.speeds.decode  # 64 draws give the log-evidence
+    rows_of_leaderboard = 5.5 if work.columns == work.values else 3.5  # with samplers of tables and vectors
+    return (
+        rows_of_leaderboard * scoring(work) + generated + 64 * rows * work.speeds.decode
+    )  # 64 draws give the log-evidence
 
 
 def fit(work: Workload, item: str) -> float:
@@ -112,7 +116,10 @@ def privacy(work: Workload, item: str) -> float:
 
 
 def evaluate_imputation_baselines(work: Workload, item: str) -> float:
-    return work.speeds.pace * (2.0 + 4.2e-7 * work.rows["train"] * work.values)
+    equations = work.params.imputation.draws * ROUNDS * min(work.columns, VARIABLES)
+    rows = min(work.rows["train"], TRAINING // max(work.columns, 1))
+    chained = equations * (5e-4 + 1e-6 * rows)
+    return work.speeds.pace * (2.0 + 4.2e-7 * work.rows["train"] * work.values + chained)
 
 
 def evaluate_imputation(work: Workload, item: str) -> float:
@@ -134,10 +141,12 @@ def scored(work: Workload) -> int:
 
 
 def scoring(work: Workload) -> float:
-    """Return the seconds to score a set of rows: covariances of half-samples, and distances of all pairs of rows."""
+    """Return the seconds to score a set of rows: covariances of half-samples, distances of all pairs, boosted trees."""
     settings, spaces = work.params.evaluate, work.modalities + 1
     features = work.modalities * min(work.params.evaluators.features, work.values)
-    return work.speeds.pace * (0.55 + 5e-10 * settings.resamples * features**3 + 1e-7 * spaces * scored(work) ** 2)
+    boosted = 3.5e-5 * min(work.columns, 100) * min(scored(work), 1000)
+    distances = 1e-7 * spaces * scored(work) ** 2
+    return work.speeds.pace * (0.55 + 5e-10 * settings.resamples * features**3 + distances + boosted)
 
 
 def code_scores(work: Workload, item: str, codes: int) -> float:

@@ -15,6 +15,7 @@ from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.sources import SOURCES, check_source
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.samplers import KINDS
 from postprior.pipelines.planning.speeds import Speeds
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
@@ -32,6 +33,7 @@ class Workload:
     rows: dict[str, int]
     modalities: int
     values: int  # numbers in a row
+    columns: int  # numbers in the tables and vectors of a row
     labels: int  # number of labels; 0 for data without labels
     dimensions: int  # of the code
     blocks: int  # of the code
@@ -48,6 +50,7 @@ def measure(params: Params, root: Path) -> Workload:
         rows,
         modalities=len(sample.modalities),
         values=sum(math.prod(m.shape) for m in sample.modalities),
+        columns=sum(m.shape[0] for m in sample.modalities if m.kind in KINDS),
         labels=len(sample.label_names or ()),
         dimensions=sum(block.size for block in model.layout),
         blocks=len(model.layout),

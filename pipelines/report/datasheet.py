@@ -32,7 +32,7 @@ VALUES = {
 
 def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> str:
     """Return the datasheet of a density's synthetic dataset as Markdown; the same files give the same bytes."""
-    rows = tuple(r for r in results.rows if r is row or (r.kind in ("data", "floor") and not r.source))
+    rows = tuple(r for r in results.rows if r is row or (r.kind in ("data", "baseline") and not r.source))
     sentences: dict[str, list[str]] = {question: [] for question in QUESTIONS}
     for finding in findings(replace(results, rows=rows, augmentation={})):
         if finding.topic != NO_GUARANTEE:  # the template says so in any case

@@ -65,6 +65,8 @@ BASELINE_MARKS = {
     "reconstruction": Mark(None, "p"),
     "normal": Mark(None, "x"),
     "posterior": Mark(None, "x"),
+    "gaussian_copula": Mark(None, "H"),
+    "independent_columns": Mark(None, "1"),
 }
 
 

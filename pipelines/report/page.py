@@ -24,12 +24,13 @@ from postprior.pipelines.report.plots.leaks import SPACES
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.wording import as_text, listed, number, p_value, template
-from postprior.pipelines.settings.params import Params, leaves
+from postprior.pipelines.settings.params import SAMPLER_ROWS, Params, leaves
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import escape_controls
 
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
+GLYPHS |= {"H": "⬣", "1": "⅄"}
 GLYPHS |= {"<": "◀", "*": "★", ">": "▶", "h": "⬢", "d": "♦", "8": "⯃"}
 
 
@@ -120,6 +121,7 @@ def render(
         metrics=[metric for metric in LEADERBOARD if metric in metrics],
         rows=[(row, [cell(row, metric, results) for metric in metrics]) for row in results.rows],
         fit=fit,
+        sampled=any(row.own_name in SAMPLER_ROWS for row in results.rows),
         noted=any(remarks(row) for row in fitted),
         fits=[(row, [cell(row, metric, results) for metric in fit]) for row in fitted],
         figures=figures,

@@ -13,19 +13,21 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.report.pairs import Pair, read_pairs
 from postprior.pipelines.report.rows import Row, over_seeds, ranked
 from postprior.pipelines.report.sources import Source, content, find_source, settings
-from postprior.pipelines.settings.params import Params, leaves
+from postprior.pipelines.settings.params import SAMPLER_ROWS, Params, leaves
 from postprior.pipelines.settings.profiles import FULL
 
 T = TypeVar("T")
 
 FILES = Project(Path()).results  # paths relative to the root of any source
 METRICS = FILES.scores("metrics", "").parent
-KINDS = {"real": "data", "reconstruction": "data", "normal": "floor"}  # kind of the row of each baseline
+KINDS = {"real": "data", "reconstruction": "data", "normal": "baseline"}  # kind of the row of each baseline
 SCORE_SETTINGS = ("data", "evaluators", "evaluate", "seed")  # they determine how the same samples are scored
 MORE_SCORES = ("utility", "privacy", "imputation")  # folders of results/ that rows may have besides their metrics
 IMPUTERS = {  # titles of the baseline imputers by key
     "neighbours": "Nearest neighbours",
-    "iterative": "Chained equations",
+    "iterative": "Iterative ridge",
+    "mice": "Chained equations",
+    "forest": "Random forests",
     "mean": "Training mean",
 }
 
@@ -64,7 +66,7 @@ class Results:
     @property
     def posterior(self) -> Row:
         """The autoencoder's own posterior, which generates modalities from others without a fitted density."""
-        return Row("posterior", "floor", self.autoencoder)
+        return Row("posterior", "baseline", self.autoencoder)
 
     def row(self, name: str) -> Row:
         """The row with a name."""
@@ -105,6 +107,7 @@ def read_results(
         _row(own, "", name, _require(content, own, FILES.scores("metrics", name), command))
         for name, command in commands.items()
     ]
+    rows += _samplers(own, "")
     for label, source in sources.items():
         densities = list(map(str, trees[label]["densities"]))
         rows += _rows_of(label, source, [name for name in densities if name in names] or densities, real=rows[0])
@@ -134,6 +137,7 @@ def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> lis
         if scores := content(source, FILES.scores("metrics", name)):
             row = _row(source, label, name, scores)
             rows += [row] if name != real.name or row.scores != real.scores else []
+    rows += _samplers(source, label)
     if not any(row.kind == "density" for row in rows):
         raise UserError(
             f"--with {label}: no results found in {source.place(METRICS)}, expected results of "
@@ -149,6 +153,13 @@ def _row(source: Source, label: str, name: str, scores: dict[str, Any]) -> Row:
     return Row(f"{label}: {name}" if label else name, KINDS.get(name, "density"), scores, label)
 
 
+def _samplers(source: Source, label: str) -> list[Row]:
+    """Return the rows of the baseline samplers; other data than tables and vectors have none."""
+    results = content(source, FILES.scores("metrics", "samplers")) or {}
+    names = {name: f"{label}: {name}" if label else name for name in SAMPLER_ROWS if name in results}
+    return [Row(title, "baseline", results[name], label) for name, title in names.items()]
+
+
 def _imputers(source: Source) -> Iterator[Row]:
     """Yield the baseline imputers that have scores, by task."""
     results = content(source, FILES.scores("imputation", "baselines")) or {}
@@ -159,11 +170,11 @@ def _imputers(source: Source) -> Iterator[Row]:
 
 
 def _in_order(rows: list[Row]) -> tuple[Row, ...]:
-    """Sort rows: real data, then densities and their means over seeds from best to worst, then normal priors."""
+    """Sort rows: real data, then densities and their means over seeds from best to worst, then baselines."""
     return (
         *(row for row in rows if row.kind == "data"),
         *ranked(row for row in rows if row.kind in ("density", "seeds")),
-        *(row for row in rows if row.kind == "floor"),
+        *(row for row in rows if row.kind == "baseline"),
     )
 
 

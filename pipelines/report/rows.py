@@ -14,6 +14,8 @@ TITLES = {
     "reconstruction": "Reconstruction",
     "normal": "Normal prior",
     "posterior": "Plain posterior",
+    "gaussian_copula": "Gaussian copula",
+    "independent_columns": "Independent columns",
 }
 INTERVAL = ("value", "low", "high")  # fields of an estimate in files and tables
 SHARES = {metric.keys[-1] for metric in LEADERBOARD if metric.share}
@@ -57,7 +59,7 @@ class Row:
     """A row of the leaderboard: a density or a baseline."""
 
     name: str  # in a row of another source, it begins with the label of the source, as in "mopoe: gmm"
-    kind: str  # "data", "floor" (the normal prior), "density", or "seeds" (the mean of a density over seeds)
+    kind: str  # "data", "baseline" (another sampler), "density", or "seeds" (the mean of a density over seeds)
     scores: dict[str, Any]  # results/metrics/…; results/utility/…, privacy/…, imputation/… under keys of these names
     source: str = ""  # the label of the source, "" for this project
 

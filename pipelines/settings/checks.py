@@ -15,7 +15,15 @@ from pydantic import ValidationError
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, describe_error
-from postprior.pipelines.settings.params import BASELINE_ROWS, OTHER_RESULTS, Fitting, Options, Params, Vae
+from postprior.pipelines.settings.params import (
+    BASELINE_ROWS,
+    OTHER_RESULTS,
+    SAMPLER_ROWS,
+    Fitting,
+    Options,
+    Params,
+    Vae,
+)
 from postprior.pipelines.settings.profiles import PROFILES, of_profile, values_by_profile
 from postprior.pipelines.settings.renames import SETTINGS
 from postprior.pipelines.settings.yaml_text import read_yaml
@@ -90,7 +98,7 @@ def read_entry(name: str, entry: Options) -> tuple[Fitting, Options]:
 def check_rows(params: Params, names: Sequence[str], key: str) -> None:
     """Raise a UserError if densities cannot be rows of one leaderboard: no entry, duplicate or reserved."""
     for name in names:
-        if name in BASELINE_ROWS:
+        if name in (*BASELINE_ROWS, *SAMPLER_ROWS):
             raise UserError(f"{key}: found '{name}', which is always scored; leave it out")
         _check_free(key, name)
         _check_entry(key, name, "density", params.density)
@@ -110,7 +118,7 @@ def _check_names(params: Params, file: str) -> None:
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:
         if name != "normal":  # `normal` may be fitted as well, for inspection
-            _check_free(f"{file}: density", name, BASELINE_ROWS)
+            _check_free(f"{file}: density", name, (*BASELINE_ROWS, *SAMPLER_ROWS))
     if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
         raise UserError(f"{file}: generate.balance: found no share above 0, expected at least one, or null")
 

@@ -6,7 +6,8 @@ from typing import Any
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import ImputationBenchmark, baseline_imputers, density_scores
+from postprior.pipelines.generation.baseline_imputers import baseline_imputers
+from postprior.pipelines.generation.imputation import ImputationBenchmark, density_scores
 from postprior.pipelines.metrics.imputation.scores import SCORES, RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing

@@ -2,7 +2,7 @@
 
 The test split is halved by source. One half is the reference set, to which distances are measured. The rows of the
 other half are the baseline `real`, their decoded codes are `reconstruction`, and the same number of draws from the
-model's own prior are `normal`.
+model's own prior are `normal`. Tables and vectors have two more baselines, which sample without a model.
 """
 
 from dataclasses import replace
@@ -22,6 +22,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import ROWS, Generator
+from postprior.pipelines.generation.samplers import SAMPLERS, unsuitable
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.fidelity.reconstruction import log_evidence, reconstruction_scores
@@ -37,6 +38,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
     too_few,
     well_observed,
 )
+from postprior.pipelines.metrics.tables.columns import Limits
 from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, write_json
@@ -61,9 +63,9 @@ def score_baselines(params: Params, root: Path) -> None:
     project, settings = Project(root), params.evaluate
     model, trained = load_autoencoder(project.artefacts.autoencoder)
     evaluators, codes = load_evaluators(project.artefacts.evaluators), load_codes(project.artefacts.codes / "test")
-    test = project.dataset("test")
+    train, test = project.train_and_test()
     rng = np.random.default_rng(settings.seed)
-    with track("score-baselines", params, root) as run, progress("score-baselines", 6) as step:
+    with track("score-baselines", params, root) as run, progress("score-baselines", 7) as step:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split_test_rows(test, rng)
         half, prior_generator = (
@@ -85,7 +87,7 @@ def score_baselines(params: Params, root: Path) -> None:
             "averaged": averaged(outputs, test),
             "cautions": cautions_of(outputs, test),
         }
-        baselines = Baselines.fit(outputs["reference"], weights, (first, second), manifest)
+        baselines = Baselines.fit(outputs["reference"], weights, (first, second), manifest, Limits.of(train))
         step("reference set")
         for name, dataset in sets.items():
             baselines.scores[name] = baselines.score(outputs[name], half, dataset, weights[WEIGHTS[name]])
@@ -95,12 +97,31 @@ def score_baselines(params: Params, root: Path) -> None:
             written = baselines.row(baselines.scores[name], half, dataset)
             written |= facts_of(name, likelihood, labelled=evaluators.classifiers is not None)
             write_json(project.results.scores("metrics", name), written | {"samples": len(second)})
+        write_json(
+            project.results.scores("metrics", "samplers"),
+            sampler_scores(baselines, evaluators, train, half, settings.seed),
+        )
+        step("samplers of data")
         written = autoencoder_scores(
             prior_generator, evaluators, codes, sets, outputs["reconstruction"], weights["real"], rng
         )
         step("autoencoder")
         write_json(project.results.scores("metrics", "autoencoder"), written)
         baselines.save(project.artefacts.baselines, outputs, sets)
+
+
+def sampler_scores(
+    baselines: Baselines, evaluators: Evaluators, train: Dataset, reference: Dataset, seed: int
+) -> dict[str, Any]:
+    """Return the content of samplers.json: the row of each baseline sampler, or why there is none."""
+    if why := unsuitable(train):
+        return {"why": why}
+    rows = {}
+    for name in substeps(SAMPLERS, len(SAMPLERS)):
+        drawn = SAMPLERS[name](train, max(len(baselines), 1), seed).select(np.arange(len(baselines)))
+        scores = baselines.score(evaluators.outputs(drawn), reference, drawn)
+        rows[name] = baselines.row(scores, reference, drawn) | {"samples": len(baselines)}
+    return rows
 
 
 def split_test_rows(test: Dataset, rng: np.random.Generator) -> tuple[Ints, Ints]:

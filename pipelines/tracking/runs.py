@@ -62,7 +62,7 @@ RESULTS = {
         # `normal` is a sampler: its metrics have the same names as those of densities, so that they can be compared
         {
             FILES.scores("metrics", name): "" if name == "normal" else f"{name}."
-            for name in (*BASELINE_ROWS, "autoencoder")
+            for name in (*BASELINE_ROWS, "autoencoder", "samplers")
         },
     ),
     "fit": _of_density(),

@@ -15,6 +15,9 @@ Each modality has its own conversion. If the entry has the key `columns`, it is 
 and free text. `labels` has the key `others` if rare classes were merged and `unlabelled` if rows of rare classes have
 no label, and `ids` the key `headers` if files have different headers of ids.
 
+Columns of numbers whose kind the user does not give are numeric, log, count or quantile: the kind under which held-out
+training values are most probable (`marginals`). A quantile column holds normal scores (`quantiles`).
+
 Values that a conversion cannot reproduce are stored next to the numbers (`lost`; see `data.source_values`). On export,
 a stored value is written if it still corresponds to the current number; a number that was filled in or changed is
 decoded. What a decoder of a model returns becomes data in `data.decoded`: within the range of the training rows

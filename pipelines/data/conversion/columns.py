@@ -14,6 +14,7 @@ from postprior.pipelines.data.conversion.categories import Categories, common_va
 from postprior.pipelines.data.conversion.forms import PLAIN, Form
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, usual_range
 from postprior.pipelines.data.conversion.precision import MOST, fewest_decimals, rounded
+from postprior.pipelines.data.conversion.quantiles import NormalScores
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Column
@@ -21,13 +22,14 @@ from postprior.stage1_vae.modalities import Column
 LIKELIHOODS = {
     "numeric": "normal",
     "log": "normal",
+    "quantile": "normal",
     "count": "negative_binomial",
     "boolean": "bernoulli",
     "categorical": "categorical",
 }
 """Kinds of columns and the likelihood of each kind."""
-SCALED = ("numeric", "log")
-"""Kinds that are standardised."""
+SCALED = ("numeric", "log", "quantile")
+"""Kinds whose x are standardised, or normal scores."""
 UNMODELLED = "unmodelled"
 """The kind of a column that no model sees; it is written back on export."""
 
@@ -36,9 +38,10 @@ UNMODELLED = "unmodelled"
 class ColumnConversion:
     """Conversion of a column of values v into numbers x.
 
-    A numeric column gives x = (v − offset) / scale, a log column x = (log(1 + v) − offset) / scale, and a categorical
-    one the index of v in `values`. Columns of the kinds `count`, `boolean` and `target` are not changed. A column of
-    the kind `unmodelled` has no x: its cells are null or have the only one of its `values`.
+    A numeric column gives x = (v − offset) / scale, a log column x = (log(1 + v) − offset) / scale, a quantile column
+    the normal score of v among the training rows (`NormalScores`), and a categorical one the index of v in `values`.
+    Columns of the kinds `count`, `boolean` and `target` are not changed. A column of the kind `unmodelled` has no x:
+    its cells are null or have the only one of its `values`.
 
     Args:
         name: the header of the column.
@@ -48,12 +51,13 @@ class ColumnConversion:
         scale: their standard deviation.
         values: the K categories.
         fill: the x of a missing cell.
-        bound: the greatest |x| of numeric and log columns; far outliers beyond it are clipped.
+        bound: the greatest |x| of numeric, log and quantile columns; far outliers beyond it are clipped.
         others: whether the last one of the `values` stands for all values that are not listed.
         form: how the file writes the cells.
-        valid_range: the least and greatest value v that is synthesised, of numeric, log and count columns; None if
-            synthetic values are not limited.
-        decimals: the decimals of synthetic values of numeric and log columns; None if they are not rounded.
+        valid_range: the least and greatest value v that is synthesised, of numeric, log, quantile and count columns;
+            None if synthetic values are not limited.
+        decimals: the decimals of synthetic values of numeric, log and quantile columns; None if they are not rounded.
+        quantiles: the map to normal scores, of quantile columns.
     """
 
     name: str
@@ -68,6 +72,7 @@ class ColumnConversion:
     form: Form = PLAIN
     valid_range: tuple[float, float] | None = None
     decimals: int | None = None
+    quantiles: NormalScores | None = None
 
     @property
     def column(self) -> Column:
@@ -97,28 +102,31 @@ class ColumnConversion:
             ends = ends_of(numbers) if kind == "count" else None
             fill = float(np.rint(np.median(numbers)))
             return cls(name, kind, type_name, fill=fill, form=form, valid_range=ends)
-        values, numbers = numbers, np.log1p(numbers) if kind == "log" else numbers
-        low, high, far = usual_range(numbers)
-        usual = (numbers >= low) & (numbers <= high)
-        values, numbers = values[usual], numbers[usual]
+        return cls._scaled(name, kind, column.type, numbers, form)
+
+    @classmethod
+    def _scaled(cls, name: str, kind: str, type: pa.DataType, numbers: Values, form: Form) -> Self:
+        """Learn the conversion of a numeric, log or quantile column from its values (n,), n ≥ 1."""
+        x = np.log1p(numbers) if kind == "log" else numbers
+        low, high, far = usual_range(x)
+        usual = (x >= low) & (x <= high)
+        values, x = numbers[usual], x[usual]
         with np.errstate(over="ignore"):
-            scale = float(numbers.std()) or 1.0  # different integers beyond 2^53 may be equal as floats
+            scale = float(x.std()) or 1.0  # different integers beyond 2^53 may be equal as floats
         if not np.isfinite(scale):
-            found = f"values from {numbers.min():g} to {numbers.max():g} found"
+            found = f"values from {x.min():g} to {x.max():g} found"
             expected = "expected values below 1e150, whose squares are finite"
             remedy = f"rescale the column or leave it out (--skip {shell_quoted(name)})"
             raise UserError(f"column {name}: {found}, {expected}; {remedy}")
-        offset = float(numbers.mean())
+        decimals = decimals_of(values, type)
+        learned = cls(name, kind, str(type), form=form, valid_range=ends_of(values), decimals=decimals)
+        if kind == "quantile":
+            quantiles = NormalScores.fit(values, half_unit(decimals), scale)
+            bound = ROOM * max(map(abs, quantiles.scores)) if far else BOUND
+            return replace(learned, bound=bound, quantiles=quantiles)
+        offset = float(x.mean())
         bound = ROOM * max(offset - low, high - offset) / scale if far else BOUND
-        written = values.astype(np.float32) if pa.types.is_float32(column.type) else values
-        decimals = None if (fewest := int(fewest_decimals(written))) > MOST else fewest
-        return cls(
-            *(name, kind, type_name, offset, scale),
-            bound=bound,
-            form=form,
-            valid_range=ends_of(values),
-            decimals=decimals,
-        )
+        return replace(learned, offset=offset, scale=scale, bound=bound)
 
     @classmethod
     def of_target(cls, name: str, column: pa.ChunkedArray, form: Form = PLAIN, keep_rare: bool = False) -> Self:
@@ -141,6 +149,8 @@ class ColumnConversion:
 
     def standardised(self, numbers: Values) -> Values:
         """Return the numbers x of values v of a column that is not categorical."""
+        if self.quantiles is not None:
+            return self.quantiles.mean(numbers, half_unit(self.decimals))
         with np.errstate(over="ignore"):
             return ((np.log1p(numbers) if self.kind == "log" else numbers) - self.offset) / self.scale
 
@@ -153,7 +163,8 @@ class ColumnConversion:
 
     def _raw(self, numbers: Values) -> Values:
         """Return the values v of a column that is not categorical, as float64."""
-        raw = self.offset + self.scale * np.asarray(numbers, np.float64)
+        numbers = np.asarray(numbers, np.float64)
+        raw = self.offset + self.scale * numbers if self.quantiles is None else self.quantiles.inverse(numbers)
         if self.kind == "numeric":
             unit = np.spacing(np.maximum(np.abs(numbers), 1).astype(np.float32)).astype(np.float64)
             raw = _rounded(raw, self.scale * unit)
@@ -180,8 +191,10 @@ class ColumnConversion:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description: the keyword arguments of the constructor."""
-        fields = {**asdict(self), "values": list(self.values), "form": self.form.describe()}
-        usual = {"bound": BOUND, "others": False, "form": {}, "valid_range": None, "decimals": None}
+        own = {"values": list(self.values), "form": self.form.describe()}
+        fields = {**asdict(self), **own, "quantiles": self.quantiles and self.quantiles.describe()}
+        optional = dict.fromkeys(("valid_range", "decimals", "quantiles"))
+        usual: dict[str, Any] = {"bound": BOUND, "others": False, "form": {}, **optional}
         return {key: value for key, value in fields.items() if key not in usual or value != usual[key]}
 
     @classmethod
@@ -190,7 +203,9 @@ class ColumnConversion:
         fields = dict(entry.get("form", {}))
         form = Form(**{**fields, "missing": tuple(fields.get("missing", ()))})
         ends = None if entry.get("valid_range") is None else tuple(entry["valid_range"])
-        return cls(**{**entry, "values": tuple(entry["values"]), "form": form, "valid_range": ends})
+        quantiles = NormalScores.from_description(entry["quantiles"]) if entry.get("quantiles") else None
+        own = {"values": tuple(entry["values"]), "form": form, "valid_range": ends, "quantiles": quantiles}
+        return cls(**{**entry, **own})
 
 
 def named_type(name: str) -> pa.DataType:
@@ -229,6 +244,21 @@ def to_numpy(column: pa.ChunkedArray) -> Values:
     if pa.types.is_temporal(column.type):
         column = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32())
     return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def decimals_of(values: Values, kind: pa.DataType) -> int | None:
+    """Return the decimals with which a column of this type writes values (n,); None if they are more than `MOST`."""
+    fewest = int(fewest_decimals(values.astype(np.float32) if pa.types.is_float32(kind) else values))
+    return None if fewest > MOST else fewest
+
+
+def half_unit(decimals: int | None) -> float:
+    """Return the greatest distance over which numbers are rounded to a value with these decimals; 0 without rounding.
+
+    >>> half_unit(1)
+    0.05
+    """
+    return 0.0 if decimals is None else 0.5 * 10.0**-decimals
 
 
 def ends_of(values: Values) -> tuple[float, float]:

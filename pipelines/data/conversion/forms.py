@@ -49,12 +49,14 @@ class Form:
         missing: texts and numbers that mark a missing cell in this column, besides `MARKS`.
         marks: whether `MARKS` mark a missing cell; if not, only an empty text does.
         decimal: the decimal mark, if it is not that of the file.
+        point: whether whole numbers of a column with decimals are written as 5.0, so that readers see its type.
     """
 
     pattern: str = ""
     missing: tuple[str, ...] = ()
     marks: bool = True
     decimal: str = ""
+    point: bool = False
 
     @property
     def kind(self) -> pa.DataType:
@@ -114,6 +116,8 @@ class Form:
                 column.cast(pa.timestamp("s"), safe=False).cast(pa.timestamp("s", zone)), format=self.pattern
             )
         texts = column.cast(pa.string())
+        if self.point and types.is_floating(column.type):
+            texts = pc.replace_substring_regex(texts, r"^(-?\d+)$", r"\1.0")
         texts = pc.replace_substring(texts, ".", self.decimal or mark) if types.is_floating(column.type) else texts
         if not self.pattern:
             return texts
@@ -128,11 +132,13 @@ class Form:
     def describe(self) -> dict[str, Any]:
         """JSON-able description: the arguments that are not the usual ones."""
         fields = {**asdict(self), "missing": list(self.missing)}
-        return {name: value for name, value in fields.items() if value not in ("", [], True)}
+        return {name: value for name, value in fields.items() if value != USUAL[name]}
 
 
 PLAIN = Form()
 """The usual form of cells."""
+USUAL = {**asdict(PLAIN), "missing": []}
+"""Its arguments."""
 
 
 def usual_dialect(file: str) -> dict[str, str]:

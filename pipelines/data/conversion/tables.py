@@ -1,6 +1,6 @@
 """Convert a table of typed columns into rows of numbers for a model, and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.categories import common_values, constant_value
-from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion
+from postprior.pipelines.data.conversion.columns import UNMODELLED, ColumnConversion, decimals_of, half_unit, to_numpy
 from postprior.pipelines.data.conversion.forms import CELL, PLAIN, Form
+from postprior.pipelines.data.conversion.marginals import MARGINALS, suited_kind
 from postprior.pipelines.data.conversion.texts import as_cells, is_restored, matches_numbers, restored
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
@@ -46,11 +47,13 @@ class TableConversion:
         facts: dict[str, Any],
         forms: Mapping[str, Form] | None = None,
         keep_rare: bool = False,
+        fixed: Container[str] = (),
     ) -> Self:
         """Learn the conversions of the columns that have a kind; the others are not modelled, but written back.
 
-        Scales are learned from the training `rows` of the table; categories and constants from all rows, so that they
-        do not depend on the split.
+        Numbers get the kind that suits the training rows (`suited_kind`), unless their kind is `fixed`. Scales are
+        learned from the training `rows` of the table; categories and constants from all rows, so that they do not
+        depend on the split.
         """
         forms, train, columns, unmodelled = forms or {}, table.take(pa.array(rows)), [], []
         for header, column in zip(table.column_names, table.columns, strict=True):
@@ -60,8 +63,9 @@ class TableConversion:
                 unmodelled.append(ColumnConversion(header, UNMODELLED, str(column.type), values=value, form=form))
                 continue
             categories = common_values(column, keep_rare) if kinds[header] == "categorical" else None
+            kind = kinds[header] if header in fixed else _suited(kinds[header], train[header])
             try:
-                columns.append(ColumnConversion.fit(header, kinds[header], train[header], categories, form))
+                columns.append(ColumnConversion.fit(header, kind, train[header], categories, form))
             except UserError as error:
                 raise UserError(f"{facts['file']}: {error}") from None
         return cls(name, tuple(columns), facts, tuple(unmodelled))
@@ -82,6 +86,19 @@ class TableConversion:
     def valid(self, values: Values) -> Values:
         """Return decoded rows (n, J) as the data have them: see `ColumnConversion.valid`."""
         return np.stack([column.valid(x) for column, x in zip(self.columns, values.T, strict=True)], 1)
+
+    def numbers(self, values: Values, seen: Values) -> Values:
+        """Return rows (n, J) as float64 in the units of the file, NaN where not `seen`; a class is its index."""
+        parts = zip(self.columns, values.T, seen.T, strict=True)
+        return np.stack(
+            [
+                np.where(observed, x, np.nan)
+                if column.kind == "categorical"
+                else to_numpy(pa.chunked_array([column.decode(x, observed)]))
+                for column, x, observed in parts
+            ],
+            axis=1,
+        )
 
     def lost(
         self, table: Mapping[str, pa.ChunkedArray], places: Values, values: Values, seen: Values, mark: str
@@ -142,3 +159,9 @@ class TableConversion:
         )
         facts = {key: value for key, value in entry.items() if key not in ("columns", "unmodelled")}
         return cls(name, columns, facts, unmodelled, title)
+
+
+def _suited(detected: str, column: pa.ChunkedArray) -> str:
+    """Return the kind that suits a column of training rows; only numbers and counts have several."""
+    values = to_numpy(column.drop_null()) if detected in MARGINALS else np.empty(0)
+    return suited_kind(detected, values, half_unit(decimals_of(values, column.type))) if len(values) else detected

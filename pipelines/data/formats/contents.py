@@ -1,6 +1,6 @@
 """The contents of a source before rows are joined, split and converted: columns and arrays, and their kinds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -113,7 +113,7 @@ class Roles:
 class TableView:
     """A modality that is a table: its name as written, its columns (n rows), and the kinds of those that are modelled.
 
-    `originals` and `forms` as in `SourceContents`.
+    `originals` and `forms` as in `SourceContents`. The kinds of columns in `fixed` are those that the user gives.
     """
 
     name: str
@@ -123,6 +123,7 @@ class TableView:
     originals: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     forms: Mapping[str, Form] = field(default_factory=dict)
     keep_rare: bool = False
+    fixed: Collection[str] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -136,7 +137,8 @@ class TableView:
 
     def learn(self, rows: Values) -> Conversion:
         """Learn the conversion from the rows at these indices."""
-        return TableConversion.fit(self.name, self.kinds, self.content, rows, self.facts, self.forms, self.keep_rare)
+        settings = self.facts, self.forms, self.keep_rare, self.fixed
+        return TableConversion.fit(self.name, self.kinds, self.content, rows, *settings)
 
     def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
         """Return the original columns that encoded values do not decode to exactly; None if there are none."""

@@ -1,5 +1,6 @@
 """Find out what the cells of a column mean: missing values, numbers with symbols, dates, mistyped numbers."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -93,6 +94,8 @@ def interpret(name: str, texts: pa.ChunkedArray, mark: str, roles: Roles, notes:
     values = typed(observed, mark)
     if kind == "categorical" or name == roles.label:
         return Interpreted(_merged(name, values, notes), form)
+    if types.is_floating(values.type) and _has_points(observed, mark):
+        form = replace(form, point=True)
     if types.is_string(values.type) and values.null_count < len(values):
         if (pattern := roles.patterns.get(name)) is not None:
             known = replace(form, pattern=pattern)
@@ -116,6 +119,12 @@ def interpret(name: str, texts: pa.ChunkedArray, mark: str, roles: Roles, notes:
         elif (numbers := _among_texts(observed, mark, notes, name)) is not None:
             values = numbers
     return fills(name, _merged(name, values, notes), form, roles, notes)
+
+
+def _has_points(observed: pa.ChunkedArray, mark: str) -> bool:
+    """Whether a column of numbers has whole ones such as 5.0, and none such as 5."""
+    first = pc.match_substring_regex(observed[:SOME], rf"^\s*[+-]?\d+{re.escape(mark)}0\s*$")
+    return bool(pc.any(first).as_py()) and not pc.any(pc.match_substring_regex(observed, r"^\s*[+-]?\d+\s*$")).as_py()
 
 
 def _merged(name: str, values: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
@@ -170,7 +179,7 @@ def fills(name: str, values: pa.ChunkedArray, form: Form, roles: Roles, notes: N
         for value in found
         if max(low - value, value - high) > REACH * (high - low) > 0 or (value < 0 <= low < high and value not in SHORT)
     ]
-    known = Form(form.pattern, (*form.missing, *(f"{value:.0f}" for value in far)), form.marks)
+    known = replace(form, missing=(*form.missing, *(f"{value:.0f}" for value in far)))
     observed = known.observed(values)
     notes.add(MISSING, _counted(name, values.filter(pc.and_(observed.is_null(), values.is_valid()))))
     return Interpreted(observed, known)

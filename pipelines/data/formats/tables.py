@@ -220,7 +220,7 @@ def table_contents(
             notes.extend(told)
             own = {column: originals[column] for column in columns if column in originals}
             own_facts, content = facts or {"source": "tables", "file": place}, table.select(columns)
-            views.append(TableView(name, content, kinds, own_facts, own, forms, roles.keep_rare))
+            views.append(TableView(name, content, kinds, own_facts, own, forms, roles.keep_rare, roles.kinds.keys()))
         else:
             notes.add(NOTHING, columns)
     headers = tuple(name for name in names if name not in roles.skip)

@@ -14,7 +14,7 @@ from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import is_count, pick
 
-KINDS = {"valid_range": ("numeric", "log", "count"), "decimals": ("numeric", "log")}
+KINDS = {"valid_range": ("numeric", "log", "quantile", "count"), "decimals": ("numeric", "log", "quantile")}
 """Kinds of columns and vectors that have such a limit."""
 NONE = "none"
 OPTIONS = {"valid_range": "--range", "decimals": "--decimals"}

@@ -66,7 +66,7 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-    notes += [*named(learned), completeness(observed)]
+    notes += [*chosen_kinds(joined.views, learned), *named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
     counts: list[str] = []
     if labels is not None and names is not None:
@@ -89,6 +89,21 @@ def left_out(joined: Joined) -> str:
     """Return how many rows were left out because they have no modality, or an empty text if there are none."""
     rows = f"{joined.dropped} row{'s' * (joined.dropped > 1)}"
     return f"; left out: {rows} without any modality" if joined.dropped else ""
+
+
+def chosen_kinds(views: Sequence[View], learned: Sequence[Conversion]) -> list[str]:
+    """Return a line per kind that suits columns better than the kind that their values show."""
+    chosen: dict[str, list[str]] = {}
+    for view, conversion in zip(views, learned, strict=True):
+        if isinstance(view, TableView) and isinstance(conversion, TableConversion):
+            for column in conversion.columns:
+                if column.kind != view.kinds[column.name]:
+                    chosen.setdefault(column.kind, []).append(column.name)
+    remedy = "--kind COLUMN=numeric or count chooses another"
+    return [
+        Listing.of(f"of the kind {kind}, which held-out rows fit best: {{}}; {remedy}", names)
+        for kind, names in chosen.items()
+    ]
 
 
 def named(learned: Sequence[Conversion]) -> list[str]:

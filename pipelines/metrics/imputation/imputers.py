@@ -8,22 +8,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from postprior.pipelines.metrics.imputation.reduction import Reduction
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
 FillBlock = Callable[[int, Ints], tuple[Floats, Floats]]
 """Index of a block and rows (n,) → draws (R, n, F_m) and the point estimate (n, F_m) of the block."""
 NEIGHBOURS = (5, 10, 20, 40, 80)  # numbers of neighbours to choose from on held-out rows
-COMPONENTS = 16  # number of principal components that replace a wider modality in regressions
 ROWS = 1024  # training rows per block of distances
 NEAREST = 32  # maximum number of features per regression, drawn by their correlation with the target
 ROUNDS = 10  # rounds of regressions, scikit-learn's default
-BEYOND = 10
-"""Largest ratio of imputed to known absolute values; beyond it, the regressions have diverged."""
+LEARNED = 2  # rounds that learn from complete rows, which do not change from round to round; they are then repeated
+MARGIN = 1  # standard deviations by which imputed values may leave the range of the training rows
 
 
 class Imputer(ABC):
@@ -135,8 +135,8 @@ def _patterns(observed: NDArray[np.bool_]) -> tuple[Floats, Ints]:
 class Iterative(Imputer):
     """Chained Bayesian ridge regressions (IterativeImputer), with posterior draws and a point estimate without noise.
 
-    They may diverge on columns with many rare classes; `filled` then raises ValueError. Blocks in `reduced`, which are
-    observed completely or not at all, are replaced by principal components, fitted to the training rows that have them.
+    Values stay close to the range of the training rows: otherwise chains diverge where classes are rare. Blocks
+    in `reduced` are replaced by principal components.
     """
 
     def __init__(self, widths: Sequence[int], reduced: Collection[int] = ()) -> None:
@@ -144,57 +144,50 @@ class Iterative(Imputer):
         self.reduced = reduced
 
     def fit(self, rows: Floats, rng: np.random.Generator) -> Self:
-        from sklearn.decomposition import PCA
         from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - enables the next import
         from sklearn.impute import IterativeImputer
 
-        self.components: dict[int, Any] = {}
-        for number in self.reduced:
-            block = self.blocks[number]
-            observed = rows[np.isfinite(rows[:, block]).all(1), block]
-            self.components[number] = PCA(min(COMPONENTS, *observed.shape), random_state=0).fit(observed)
-        reduced = self._reduced(rows)
-        self.scale = np.nanstd(reduced, 0).clip(1e-6)
-        self.farthest = float(np.nanmax(np.abs(reduced / self.scale)))
-        state = int(rng.integers(2**31))
+        self.reduction = Reduction(self.blocks, self.reduced, rows)
+        reduced = self.reduction(rows)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # chains that have not converged after their rounds
-            self.chains = {
-                sampled: IterativeImputer(
-                    max_iter=ROUNDS,
-                    sample_posterior=sampled,
-                    n_nearest_features=NEAREST if reduced.shape[1] > NEAREST else None,
-                    random_state=state,
-                    keep_empty_features=True,
-                ).fit(reduced / self.scale)
-                for sampled in (False, True)
-            }
+            warnings.simplefilter("ignore")  # a feature that was never observed
+            self.scale = np.nan_to_num(np.nanstd(reduced, 0)).clip(1e-6)
+            low, high = (np.nan_to_num(end(reduced / self.scale, 0)) for end in (np.nanmin, np.nanmax))
+        self.low, self.high = low - MARGIN, high + MARGIN
+        rounds = ROUNDS if np.isnan(reduced).any() else min(LEARNED, ROUNDS)
+        chain = IterativeImputer(
+            max_iter=rounds,
+            sample_posterior=True,
+            n_nearest_features=NEAREST if reduced.shape[1] > NEAREST else None,
+            min_value=self.low,
+            max_value=self.high,
+            random_state=int(rng.integers(2**31)),
+            keep_empty_features=True,
+        ).fit(reduced / self.scale)
+        self.means = chain.initial_imputer_.statistics_
+        self.regressions = chain.imputation_sequence_ * (ROUNDS // rounds)
         return self
 
-    def _reduced(self, rows: Floats) -> Floats:
-        parts = [rows[:, block] for block in self.blocks]
-        for number, pca in self.components.items():
-            parts[number] = (parts[number] - pca.mean_) @ pca.components_.T
-        return np.concatenate(parts, 1)
-
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
-        reduced = self._reduced(rows) / self.scale
-        repeated = np.tile(reduced, (R, 1))  # one call is faster than R calls
-        filled = [self.chains[sampled].transform(x) for sampled, x in ((False, reduced), (True, repeated))]
-        largest = max(self.farthest, float(np.nanmax(np.abs(reduced))))
-        if not all(np.abs(x).max() <= BEYOND * largest for x in filled):
-            raise ValueError("its values grew without bound")
-        guess, draws = filled[0] * self.scale, (filled[1] * self.scale).reshape(R, *reduced.shape)
-        widths = [b.stop - b.start for b in self.blocks]
-        for number, pca in self.components.items():
-            widths[number] = len(pca.components_)
+        reduced = self.reduction(rows) / self.scale
+        guess = self._chained(reduced, None) * self.scale
+        draws = self._chained(np.tile(reduced, (R, 1)), rng).reshape(R, *reduced.shape) * self.scale
 
         def fill(block: int, subset: Ints) -> tuple[Floats, Floats]:
-            columns = slice(sum(widths[:block]), sum(widths[: block + 1]))
-            drawn, guessed = draws[:, subset, columns], guess[subset, columns]
-            if block in self.components:
-                pca = self.components[block]
-                drawn, guessed = (x @ pca.components_ + pca.mean_ for x in (drawn, guessed))
-            return drawn, guessed
+            columns = self.reduction.columns[block]
+            drawn = self.reduction.draws(block, draws[:, subset, columns], rng)
+            return drawn, self.reduction.means(block, guess[subset, columns])
 
         return fill
+
+    def _chained(self, rows: Floats, rng: np.random.Generator | None) -> Floats:
+        """Return rows (N, V) completed by the regressions in turn; with `rng`, values are drawn from posteriors."""
+        lacking = [np.flatnonzero(gaps) for gaps in np.isnan(rows).T]
+        filled = np.where(np.isnan(rows), self.means, rows)
+        for feature, near, regression in self.regressions:
+            if len(absent := lacking[feature]):
+                value, spread = regression.predict(filled[absent][:, near], return_std=True)
+                if rng is not None:
+                    value = value + spread * rng.normal(size=len(absent))
+                filled[absent, feature] = value.clip(self.low[feature], self.high[feature])
+        return filled

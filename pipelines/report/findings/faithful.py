@@ -1,21 +1,23 @@
 """Is it faithful? Compare the best density with the normal prior, with real rows and with the other densities."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from postprior.pipelines.report.pairs import Pair, holm
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.rows import Estimate, Row, estimates
 from postprior.pipelines.report.wording import (
     Finding,
     compared,
     in_words,
     listed,
+    number,
     number_ci,
     p_value,
     percent,
     percent_ci,
     points_ci,
 )
+from postprior.pipelines.settings.params import SAMPLER_ROWS
 
 EVEN = 0.9  # share of the label entropy of real rows below which the labels of samples have collapsed
 
@@ -28,6 +30,7 @@ def faithful(results: Results) -> Iterator[Finding]:
     yield from _distance(results, best)
     yield from _pairings(results, best)
     yield from _diversity(results, best)
+    yield from _cells(results, best)
     yield from _tables(best)
     yield from _runner_up(results)
     yield from _seeds(results)
@@ -143,16 +146,37 @@ def _diversity(results: Results, best: Row) -> Iterator[Finding]:
         yield Finding("Diversity", text + uneven)
 
 
+def _cells(results: Results, best: Row) -> Iterator[Finding]:
+    """How much the cells of tables and vectors resemble those of real rows, beside the samplers without a model."""
+    if quality := best.estimate("quality"):
+        parts = [
+            f"{percent(part.value)} for {of}"
+            for key, of in (("column_shapes", "single columns"), ("column_pair_trends", "associated pairs of columns"))
+            if (part := best.estimate(key))
+        ]
+        text = f"The table quality of {best.title} is {percent_ci(quality)}, which is the mean of {listed(parts)}."
+        yield Finding("Table quality", text + _beside(results, best, "quality", percent))
+    if auc := best.estimate("c2st_auc"):
+        text = (
+            f"A boosted classifier tells samples of {best.title} from real rows with an AUC of {number_ci(auc, 3)}; it "
+            "is 0.5 if nothing tells them apart, and 1 if every row gives itself away."
+        )
+        yield Finding("Two-sample test", text + _beside(results, best, "c2st_auc", lambda value: number(value, 3)))
+
+
+def _beside(results: Results, best: Row, key: str, formatted: Callable[[float], str]) -> str:
+    """Return a sentence with the score of real rows and of the samplers without a model."""
+    scored = [row for row in results.rows if row.source == best.source and row.own_name in ("real", *SAMPLER_ROWS)]
+    scores = [f"{formatted(score.value)} for {row.title}" for row, score in estimates(scored, key).items()]
+    return f" Beside it, the score is {listed(scores)}." if scores else ""
+
+
 def _tables(best: Row) -> Iterator[Finding]:
-    """How well the columns of tables match those of real rows."""
+    """How well the single columns of each table match those of real rows."""
     for name, scores in best.scores.get("modalities", {}).items():
-        marginal, pairs = (Estimate.of(scores.get(f"{score}_similarity")) for score in ("marginal", "correlation"))
-        if not marginal:
+        if not (shapes := Estimate.of(scores.get("column_shapes"))):
             continue
-        text = f"In {name}, the similarity to real rows is {percent_ci(marginal)} for distributions of single columns"
-        if pairs:
-            text += f" and {percent_ci(pairs)} for correlations of column pairs"
-        text += "."
+        text = f"In {name}, the similarity to real rows is {percent_ci(shapes)} for distributions of single columns."
         tests = {column: test["p_value"] for column, test in scores.get("columns", {}).items() if "p_value" in test}
         if tests:
             corrected = holm(list(tests.values()))

@@ -144,18 +144,25 @@ def _imputation(results: Results, task: str) -> Iterator[Finding]:
             "values."
         )
     yield Finding("Imputation", text)
+    without: dict[str, list[str]] = {}  # imputers by the reason why they have no result
     for imputer in results.imputers:
         if (why := imputer.why(*keys)) and not imputer.estimate(*keys):
-            yield Finding("Baseline imputers", f"{imputer.title}: no result when {HIDDEN[task]}, because {why}.")
+            without.setdefault(why, []).append(imputer.title.lower())
+    for why, titles in without.items():
+        text = f"{listed(titles)}: no result when {HIDDEN[task]}, because {why}."
+        yield Finding("Baseline imputers", text[0].upper() + text[1:])
 
 
 def _against_baselines(row: Row, task: str) -> str:
-    """The paired difference between a density's energy score and that of the best baseline imputer."""
-    differences = {
-        title.lower(): difference
-        for key, title in IMPUTERS.items()
-        if (difference := row.estimate("imputation", task, "against", key, "energy_score"))
-    }
+    """Compare a density with the best baseline imputer: paired difference of energy scores, and ratio of errors."""
+    differences, ratios = (
+        {
+            title.lower(): found
+            for key, title in IMPUTERS.items()
+            if (found := row.estimate("imputation", task, "against", key, score))
+        }
+        for score in ("energy_score", "rmse_ratio")
+    )
     if not differences:
         return ""
     imputer = max(differences, key=lambda title: differences[title].value)
@@ -164,5 +171,13 @@ def _against_baselines(row: Row, task: str) -> str:
     verdict = "clearly better than" if difference.below() else verdict
     return (
         f" This is {verdict} the energy score of the best baseline imputer, {imputer} (paired difference "
-        f"{number_ci(difference, 3, nested=True)})."
+        f"{number_ci(difference, 3, nested=True)}).{_error_ratio(ratios)}"
     )
+
+
+def _error_ratio(ratios: dict[str, Estimate]) -> str:
+    """Compare the error of the mean of the draws with that of the imputer with the smallest error."""
+    if not ratios:
+        return ""
+    imputer = max(ratios, key=lambda title: ratios[title].value)
+    return f" The error of its mean is {number_ci(ratios[imputer], 3)} times that of {imputer}, the smallest of theirs."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, of_family
+from postprior.pipelines.metrics.registry import LEADERBOARD, of_family
 from postprior.pipelines.report.figures import Figure, Mark, Theme, numbered
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
@@ -33,7 +33,13 @@ SCORES = {  # title of a figure, groups of leaderboard columns that it shows, an
         ("Pairing",),
         "The pairing AUC should be close to that of real rows. Arrows show whether higher or lower is better.",
     ),
+    "tables": (
+        "Similarity to real rows, in the cells of tables and vectors",
+        ("Tables",),
+        "Arrows show whether higher or lower is better. Values of real held-out rows are the target.",
+    ),
 }
+TRADE_OFF = ("frechet_distance", "joint_coherence")
 TITLES = {metric.key: metric.title for metric in LEADERBOARD}
 CONDITIONAL = {
     key: of_family("coherence")[key] for key in ("conditional_coherence", "conditional_gain", "private_gain")
@@ -50,8 +56,8 @@ def faithful(results: Results, look: Looks) -> Iterator[Figure]:
 
 
 def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
-    """Plot joint coherence against Frechet distance, the two headline scores."""
-    points = {row: [row.estimate(key) for key in reversed(HEADLINES)] for row in results.rows}
+    """Plot joint coherence against Frechet distance."""
+    points = {row: [row.estimate(key) for key in TRADE_OFF] for row in results.rows}
     complete = [(row, x, y) for row, (x, y) in points.items() if x and y]
     if not complete:
         return
@@ -73,7 +79,7 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
         + "; ".join(f"{row.title} {y.value:.3f} at {x.value:.2f}" for row, x, y in complete),
         *drawing.tabled(
             ("score", "row"),
-            {(key, row.title): e for row, *both in complete for key, e in zip(reversed(HEADLINES), both, strict=True)},
+            {(key, row.title): e for row, *both in complete for key, e in zip(TRADE_OFF, both, strict=True)},
         ),
         drawing.with_legend([draw], drawing.marked((row for row, _, _ in complete), look)),
         height=3.1 + 0.08 * len(complete),

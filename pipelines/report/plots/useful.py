@@ -46,7 +46,7 @@ TASKS = {
 }
 POINT_IMPUTER = IMPUTERS["mean"]  # imputes one value and draws none
 OUTLIER = (POINT_IMPUTER, "energy_score")  # left out of the limits of the axis
-IMPUTER_MARKS = {title: Mark(None, shape) for title, shape in zip(IMPUTERS.values(), "hd>", strict=True)}
+IMPUTER_MARKS = {title: Mark(None, shape) for title, shape in zip(IMPUTERS.values(), "hd>P8", strict=True)}
 
 
 def useful(results: Results, look: Looks) -> Iterator[Figure]:
@@ -159,7 +159,8 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
         rows = [row for row in results.rows if row.estimate("imputation", task, "energy_score")]
         if not rows:
             continue
-        rows += [row for row in results.imputers if task in row.scores["imputation"]]
+        imputers = [row for row in results.imputers if task in row.scores["imputation"]]
+        rows += sorted(imputers, key=lambda row: row.value("imputation", task, "energy_score"))
         values = {key: {row.title: e for row in rows if (e := _imputed(row, task, key))} for key in IMPUTATION}
         panels = [
             drawing.DotPanel(
@@ -187,8 +188,8 @@ def imputation(results: Results, look: Looks) -> Iterator[Figure]:
                 "Energy scores compare draws with the hidden values, and errors compare the mean of the draws with "
                 "them, in features whose variances sum to 1 per modality. Coverage: share of the hidden "
                 "continuous values inside the 90 % intervals (dashed: 0.9). "
-                "The training mean draws no values: it has no such intervals, "
-                f"and its energy score is too large for the axis. {drawing.INTERVALS}"
+                "The training mean draws no values: it has no such intervals, its energy score is too large for the "
+                f"axis, and only its error is a fair comparison. {drawing.INTERVALS}"
             ),
         )
 

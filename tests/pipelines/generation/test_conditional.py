@@ -122,11 +122,13 @@ def test_draws_follow_the_posterior_under_another_prior() -> None:
 
 
 class PerLabel(Gaussian):
-    """N(2 y − 1 + mean, covariance) given label y, and the even mixture of both without a label."""
+    """N(mean + shift of the label, covariance) given a label, and the even mixture of both without a label."""
+
+    SHIFTS = (-0.2, 0.2)
 
     def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         normal = self.of(torch.ones(z.shape[-1], dtype=torch.bool))
-        each = torch.stack([normal.log_prob(z - shift) for shift in (-1, 1)], -1)
+        each = torch.stack([normal.log_prob(z - shift) for shift in self.SHIFTS], -1)
         return each.logsumexp(-1) - math.log(2) if labels is None else each.gather(-1, labels.unsqueeze(-1))[:, 0]
 
     def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
@@ -144,7 +146,7 @@ def test_rows_with_a_label_are_drawn_given_it_and_rows_without_one_over_all() ->
     own = torch.linalg.inv(f.covariance)
     covariance = torch.linalg.inv(own + decoder.weight.T @ decoder.weight / linear.SCALE**2)
     for label, draws in enumerate(drawn[TIMES:].split(TIMES)):
-        moment = own @ (f.mean + 2 * label - 1)
+        moment = own @ (f.mean + f.SHIFTS[label])
         moment = moment + decoder.weight.T @ (batch.data["m0"][0] - decoder.bias) / linear.SCALE**2
         have_moments(draws, covariance @ moment, covariance)
 

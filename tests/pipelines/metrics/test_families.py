@@ -5,7 +5,7 @@ import ast
 from support.project import REPOSITORY
 
 METRICS = REPOSITORY / "pipelines/metrics"
-FAMILIES = ("statistics", "features", "fidelity", "coherence", "latent", "privacy", "imputation", "utility")
+FAMILIES = ("statistics", "features", "fidelity", "tables", "coherence", "latent", "privacy", "imputation", "utility")
 
 
 def test_families_are_folders_and_import_those_before_them() -> None:

@@ -28,7 +28,7 @@ ELSEWHERE = {
     "coherence/agreement:conditional_gain": "is of modalities generated from the others of a real row",
     "coherence/agreement:private_gain": "is of modalities generated from the others of a real row",
     "fidelity/reconstruction": "compares each row with its own reconstruction",
-    "fidelity/tables": "compares columns of tables, not features",
+    "tables": "compares cells of tables and vectors, not features",
     "utility": "trains classifiers on the samples",
     "imputation": "compares imputed values with the hidden ones",
     "privacy": "needs the training rows",

@@ -19,7 +19,7 @@ from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, METRICS, Metric
 from postprior.pipelines.metrics.scores import FILES, fidelity
 
-DOCUMENTED = {"Faithful?": ("coherence", "fidelity"), "Leaks?": ("privacy",)}
+DOCUMENTED = {"Faithful?": ("coherence", "fidelity", "tables"), "Leaks?": ("privacy",)}
 
 
 def space(seed: int, rows: int = 30) -> Space:
@@ -38,7 +38,7 @@ def test_an_entry_is_complete(metric: Metric) -> None:
 def test_keys_are_unique_in_their_family_and_on_the_leaderboard() -> None:
     assert max(Counter((metric.family, metric.key) for metric in METRICS).values()) == 1
     assert max(Counter(metric.key for metric in LEADERBOARD).values()) == 1
-    assert HEADLINES == ("joint_coherence", "frechet_distance")
+    assert HEADLINES == ("joint_coherence", "frechet_distance", "c2st_auc")
 
 
 @pytest.mark.parametrize("file", sorted(set(FILES.values())))

@@ -32,7 +32,7 @@ def workload(**changes: Any) -> Workload:
         for name in path:
             branch = branch[name]
         branch[last] = value
-    return Workload(parse_params(tree, "params.yaml"), ROWS, 5, 3840, 10, 32, 6, True, SPEEDS)
+    return Workload(parse_params(tree, "params.yaml"), ROWS, 5, 3840, 0, 10, 32, 6, True, SPEEDS)
 
 
 def total(work: Workload) -> float:
@@ -99,9 +99,10 @@ def test_a_larger_setting_takes_longer(more: dict[str, Any]) -> None:
     [
         *(lambda work, split=split: replace(work, rows=work.rows | {split: 2 * work.rows[split]}) for split in ROWS),
         lambda work: replace(work, values=2 * work.values),
+        lambda work: replace(work, columns=10),
         lambda work: replace(work, dimensions=2 * work.dimensions),
     ],
-    ids=[*ROWS, "values", "dimensions"],
+    ids=[*ROWS, "values", "cells", "dimensions"],
 )
 def test_no_stage_is_faster_on_more_data(grow: Callable[[Workload], Workload]) -> None:
     before, after = estimates(workload()), estimates(grow(workload()))

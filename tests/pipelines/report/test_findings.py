@@ -169,15 +169,27 @@ def test_columns_of_tables_are_compared(results: Results) -> None:
     table = made_up.table()
     text = sentences(changed(results, "vamp", modalities=modalities | {"visit": table}))
     assert (
-        "In visit, the similarity to real rows is 94.0 % (95 % CI 92.0 to 96.0) for distributions of single columns "
-        "and 91.0 % (95 % CI 89.0 to 93.0) for correlations of column pairs. Of its 2 columns, sex differs "
-        "significantly from real rows (5 % level, corrected for the number of columns)." in text
+        "In visit, the similarity to real rows is 94.0 % (95 % CI 92.0 to 96.0) for distributions of single columns. "
+        "Of its 2 columns, sex differs significantly from real rows (5 % level, corrected for the number of columns)."
+        in text
     )
     table["columns"]["sex"]["p_value"] = 0.03  # twice that is more than 5 %: two columns were tested
     text = sentences(changed(results, "vamp", modalities=modalities | {"visit": table}))
     assert "Of its 2 columns, none differs significantly" in text
     table["columns"] = {name: {"p_value": 0.0} for name in ("age", "sex")}
     assert "age and sex differ significantly" in sentences(changed(results, "vamp", modalities={"visit": table}))
+
+
+def test_cells_are_compared_with_real_rows_and_samplers_without_a_model(results: Results) -> None:
+    scores = {"quality": made_up.share(0.94), "column_shapes": made_up.share(0.95), "c2st_auc": made_up.share(0.7)}
+    copula = Row("gaussian_copula", "baseline", {"quality": made_up.share(0.86), "c2st_auc": made_up.share(0.9)})
+    text = sentences(
+        replace(changed(results, "vamp", **scores), rows=(*changed(results, "vamp", **scores).rows, copula))
+    )
+    assert "The table quality of vamp is 94.0 % (95 % CI 92.0 to 96.0), which is the mean of 95.0 % for single" in text
+    assert "Beside it, the score is 86.0 % for Gaussian copula." in text
+    assert "tells samples of vamp from real rows with an AUC of 0.700 (95 % CI 0.680 to 0.720)" in text
+    assert "Table quality" not in text
 
 
 def test_synthetic_rows_in_place_of_real_ones(results: Results) -> None:
@@ -235,8 +247,9 @@ def test_densities_are_compared_with_the_best_baseline_imputer(results: Results)
     assert (
         "When one modality of each held-out row is hidden, gmm is the best of three densities, with an energy "
         "score of 0.600 (95 % CI 0.588 to 0.612). This is clearly better than the energy score of the best baseline "
-        "imputer, nearest neighbours (paired difference −0.040, 95 % CI −0.045 to −0.035). The 90 % intervals of gmm "
-        "contain 90.2 % (95 % CI 89.6 to 90.8) of the hidden continuous values." in sentences(results, "useful")
+        "imputer, nearest neighbours (paired difference −0.040, 95 % CI −0.045 to −0.035). The error of its mean is "
+        "0.978 (95 % CI 0.969 to 0.988) times that of nearest neighbours, the smallest of theirs. The 90 % intervals "
+        "of gmm contain 90.2 % (95 % CI 89.6 to 90.8) of the hidden continuous values." in sentences(results, "useful")
     )
     assert "is hidden, flow imputes with an energy score of 0.660" in sentences(only(results, "flow"), "useful")
     task = made_up.imputation("gmm")["modalities"]
@@ -250,7 +263,7 @@ def test_densities_are_compared_with_the_best_baseline_imputer(results: Results)
 
     worse = against_imputers(neighbours=(0.01, 0.03), iterative=(0.02, 0.04), mean=(-0.4, -0.3))
     assert (
-        "This is clearly worse than the energy score of the best baseline imputer, chained equations (paired "
+        "This is clearly worse than the energy score of the best baseline imputer, iterative ridge (paired "
         "difference 0.030, 95 % CI 0.020 to 0.040)." in worse
     )
     unclear = against_imputers(neighbours=(-0.01, 0.03), mean=(-0.4, -0.3))
@@ -493,16 +506,22 @@ def test_tests_that_could_not_be_made_flag_nobody_and_clear_nobody(results: Resu
     )
 
 
-def test_an_imputer_that_failed(results: Results) -> None:
-    failed = {"value": None, "why": "it failed on this data: its values grew without bound"}
-    imputers = tuple(
-        replace(row, scores={"imputation": {"modalities": {"energy_score": failed}}})
-        if row.title == "Chained equations"
-        else row
-        for row in results.imputers
+def test_imputers_that_failed_for_the_same_reason_share_a_sentence(results: Results) -> None:
+    def failed(row: Row, why: str) -> Row:
+        return replace(row, scores={"imputation": {"modalities": {"energy_score": {"value": None, "why": why}}}})
+
+    why = {
+        "Iterative ridge": "it failed",
+        "Chained equations": "nothing is a table",
+        "Random forests": "nothing is a table",
+    }
+    imputers = tuple(failed(row, why[row.title]) if row.title in why else row for row in results.imputers)
+    text, hidden = (
+        sentences(replace(results, imputers=imputers), "useful"),
+        "one modality of each held-out row is hidden",
     )
-    text = sentences(replace(results, imputers=imputers), "useful")
-    assert "Chained equations: no result when one modality of each held-out row is hidden, because it failed" in text
+    assert f"Iterative ridge: no result when {hidden}, because it failed." in text
+    assert f"Chained equations and random forests: no result when {hidden}, because nothing is a table." in text
     assert "no result" not in sentences(results, "useful")
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.imputation import HiddenValues, LabelIndicators, missing_on_failure
+from postprior.pipelines.generation.baseline_imputers import baseline_imputers, missing_on_failure
+from postprior.pipelines.generation.imputation import HiddenValues, ImputationBenchmark
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
 from postprior.pipelines.metrics.imputation.scores import by_row, compared, estimated
@@ -72,20 +73,6 @@ def test_cells_of_tables_and_vectors_are_hidden_and_one_stays() -> None:
     assert (table[:, 2:] == table[:, 2:3]).all()
 
 
-def test_baseline_imputers_read_the_labels_that_densities_read() -> None:
-    """Indicators have mean 0 and total variance 1; a row without a label lacks all of them."""
-    labels = np.repeat([0, 2, -1, 0], 50)
-    data = replace(rows(), labels=labels, label_names=("a", "b", "c"))
-    features = LabelIndicators.fit(data)(data)
-    assert features.shape == (200, 3)
-    np.testing.assert_array_equal(np.isnan(features).all(1), labels < 0)
-    known = features[labels >= 0].astype(float)
-    np.testing.assert_allclose(known.mean(0), 0, atol=1e-6)
-    assert known.var(0).sum() == pytest.approx(1)
-    np.testing.assert_array_equal(known.argmax(1), labels[labels >= 0])
-    assert LabelIndicators.fit(rows())(rows()).shape == (200, 0)
-
-
 def test_scores_see_hidden_features_alone() -> None:
     data, found = task("cells")
     truth = found.features(data)
@@ -124,7 +111,10 @@ def read(root: Path, name: str) -> dict[str, Any]:
 def test_densities_are_compared_with_baseline_imputers(project: Project) -> None:
     root, _ = project
     theirs, ours = read(root, "baselines")["modalities"], read(root, "gmm")["modalities"]
-    assert set(theirs) == {"mean", "neighbours", "iterative"} == set(ours["against"])
+    assert set(theirs) == {"mean", "neighbours", "iterative", "mice", "forest"} == set(ours["against"])
+    for name in ("mice", "forest"):  # all modalities are images
+        reason = {"value": None, "why": "no modality is a table or a vector"}
+        assert theirs.pop(name)["energy_score"] == ours["against"].pop(name)["energy_score"] == reason
     assert ours["rows"] == 120
     assert set(ours["modalities"]) == {f"m{m}" for m in range(5)}
     assert theirs["mean"]["coverage"]["value"] < 0.05
@@ -162,6 +152,29 @@ def replace_draws(params: Params, draws: int) -> Params:
     return params.model_copy(update={"imputation": params.imputation.model_copy(update={"draws": draws})})
 
 
+def test_baseline_imputers_use_the_labels_of_rows(trained: Project) -> None:
+    """A vector depends on the label alone: who uses it makes no error; a row without a label gets the mean at best."""
+    _, params = trained
+    rng = np.random.default_rng(0)
+    modalities = MODALITIES[1], replace(MODALITIES[1], name="other")
+
+    def split(n: int, lost: int = 0) -> Dataset:
+        labels = rng.permutation(np.arange(n) % 2)
+        vector, noise = labels[:, None] + np.zeros((n, 4)), rng.normal(size=(n, 4))
+        labels[:lost] = -1
+        data = {"vector": vector.astype(np.float32), "other": noise.astype(np.float32)}
+        return Dataset(modalities, data, labels=labels, label_names=("a", "b"))
+
+    splits = {"train": split(100), "validation": split(40), "test": split(60, lost=20)}
+    benchmark = ImputationBenchmark.from_splits(splits, replace_draws(params, 19))
+    _, trials = baseline_imputers(benchmark, 0)
+    for name in ("neighbours", "iterative", "mice", "forest"):
+        scores = trials[name]()
+        assert not isinstance(scores, Missing)
+        error = np.sqrt(scores["modalities"]["rmse"][:, 0])
+        assert np.nanmean(error[20:]) < 0.1 < 0.8 < np.nanmean(error[:20]), name
+
+
 def test_rows_of_one_modality_lose_none() -> None:
     data = replace(rows(), mask=np.tile([True, False, False], (200, 1)))
     scales = tuple(Scale.fit(rows(), m) for m in MODALITIES)
@@ -185,9 +198,9 @@ def test_an_imputer_that_fails_is_a_row_with_the_reason(
     evaluate_baseline_imputers(params, copy)
     evaluate_imputation("gmm", params, copy)
     theirs, ours = read(copy, "baselines")["modalities"], read(copy, "gmm")["modalities"]
-    diverged = {"value": None, "why": "it failed on this data: its values grew without bound"}
-    assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == diverged
-    assert ours["against"]["iterative"] == {"energy_score": diverged, "rmse_ratio": diverged}
+    failed = {"value": None, "why": "it failed on this data: Input X contains NaN"}
+    assert theirs["iterative"]["energy_score"] == theirs["iterative"]["rmse"] == failed
+    assert ours["against"]["iterative"] == {"energy_score": failed, "rmse_ratio": failed}
     assert theirs["mean"]["coverage"] == {"value": None, "why": "values imputed for m0 are not finite"}
     before = read(root, "baselines")["modalities"]
     assert theirs["neighbours"]["rows"] == before["neighbours"]["rows"]

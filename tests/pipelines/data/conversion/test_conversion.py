@@ -27,6 +27,7 @@ from postprior.stage2_latent import DENSITIES
 VALUES = {
     "numeric": pa.array([3.5, None, -2.0, 8.25, 0.0]),
     "log": pa.array([0.0, None, 1e3, 2.5, 7.0]),
+    "quantile": pa.array([3.5, None, -2.0, 8.25, 0.0]),
     "count": pa.array([3, None, 0, 7, 2], pa.int32()),
     "boolean": pa.array([True, None, False, False, True]),
     "categorical": pa.array(["b", None, "a", "b", "c"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,27 @@ def test_many_categories_are_grouped_beyond_the_commonest(tmp_path: Path) -> Non
     assert len(values) == 100
     assert values[-1] == "other"
     assert "rare values, modelled together as 'other': code (51 values)" in told
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+def test_synthetic_whole_numbers_have_the_point_that_all_of_the_column_have(tmp_path: Path, mark: str) -> None:
+    """A reader, for instance pandas, takes 52.0 for a float and 52 for an integer: synthetic tables have the types."""
+    wide = [str(50.0 + row % 7).replace(".", mark) for row in range(ROWS)]
+    mixed = ["3" if row % 2 else f"4{mark}5" for row in range(ROWS)]
+    text = "\n".join(lines("id wide mixed count", wide, mixed, range(ROWS), mark=";"))
+    assert returned(tmp_path, "a.csv", text)[1] == text
+    train = Dataset.load(tmp_path / "data/train")
+    replace(train, source_values={}).save(tmp_path / "new")
+    export(tmp_path / "new", tmp_path / "out")
+    _, *rows = (tmp_path / "out/a.csv").read_text().splitlines()
+    parts = list(zip(*(row.split(";") for row in rows), strict=True))
+    assert set(parts[1]) == set(wide)
+    assert set(parts[2]) == set(mixed)
+    assert not any(mark in cell for cell in parts[3])
+
+
+def test_a_column_with_fill_values_keeps_its_decimal_mark(tmp_path: Path) -> None:
+    commas, points = [f"{row},5" for row in range(ROWS)], [-999 if row in (3, 9) else row + 0.25 for row in range(ROWS)]
+    text = "\n".join(lines("id x y", commas, points, mark=";"))
+    assert returned(tmp_path, "a.csv", text)[1] == text
+    assert columns_of(tmp_path)["y"]["form"] == {"missing": ["-999"], "decimal": "."}
