@@ -7,6 +7,7 @@ CHROMIUM ?= chromium
 BIN := .venv/bin
 READY := .venv/.ready
 RIVAL := .venv-multivae
+SDV := .venv-sdv
 
 export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
@@ -14,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot test test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles examples zoo clean
+.PHONY: help setup demo screenshot test test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-tables examples zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +86,16 @@ bench-missing: $(READY) ## train with half of all modalities missing; docs/imput
 
 bench-profiles: $(READY) ## run the pipeline in both profiles and compare their times and scores; docs/evaluation.md
 	$(BIN)/python benchmarks/profiles.py
+
+bench-tables: $(READY) $(SDV)/.ready ## compare synthetic tables with those of SDV; docs/evaluation.md (SEEDS=3 runs more seeds, OURS=--ours only our side)
+	$(BIN)/python benchmarks/tables.py --seeds $(or $(SEEDS),1) $(OURS)
+
+# SDV needs another pandas than this package, and is under the Business Source License.
+$(SDV)/.ready: constraints.txt
+	@echo "Installing into $(SDV): SDV with SDMetrics, CTGAN, torch and scikit-learn"
+	$(PYTHON) -m venv $(SDV)
+	$(SDV)/bin/python -m pip install --quiet sdv==1.38.5 'pandas<3' $$(grep -E '^(torch|scikit-learn)==' constraints.txt)
+	@touch $@
 
 examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done

@@ -22,6 +22,8 @@ from postprior.stage1_vae.discrete import (
     ZeroInflatedNegativeBinomial,
 )
 from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
+from postprior.stage1_vae.hurdle import Hurdle, HurdleLogNormal, HurdleSoftplus
+from postprior.stage1_vae.intervals import IntervalNormal
 from postprior.stage1_vae.modalities import Column, Modality
 
 Scale = float | Tensor
@@ -56,7 +58,16 @@ class Columns(Independent):
         return drawn.index_select(-1, self._order)
 
 
-Likelihood = Diagonal | Bernoulli | Categorical | NegativeBinomial | ZeroInflatedNegativeBinomial | Columns
+Likelihood = (
+    Diagonal
+    | Bernoulli
+    | Categorical
+    | IntervalNormal
+    | NegativeBinomial
+    | ZeroInflatedNegativeBinomial
+    | Hurdle
+    | Columns
+)
 
 
 def observed_log_prob(p: Likelihood, value: Tensor, observed: Tensor | None) -> Tensor:
@@ -145,11 +156,14 @@ def column_groups(columns: tuple[Column, ...], device: torch.device) -> tuple[Co
     """Return the columns of a table grouped by likelihood, with tensors on the given device."""
     groups = []
     with torch.inference_mode(False):  # cached tensors must be usable in training too
-        for likelihood in dict.fromkeys(column.likelihood for column in columns):
-            members = [position for position, column in enumerate(columns) if column.likelihood == likelihood]
+        keys = [(column.likelihood, bool(column.intervals)) for column in columns]
+        for likelihood, intervals in dict.fromkeys(keys):
+            members = [position for position, key in enumerate(keys) if key == (likelihood, intervals)]
             index = torch.tensor(members, device=device)
             if likelihood == "categorical":
                 groups.append(categorical_group(index, [columns[position].classes or 0 for position in members]))
+            elif intervals:
+                groups.append(interval_group(index, [columns[position].intervals for position in members]))
             else:
                 numbers, read = COLUMN_LIKELIHOODS[likelihood]
                 groups.append(ColumnGroup(index, numbers * len(members), read))
@@ -173,13 +187,21 @@ def categorical_group(index: Tensor, classes: Sequence[int]) -> ColumnGroup:
     return ColumnGroup(index, sum(classes), read)
 
 
+def interval_group(index: Tensor, intervals: Sequence[Sequence[tuple[float, float]]]) -> ColumnGroup:
+    """Return the group of normal columns with intervals, which may differ in their numbers of intervals."""
+    most = max(map(len, intervals))
+    ends = [[*own, *[(math.inf, -math.inf)] * (most - len(own))] for own in intervals]
+    low, high = torch.tensor(ends, device=index.device).unbind(-1)  # (n, K)
+    return ColumnGroup(index, 2 * len(intervals), lambda raw: IntervalNormal(Normal.from_raw(raw), low, high))
+
+
 def only_number(raw: Tensor, event: int) -> Tensor:
     """Return the only raw number of each value: (…, 1, *event) → (…, *event)."""
     return raw.select(-event - 1, 0)
 
 
 def location_scale(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
-    """Return the `read` function of a location–scale family whose scale is a number or a learned parameter ()."""
+    """Return the `read` function of a location–scale family; its scale is a number, () or one per coordinate."""
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
         return family(only_number(raw, event), torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), event)
@@ -199,6 +221,16 @@ def inflated_counts(raw: Tensor, event: int) -> ZeroInflatedNegativeBinomial:
     return ZeroInflatedNegativeBinomial(NegativeBinomial(log_mean, log_dispersion, event), dropout)
 
 
+def hurdle(family: type[Hurdle]) -> Callable[[Tensor, Scale, int], Likelihood]:
+    """Return the `read` function of a hurdle model with raw numbers (…, 2, *event): m, logit of π."""
+
+    def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
+        loc, absence = raw.unbind(-event - 1)
+        return family(loc, torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), absence, event)
+
+    return read
+
+
 LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
     "normal": Elementwise(lambda modality: 1, location_scale(Normal)),
     "laplace": Elementwise(lambda modality: 1, location_scale(Laplace)),
@@ -210,12 +242,11 @@ LIKELIHOODS: dict[str, Elementwise | TableLikelihood] = {
     "zero_inflated_negative_binomial": Elementwise(
         lambda modality: 3, lambda raw, scale, event: inflated_counts(raw, event)
     ),
+    "hurdle_lognormal": Elementwise(lambda modality: 2, hurdle(HurdleLogNormal)),
+    "hurdle_softplus": Elementwise(lambda modality: 2, hurdle(HurdleSoftplus)),
     "columns": TableLikelihood(),
 }
 """Name → likelihood: the shape of the raw decoder output, and the distribution given that output and the scale."""
-
-SCALED = ("normal", "laplace")
-"""Likelihoods that use the scale; the decoder outputs all parameters of the other likelihoods."""
 
 COLUMN_LIKELIHOODS: dict[str, tuple[int, Callable[[Tensor], Likelihood]]] = {
     "normal": (2, Normal.from_raw),

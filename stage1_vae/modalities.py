@@ -17,6 +17,12 @@ KINDS = {"image": 3, "vector": 1, "volume": 4, "sequence": 1, "table": 1}
 (channels, depth, height, width) for a volume, (tokens,) for a sequence and (columns,) for a table."""
 COUNTS = ("negative_binomial", "zero_inflated_negative_binomial")
 """Likelihoods for counts."""
+HURDLES = ("hurdle_lognormal", "hurdle_softplus")
+"""Likelihoods for values of at least 0 of which many are 0."""
+SCALED = ("normal", "laplace", *HURDLES)
+"""Likelihoods that use a scale; the decoder outputs all parameters of the other likelihoods."""
+LOGARITHMIC = (*COUNTS, *HURDLES)
+"""Likelihoods of values of at least 0, which encoders read as log(1 + x)."""
 COLUMNS = ("normal", "laplace", "bernoulli", "categorical", *COUNTS)
 """Likelihoods available for the columns of a table."""
 
@@ -27,7 +33,7 @@ def support(likelihood: str, classes: int | None) -> tuple[float, float, bool]:
         return 0, (classes or 1) - 1, True
     if likelihood == "bernoulli":
         return 0, 1, False
-    return (0, math.inf, True) if likelihood in COUNTS else (-math.inf, math.inf, False)
+    return 0 if likelihood in LOGARITHMIC else -math.inf, math.inf, likelihood in COUNTS
 
 
 def check_classes(owner: str, likelihood: str, classes: int | None) -> None:
@@ -49,6 +55,8 @@ class Column:
         name: any text.
         likelihood: one of `COLUMNS`; the decoder outputs the scale of each normal or laplace column.
         classes: number K of classes of a categorical column, whose values are 0 … K − 1; None for other columns.
+        intervals: lowest and highest numbers of intervals of a normal column; a value within one stands for the whole
+            interval, because all its numbers are the same value of the data.
 
     Raises:
         ValueError: a field is invalid.
@@ -57,18 +65,26 @@ class Column:
     name: str
     likelihood: str
     classes: int | None = None
+    intervals: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "intervals", tuple((float(low), float(high)) for low, high in self.intervals))
         if self.likelihood not in COLUMNS:
             raise ValueError(
                 f"likelihood of column {self.name}: found {self.likelihood!r}, expected one of {', '.join(COLUMNS)}"
             )
         check_classes(f"column {self.name}", self.likelihood, self.classes)
+        if self.intervals and self.likelihood != "normal":
+            raise ValueError(f"intervals of column {self.name}: found likelihood {self.likelihood}, expected normal")
+        for low, high in self.intervals:
+            if not low < high:
+                raise ValueError(f"intervals of column {self.name}: found {[low, high]}, expected low < high")
 
     def describe(self) -> dict[str, Any]:
         """Return a JSON-serialisable description: the keyword arguments of the constructor."""
         classes = {} if self.classes is None else {"classes": self.classes}
-        return {"name": self.name, "likelihood": self.likelihood, **classes}
+        intervals = {"intervals": [list(ends) for ends in self.intervals]} if self.intervals else {}
+        return {"name": self.name, "likelihood": self.likelihood, **classes, **intervals}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
 from postprior.stage1_vae.hiding import unweighted
-from postprior.stage1_vae.likelihoods import SCALED, Likelihood, likelihood, observed_log_prob
-from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.likelihoods import Likelihood, likelihood, observed_log_prob
+from postprior.stage1_vae.modalities import SCALED, Batch, Modality
 from postprior.stage1_vae.networks import build_networks, decoder, encoder, in_blocks, scatter
 from postprior.stage1_vae.options import (
     Scale,
@@ -66,7 +66,8 @@ class MultimodalVAE(nn.Module, ABC):
         modalities: the M modalities, in the order of the columns of every mask.
         latent: dimension D of the shared code.
         width: width of the networks (channels of the first convolution).
-        likelihood_scale: scale of the normal and laplace likelihoods: a number or `learned`, for all or by modality.
+        likelihood_scale: scale of the normal and laplace likelihoods, and of the normal variable of hurdle models: a
+            number, `learned` or, for one number per coordinate, `features`; for all modalities or by modality.
         rescaling: weights of the log-likelihoods of the modalities in the objective, by name. `dimensions` makes the
             weights inversely proportional to the numbers of values; the largest modality has weight 1. None gives all
             modalities the same weight.
@@ -104,9 +105,9 @@ class MultimodalVAE(nn.Module, ABC):
         self.likelihood_scale, self.rescaling, self.private = likelihood_scale, rescaling, private
         self.networks = dict(networks or {})
         names = [m.name for m in self.modalities]
-        scaled = [m.name for m in self.modalities if m.likelihood in SCALED]
+        shapes = {m.name: m.shape for m in self.modalities if m.likelihood in SCALED}
         scales = per_modality("likelihood_scale", likelihood_scale, names, 0.1)
-        self.scales = Scales({name: scales[name] for name in scaled})
+        self.scales = Scales({name: scales[name] for name in shapes}, shapes)
         self.weights = rescaling_weights(rescaling, self.modalities)
         sizes = per_modality("private", private, names, 0)
         self.blocks = tuple(Block(f"w_{name}", (size,), name) for name, size in sizes.items() if size)

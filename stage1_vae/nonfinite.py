@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.likelihoods import SCALED
-from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.modalities import SCALED, Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.phases import Loss, Phase
 

@@ -13,30 +13,35 @@ from postprior.stage1_vae.distributions import LOG_SCALE
 from postprior.stage1_vae.likelihoods import LIKELIHOODS
 from postprior.stage1_vae.modalities import Modality
 
-LEARNED = "learned"
+LEARNED, FEATURES = "learned", "features"
 Scale = float | str
-"""A positive number, or `learned`."""
+"""A positive number, `learned` (one number), or `features` (learned, one number per coordinate of a value)."""
 
 
 class Scales(nn.Module):
-    """Scales of the likelihoods by modality: fixed numbers, or learned parameters exp(`log_scale`)."""
+    """Scales of the likelihoods by modality: fixed numbers, or learned parameters exp(`log_scale`).
+
+    Args:
+        given: the scale of each modality.
+        shapes: the shape of a value of each modality.
+    """
 
     START = 0.1
     """Initial value of a learned scale."""
 
-    def __init__(self, given: Mapping[str, Scale]) -> None:
+    def __init__(self, given: Mapping[str, Scale], shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
         for name, value in given.items():
-            if isinstance(value, str) and value != LEARNED:
-                raise ValueError(f"likelihood_scale of {name}: found {value!r}, expected a number above 0 or {LEARNED}")
+            if isinstance(value, str) and value not in (LEARNED, FEATURES):
+                expected = f"expected a number above 0, {LEARNED} or {FEATURES}"
+                raise ValueError(f"likelihood_scale of {name}: found {value!r}, {expected}")
         self.given = {
             name: value if isinstance(value, str) else positive("likelihood_scale", value)
             for name, value in given.items()
         }
-        start = torch.tensor(math.log(self.START))
-        self.log_scale = nn.ParameterDict(
-            {name: nn.Parameter(start.clone()) for name, value in self.given.items() if value == LEARNED}
-        )
+        sizes = {name: shapes[name] if v == FEATURES else () for name, v in given.items() if isinstance(v, str)}
+        start = math.log(self.START)
+        self.log_scale = nn.ParameterDict({name: nn.Parameter(torch.full(size, start)) for name, size in sizes.items()})
 
     def __getitem__(self, name: str) -> Any:
         """Return the scale of a modality. The value is not used if the likelihood of the modality has no scale."""

@@ -44,10 +44,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
     for seed, (split, size) in enumerate({"train": 200, "validation": 40, "test": 120}.items()):
         people(size, seed).save(root / "artefacts/data" / split)
     params = write_params(root, small(evaluators__features=8, train__epochs=1))
-    for stage in (train_evaluators, train, encode, score_baselines):
-        stage(params, root)
-    for stage in (fit, generate, evaluate):
-        stage("gmm", params, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("postprior.pipelines.metrics.tables.classifier_test.TREES", 30)
+        for stage in (train_evaluators, train, encode, score_baselines):
+            stage(params, root)
+        for stage in (fit, generate, evaluate):
+            stage("gmm", params, root)
     names = ("real", "reconstruction", "normal", "gmm")
     found = {name: read_json(root / f"results/metrics/{name}.json") for name in names}
     return root, found | read_json(root / "results/metrics/samplers.json")

@@ -19,7 +19,7 @@ ROOMS = [
 ]
 """Folders and files of pipelines/: each may import only those that come later."""
 DATA = [
-    *("export", "importing", "formats", "sources", "pictures", "decoded", "conversion"),
+    *("export", "importing", "formats", "sources", "pictures", "decoded", "constraints", "conversion"),
     *("dataset", "checks", "names", "manifest", "source_values", "pixels", "arrays"),
 ]
 """The same for pipelines/data/."""

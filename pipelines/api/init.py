@@ -23,6 +23,7 @@ from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import enumerated, shell_quoted
+from postprior.stage1_vae.modalities import SCALED
 
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
@@ -83,7 +84,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Choose settings for the data, by dotted key.
 
     The number of training steps is that of the digits in this repository. Codes have at most half as many dimensions as
-    a sample has values. Likelihood scales are learned where values are standardised. No setting needs more rows than
+    a sample has values. Likelihood scales of vectors are learned, one per coordinate. No setting needs more rows than
     there are.
     """
     train, observed = splits["train"], splits["test"].observed
@@ -94,8 +95,8 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     batch = 64 if rows >= SMALL else 32
     epochs = _within(10, STEPS * batch // rows, 300)
     most_components = max(1, rows // (10 * labels))
-    scaled = [m for m in train.modalities if m.likelihood in ("normal", "laplace")]
-    scales = {m.name: 0.1 if m.kind in ("image", "volume") else "learned" for m in scaled}
+    scaled = [m for m in train.modalities if m.likelihood in SCALED]
+    scales = {m.name: 0.1 if m.kind in ("image", "volume") else "features" for m in scaled}
     flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
     return {
         "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),

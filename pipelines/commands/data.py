@@ -36,7 +36,7 @@ def import_data(
         typer.Option(
             metavar="NAME=KIND",
             help="The kind of a column (numeric, log, quantile, count, boolean, categorical) or of an array (numeric, "
-            "count, boolean, tokens), if it is detected wrongly; repeatable.",
+            "nonnegative, log1p, count, boolean, tokens), if it is detected wrongly; repeatable.",
         ),
     ] = None,
     na: Annotated[
@@ -68,6 +68,14 @@ def import_data(
             metavar="[NAME=]N|none",
             help="The decimals of a column or vector in synthetic rows, or of all; by default those of the training "
             "rows. none: no rounding; repeatable.",
+        ),
+    ] = None,
+    drop_constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT|all",
+            help="A constraint among columns, such as 'start <= end', that synthetic rows need not keep although all "
+            "rows do, as import told it; repeatable. all: none is sought.",
         ),
     ] = None,
     rare_labels: Annotated[
@@ -175,6 +183,7 @@ def import_data(
         keep_rare=keep_rare,
         ranges=parse_limits("--range", range, "LOW,HIGH", parse_range),
         decimals=parse_limits("--decimals", decimals, "N", parse_decimals),
+        drop_constraint=tuple(drop_constraint or ()),
         rare_labels=rare_labels,
         dates=dates,
         repeated=repeated,
@@ -182,7 +191,9 @@ def import_data(
     shares: dict[str, object] = {"validation_share": validation_share, "test_share": test_share, "seed": seed}
     if like is not None:
         check_unused("--like, which does not split the rows", split=split, **shares)
-        check_unused("--like, whose training data determine it", range=range, decimals=decimals)
+        check_unused(
+            "--like, whose training data determine it", range=range, decimals=decimals, drop_constraint=drop_constraint
+        )
         from postprior.pipelines.data.importing.rows import import_rows
 
         told = import_rows(sources, folder, roles, like)

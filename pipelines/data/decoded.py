@@ -1,5 +1,6 @@
 """From the values that decoders of a model return to values of data, and to the units of files."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,20 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
     with intact(modality.title):
         rows = values.reshape(-1, *modality.shape)
         return from_description(modality.name, entry).valid(rows).reshape(values.shape).astype(values.dtype, copy=False)
+
+
+def rows_as_data(
+    values: Mapping[str, np.ndarray], conversion: dict[str, Any] | None, free: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Return whole rows, values[m] (n, *shape) of `as_data`, that keep the constraints among columns of the data.
+
+    Only the cells free[m] (n, *shape) bool may change; by default all.
+    """
+    if not (conversion or {}).get("constraints"):
+        return dict(values)
+    from postprior.pipelines.data.constraints.keeping import kept
+
+    return kept(values, conversion or {}, free)
 
 
 def in_units(table: Modality, values: np.ndarray, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:

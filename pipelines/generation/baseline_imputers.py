@@ -1,8 +1,10 @@
 """Baseline imputers on the tasks of the imputation benchmark."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from postprior.pipelines.generation.imputation import CELLS, HiddenValues, Imput
 from postprior.pipelines.metrics.imputation.scores import RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
+
+if TYPE_CHECKING:
+    from postprior.pipelines.metrics.imputation.imputers import Imputer, Neighbours
 
 CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 WIDE = 64  # largest number of values of a vector that chained equations take one by one
@@ -25,51 +30,16 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
     Labels, where rows have one, are features that no task hides.
     """
     from postprior.pipelines.metrics.imputation.chained import Forests, MeanMatching
-    from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Imputer, Iterative, Mean, Neighbours
+    from postprior.pipelines.metrics.imputation.imputers import Iterative, Mean
 
-    rng, train, scales = np.random.default_rng(seed), benchmark.train, benchmark.scales
-    R, names = benchmark.provenance["draws"], list(benchmark.tasks)
-    held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
-    choice = HiddenValues.hide("modalities", held_out, scales, benchmark.provenance["cells"], rng)
-
-    def features(task: HiddenValues, data: Dataset) -> Floats:
-        parts = task.features(data, missing_as_nan=True)
-        return np.concatenate([*parts, one_hot_labels(data, train)], 1)
-
-    learned = features(choice, train)
-    units = [scale.source.numpy() for scale in scales]
-    units.append(np.zeros(learned.shape[1] - sum(map(len, units)), int))
+    rng, modalities = np.random.default_rng(seed), benchmark.train.modalities
+    learned = features_of(next(iter(benchmark.tasks.values())), benchmark.train, benchmark.train)
+    units = [scale.source.numpy() for scale in benchmark.scales]
+    units.append(np.zeros(learned.shape[1] - sum(map(len, units)), int))  # the classes of the label
     widths = [len(unit) for unit in units]
-
-    def best_neighbours() -> Neighbours:
-        """Return the imputer with the best number of neighbours; the smallest if no held-out value is hidden."""
-        numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
-        imputer = Neighbours(widths, numbers[0]).fit(learned, rng)
-        if len(choice.rows):
-            fills = imputer.filled_by_number(features(choice, choice.incomplete), R, rng, numbers)
-            imputer.neighbours = numbers[int(np.argmin([loss(choice.scores(fill)) for fill in fills]))]
-        return imputer
-
-    def loss(scores: RowScores) -> float:
-        return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
-
-    def solve_tasks(imputer: Imputer) -> dict[str, RowScores]:
-        tasks = list(benchmark.tasks.values())
-        rows = [features(task, task.incomplete) for task in tasks]
-        fill = imputer.fit(learned, rng).filled(np.concatenate(rows), R, rng)
-        starts = np.cumsum([0, *map(len, rows)])
-
-        def scores(task: HiddenValues, start: int) -> RowScores:
-            return task.scores(lambda block, subset: fill(block, start + subset))
-
-        return {name: scores(task, start) for name, task, start in zip(names, tasks, starts, strict=False)}
-
-    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
-        return imputer if isinstance(imputer, Missing) else missing_on_failure(partial(solve_tasks, imputer))
-
-    best = missing_on_failure(best_neighbours)
-    pictures = [number for number, m in enumerate(train.modalities) if m.kind not in CELLS]
-    wide = [number for number, m in enumerate(train.modalities) if m.kind == "vector" and m.shape[0] > WIDE]
+    pictures = [number for number, m in enumerate(modalities) if m.kind not in CELLS]
+    wide = [number for number, m in enumerate(modalities) if m.kind == "vector" and m.shape[0] > WIDE]
+    best = missing_on_failure(partial(best_neighbours, benchmark, learned, widths, rng))
     imputers: dict[str, Imputer | Missing] = {
         "mean": Mean(widths),
         "neighbours": best,
@@ -77,10 +47,21 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
         "mice": MeanMatching(units, pictures + wide),
         "forest": Forests(units, pictures + wide),
     }
-    if len(pictures) == len(train.modalities):
+    if len(pictures) == len(modalities):
         imputers |= dict.fromkeys(("mice", "forest"), Missing("no modality is a table or a vector"))
+
+    def trial(imputer: Imputer | Missing) -> dict[str, RowScores] | Missing:
+        if isinstance(imputer, Missing):
+            return imputer
+        return missing_on_failure(partial(scores_by_task, benchmark, imputer, learned, rng))
+
     trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
     return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
+
+
+def features_of(task: HiddenValues, data: Dataset, train: Dataset) -> Floats:
+    """Return the features (N, F) of all modalities, then those of labels; NaN where a value or a label is missing."""
+    return np.concatenate([*task.features(data, missing_as_nan=True), one_hot_labels(data, train)], 1)
 
 
 def one_hot_labels(data: Dataset, train: Dataset) -> Floats:
@@ -88,13 +69,51 @@ def one_hot_labels(data: Dataset, train: Dataset) -> Floats:
 
     L is 0 if training rows have no labels or all the same.
     """
-    known = train.labels[train.labels >= 0] if train.labels is not None else np.zeros(0, int)
+    known = np.zeros(0, int) if train.labels is None else train.labels[train.labels >= 0]
     names, counts = np.unique(known, return_counts=True)
-    if len(names) < 2 or data.labels is None:
-        return np.zeros((len(data), len(names) if len(names) > 1 else 0)) * np.nan
+    if len(names) < 2:
+        return np.zeros((len(data), 0))
+    if data.labels is None:
+        return np.full((len(data), len(names)), np.nan)
     shares = counts / counts.sum()
     features = ((data.labels[:, None] == names) - shares) / np.sqrt((shares * (1 - shares)).sum())
     return np.where(np.isin(data.labels, names)[:, None], features, np.nan)
+
+
+def best_neighbours(
+    benchmark: ImputationBenchmark, learned: Floats, widths: Sequence[int], rng: np.random.Generator
+) -> Neighbours:
+    """Return the imputer with the best number of neighbours; the smallest if no held-out value is hidden."""
+    from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Neighbours
+
+    train, settings = benchmark.train, benchmark.provenance
+    numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
+    held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
+    choice = HiddenValues.hide("modalities", held_out, benchmark.scales, settings["cells"], rng)
+    imputer = Neighbours(widths, numbers[0]).fit(learned, rng)
+    if len(choice.rows):
+        rows = features_of(choice, choice.incomplete, train)
+        fills = imputer.filled_by_number(rows, settings["draws"], rng, numbers)
+        imputer.neighbours = numbers[int(np.argmin([_energy_score(choice.scores(fill)) for fill in fills]))]
+    return imputer
+
+
+def _energy_score(scores: RowScores) -> float:
+    return np.inf if isinstance(scores, Missing) else float(np.nanmean(scores["energy_score"]))
+
+
+def scores_by_task(
+    benchmark: ImputationBenchmark, imputer: Imputer, learned: Floats, rng: np.random.Generator
+) -> dict[str, RowScores]:
+    """Fit an imputer, impute the rows of all tasks at once, and return their scores by task."""
+    rows = [features_of(task, task.incomplete, benchmark.train) for task in benchmark.tasks.values()]
+    fill = imputer.fit(learned, rng).filled(np.concatenate(rows), benchmark.provenance["draws"], rng)
+    starts = np.cumsum([0, *map(len, rows)])
+
+    def scores(task: HiddenValues, start: int) -> RowScores:
+        return task.scores(lambda block, subset: fill(block, start + subset))
+
+    return {name: scores(task, start) for (name, task), start in zip(benchmark.tasks.items(), starts, strict=False)}
 
 
 def missing_on_failure(function: Callable[[], T]) -> T | Missing:

@@ -1,6 +1,6 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.decoded import as_data
+from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
@@ -90,6 +90,9 @@ def imputations(
             known = data.data[m.name]
             x = np.where(missing[m.name][places], x, known[places])  # (R, n, *shape)
             imputed[m.name] = places, x.astype(known.dtype, copy=False)
+        if imputed:
+            rows = np.unique(np.concatenate([places for places, _ in imputed.values()]))
+            imputed |= constrained(data, rows, missing, draws, imputed)
         yield block, imputed
 
 
@@ -140,6 +143,34 @@ def drawn_values(
     else:
         x = calibration.spread(modality, calibration.tempered(modality, p).rsample((), generator))
     return as_data(modality, modality.to_support(x).numpy(), conversion)
+
+
+def constrained(
+    data: Dataset,
+    rows: Ints,
+    missing: Mapping[str, np.ndarray],
+    draws: int,
+    imputed: Mapping[str, tuple[Ints, np.ndarray]],
+) -> dict[str, tuple[Ints, np.ndarray]]:
+    """Return the imputed tables of a block of `imputations`, whose drawn cells keep the constraints of the data.
+
+    Args:
+        rows: The rows (n,) of the block that lack values.
+        missing: missing[m] (N, *shape) bool, the cells that are drawn.
+        draws: The number R of draws.
+        imputed: Rows (k,) and completed values (R, k, *shape), by modality.
+    """
+    whole, free, drawn = {}, {}, {}
+    for name in (m.name for m in data.modalities if m.columns):
+        whole[name], free[name] = (np.tile(array[rows], (draws, 1)) for array in (data.data[name], missing[name]))
+        if name in imputed:
+            places, x = imputed[name]
+            drawn[name] = np.tile(np.isin(rows, places), draws)
+            whole[name][drawn[name]] = x.reshape(-1, x.shape[-1])
+    kept = rows_as_data(whole, data.conversion, free)
+    return {
+        name: (imputed[name][0], kept[name][there].reshape(imputed[name][1].shape)) for name, there in drawn.items()
+    }
 
 
 def filled_fields(data: Dataset) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.decoded import as_data
+from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields
@@ -266,7 +266,7 @@ class Generator:
         return {**self.provenance, "sampler": self.density.name, **details, "stores_training_codes": stored}
 
     def decode(self, z: torch.Tensor, values: str, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """Decode codes (n, D) to means or draws of the decoders, in the ranges and with the decimals of the data.
+        """Decode codes (n, D) to means or draws of the decoders, with the ranges, decimals and constraints of the data.
 
         The lower levels of a hierarchical model are drawn in both cases.
         """
@@ -276,7 +276,7 @@ class Generator:
                 likelihood = self.model.decode_one(modality, latents)
                 x = likelihood.rsample((), generator) if is_drawn(values, modality) else likelihood.mean
                 data[modality.name] = as_data(modality, modality.to_support(x).numpy(), self.conversion)
-        return data
+        return rows_as_data(data, self.conversion)
 
 
 def draw_codes(density: Density, request: SampleRequest) -> Iterator[tuple[int, int, Codes, torch.Generator]]:

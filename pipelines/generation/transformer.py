@@ -18,7 +18,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.options import check_options
 from postprior.stage1_vae import training
-from postprior.stage1_vae.modalities import Modality, support
+from postprior.stage1_vae.modalities import LOGARITHMIC, Modality, support
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 
@@ -26,7 +26,7 @@ Values = np.ndarray[Any, np.dtype[Any]]
 Columns = Mapping[str, Sequence[int] | Sequence[str]]
 ONLY = "x"  # name of the modality if no modalities are given
 SCALED = ("normal", "laplace")  # likelihoods whose values are standardised
-LIKELIHOODS = (*SCALED, "bernoulli", "negative_binomial", "zero_inflated_negative_binomial")
+LIKELIHOODS = (*SCALED, "bernoulli", *LOGARITHMIC)
 DRAWS = 32  # draws that approximate a posterior without a closed form
 
 
@@ -45,7 +45,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
             modality. None: one modality, `x`, of all columns.
         likelihoods: Likelihood of all modalities, or by name; `normal` if a modality has none. One of `normal`,
             `laplace`, `bernoulli` (values from 0 to 1), `negative_binomial` and `zero_inflated_negative_binomial`
-            (counts).
+            (counts), `hurdle_lognormal` and `hurdle_softplus` (values of at least 0, of which many are 0).
         latent: Dimension D of the shared code.
         width: Width of the networks; hidden layers have eight times as many units.
         epochs, batch_size: Number of passes over the rows, and number of rows per step.

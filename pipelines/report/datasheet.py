@@ -17,11 +17,13 @@ from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
 from postprior.pipelines.report.wording import number_cell, percent, template
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.texts import Markdown, markdown, markdown_code
+from postprior.pipelines.texts import Markdown, enumerated, markdown, markdown_code
 from postprior.stage1_vae.modalities import Modality
 
 SCORES = ("score", "this dataset", "real, held out", "what it measures")
 DEFAULTS = {"labels_from": None, "values": None, "temperature": 1.0, "truncation": 0.0}
+MOST = 20
+"""Greatest number of constraints that are listed."""
 ORIGINS = {"data": "training data", "autoencoder": "autoencoder", "density": "density"}
 VALUES = {
     "mean": "means of the decoders",
@@ -53,6 +55,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
         source=markdown_code(params.data.source),
         modalities=_modalities(dataset),
         labels=list(_labels(dataset)),
+        constraints=_constraints(dataset),
         settings=_settings(row, params, dataset),
         hashes=_hashes(dataset),
         folder=Markdown(row.name),
@@ -85,6 +88,16 @@ def _labels(dataset: Dataset) -> Iterator[tuple[Any, ...]]:
         names = dataset.label_names or tuple(map(str, range(int(numbers.max()) + 1)))
         for number, count in zip(numbers, counts, strict=True):
             yield names[number] if number >= 0 else "none", int(count), percent(count / len(dataset))
+
+
+def _constraints(dataset: Dataset) -> tuple[str, int] | None:
+    """Return the constraints that all real rows keep, and how many rows of the dataset violate one."""
+    if not (dataset.conversion or {}).get("constraints"):
+        return None
+    from postprior.pipelines.data.constraints.keeping import violations  # imports pyarrow
+
+    found = violations(dataset)
+    return enumerated([*found], MOST), int(np.any([*found.values()], 0).sum())
 
 
 def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any]]:

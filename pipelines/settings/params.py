@@ -20,7 +20,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, description="a list of s
 SeedsOrNone = Annotated[tuple[Seed, ...], Field(description="a list of seeds; [] switches the test off")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Options = dict[str, Any]
-Scale = Positive | Literal["learned"]
+Scale = Positive | Literal["learned", "features"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
@@ -73,7 +73,7 @@ class Vae(Section):
     width: Count
     likelihood_scale: Annotated[
         Scale | dict[str, Scale],
-        Field(description="a number above 0, learned, or either of these for each modality by name"),
+        Field(description="a number above 0, learned, features, or one of these for each modality by name"),
     ]
     rescaling: Annotated[
         dict[str, Positive] | Literal["dimensions"] | None,

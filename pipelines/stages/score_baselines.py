@@ -54,6 +54,10 @@ INCOMPLETE = (
 )
 UNLABELLED = "{} of the {} test rows have no label. Label classifiers and scores of labels use the other rows."
 TARGETS = "Neither the autoencoder nor a density uses the targets of the data ({}), and samples have none."
+SUBJECTS = (
+    "{} of the {} test rows share their subject with another row. Samples are drawn independently of each other, so no "
+    "samples belong to one subject."
+)
 MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
 CONDITIONED = 500  # number of rows whose modalities are generated from one another
 
@@ -186,7 +190,7 @@ def averaged(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
 
 
 def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str]:
-    """Return cautions about rows that lack modalities or labels, about targets, and about spaces with few rows."""
+    """Return cautions about incomplete, unlabelled and related rows, about targets, and about spaces with few rows."""
     widths = [features.shape[1] for features in outputs["reference"].features]
     sizes = zip(widths, rows_by_modality(outputs).tolist(), strict=True)
     spaces = dict(zip((m.title for m in test.modalities), sizes, strict=True))
@@ -194,12 +198,21 @@ def cautions_of(outputs: dict[str, EvaluatorOutputs], test: Dataset) -> list[str
     lacking = [INCOMPLETE.format(incomplete, len(outputs["reference"]))] if incomplete else []
     if test.labels is not None and (unlabelled := int((~test.labelled).sum())):
         lacking.append(UNLABELLED.format(unlabelled, len(test)))
+    lacking += subjects_of(test)
     if test.targets is not None:
         names = [target["name"] for target in (test.conversion or {}).get("targets", ())]
         lacking.append(TARGETS.format(", ".join(names) or f"{test.targets.shape[1]} columns"))
     if len(widths) > 1:
         spaces["all modalities together"] = sum(widths), len(outputs["real"])
     return lacking + cautions(spaces)
+
+
+def subjects_of(test: Dataset) -> list[str]:
+    """Return a caution about subjects that have several rows; none about the sources of composed images."""
+    imported = (test.conversion or {}).get("groups")
+    rows = np.unique(test.sources, return_counts=True)[1]
+    repeated = int(rows[rows > 1].sum()) if imported else 0
+    return [SUBJECTS.format(repeated, len(test))] if repeated else []
 
 
 def facts_of(name: str, likelihood: dict[str, Any], labelled: bool) -> dict[str, Any]:

@@ -154,8 +154,8 @@ def main(descriptor: int, meeting: Path | None = None) -> None:
     """
     for signum in signals.ENDING:
         signal.signal(signum, signal.SIG_IGN)
-    with suppress(Exception), mlflow_client.undisturbed():  # `start` says why MLflow cannot be imported
-        from mlflow import MlflowClient  # noqa: F401 while the stage imports torch
+    with suppress(Exception):  # `start` says why MLflow cannot be imported
+        mlflow_client.import_mlflow(Path())  # while the stage imports torch
     connection: socket.socket | None = socket.socket(fileno=descriptor)
     while connection is not None:
         with connection:

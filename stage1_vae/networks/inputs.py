@@ -1,5 +1,6 @@
-"""Input layers of encoders and evaluators: classes become one-hot, counts logarithms. No module here has parameters.
+"""Input layers of encoders and evaluators: classes become one-hot, counts and zero-heavy values logarithms.
 
+No module here has parameters.
 The one-hot encoding of K classes is multiplied by √K. Its mean square is then 1 for any K, like that of standardised
 values. Missing cells of a partial modality are NaN in the input; they are replaced by 0, and a mask of the observed
 cells is appended to the values.
@@ -10,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.modalities import COUNTS, Modality
+from postprior.stage1_vae.modalities import COUNTS, LOGARITHMIC, Modality
 
 
 def input_layer(modality: Modality) -> Values | Table:
@@ -26,14 +27,14 @@ def observed_cells(x: Tensor) -> Tensor:
 class Values(nn.Module):
     """Values (B, C, *space) with one likelihood → (B, K·C, *space), with K = 1 if the modality has no classes.
 
-    Sequences have no channels: (B, tokens) → (B, K, tokens). A count x becomes log(1 + x). A value that is not a class,
-    as can occur in missing entries, becomes zeros. A partial modality has C additional channels, 1 where a cell is
-    observed.
+    Sequences have no channels: (B, tokens) → (B, K, tokens). A value x under one of the likelihoods `LOGARITHMIC`
+    becomes log(1 + x). A value that is not a class, as can occur in missing entries, becomes zeros. A partial modality
+    has C additional channels, 1 where a cell is observed.
     """
 
     def __init__(self, modality: Modality) -> None:
         super().__init__()
-        self.counts, self.classes = modality.likelihood in COUNTS, modality.classes
+        self.logarithmic, self.classes = modality.likelihood in LOGARITHMIC, modality.classes
         self.partial = modality.partial
         channels, *self.space = (1, *modality.shape) if modality.kind == "sequence" else modality.shape
         # Channels of the values and of the mask. `forward` cannot infer them from a batch without rows.
@@ -43,12 +44,12 @@ class Values(nn.Module):
     @property
     def trivial(self) -> bool:
         """Whether the layer returns the values unchanged."""
-        return not self.counts and self.classes is None and not self.partial
+        return not self.logarithmic and self.classes is None and not self.partial
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *modality.shape) to (B, *shape)."""
         mask = observed_cells(x) if self.partial else None
-        if self.counts:
+        if self.logarithmic:
             x = x.clamp_min(0).log1p()
         if self.classes is not None:
             levels = torch.arange(self.classes, device=x.device).view(-1, *[1] * (x.dim() - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from support.equations import seeded
 from torch import Tensor, distributions
 
-from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, SCALED, likelihood, raw_shape
-from postprior.stage1_vae.modalities import COLUMNS, Column, Modality
+from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, likelihood, raw_shape
+from postprior.stage1_vae.modalities import COLUMNS, HURDLES, SCALED, Column, Modality
 
 SCALE = 0.3
 TABLE = (
@@ -34,6 +35,8 @@ MODALITIES = {
         Modality("segments", "image", (2, 4, 3), "categorical", classes=3),
         Modality("counts", "vector", (5,), "negative_binomial"),
         Modality("reads", "image", (2, 4, 3), "zero_inflated_negative_binomial"),
+        Modality("amounts", "vector", (5,), "hurdle_lognormal"),
+        Modality("logarithms", "image", (2, 4, 3), "hurdle_softplus"),
         Modality("table", "table", (8,), "columns", columns=TABLE),
     )
 }
@@ -71,6 +74,11 @@ def log_prob(name: str, p: Tensor, value: Tensor) -> Tensor:
         inflation = p[2].sigmoid()
         drawn = expected("negative_binomial", p[:2]).log_prob(value).exp() * (1 - inflation)
         return (drawn + inflation * (value == 0)).log()
+    if name in HURDLES:
+        shape = [distributions.SoftplusTransform()] if name == "hurdle_softplus" else [distributions.ExpTransform()]
+        family = distributions.TransformedDistribution(distributions.Normal(p[0], SCALE), shape)
+        positive = family.log_prob(value.where(value > 0, 1))
+        return torch.where(value > 0, (1 - p[1].sigmoid()).log() + positive, p[1].sigmoid().log())
     return expected(name, p).log_prob(value)
 
 
@@ -211,7 +219,7 @@ def test_a_raw_output_is_read_in_any_layout_of_memory(modality: Modality) -> Non
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("name", ["normal", "laplace"])
 def test_a_learned_scale_gets_its_gradient(name: str) -> None:
     modality = Modality("x", "vector", (5,), name)
     output, scale = raw(modality, 7), torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
@@ -222,6 +230,45 @@ def test_a_learned_scale_gets_its_gradient(name: str) -> None:
     torch.testing.assert_close(scale.grad, slope.sum() / 0.4)
     given, learned = (likelihood(modality, output, s).log_prob(value) for s in (0.4, scale))
     torch.testing.assert_close(given, learned.detach())
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_scale_of_each_coordinate_is_the_scale_of_that_coordinate(name: str) -> None:
+    modality, scale = Modality("x", "vector", (3,), name), torch.tensor([0.2, 0.5, 1.5], dtype=torch.float64)
+    output = raw(modality, 4, 1)  # one draw of the code for each of 4 rows
+    value = likelihood(modality, raw(modality, 4, seed=1), 0.5).rsample((), seeded()).unsqueeze(1)
+    p = likelihood(modality, output, scale)
+    alone = [likelihood(modality, output, s).elementwise_log_prob(value)[..., j] for j, s in enumerate(scale)]
+    torch.testing.assert_close(p.elementwise_log_prob(value), torch.stack(alone, -1))
+    torch.testing.assert_close(p.log_prob(value), torch.stack(alone, -1).sum(-1))
+    means = [likelihood(modality, output, s).mean[..., j] for j, s in enumerate(scale)]
+    torch.testing.assert_close(p.mean, torch.stack(means, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "normal"), [("hurdle_lognormal", Tensor.log), ("hurdle_softplus", lambda x: x.expm1().log())]
+)
+def test_zero_heavy_values_are_zero_or_positive_and_integrate_to_one(
+    name: str, normal: Callable[[Tensor], Tensor]
+) -> None:
+    """Draws: shares of zeros, and mean and deviation of the normal variable of the others, against their parameters."""
+    modality = Modality("x", "vector", (5,), name)
+    output = raw(modality)
+    loc, absence = numbers(modality, output)
+    p = likelihood(modality, output, SCALE)
+    grid = torch.linspace(-12, 12, 20001, dtype=torch.float64).unsqueeze(1).exp()  # (20001, 1)
+    positive = torch.trapezoid(p.elementwise_log_prob(grid).exp(), grid.expand(-1, 5), dim=0)
+    nothing = p.elementwise_log_prob(torch.zeros(5, dtype=torch.float64)).exp()
+    torch.testing.assert_close(positive + nothing, torch.ones(5, dtype=torch.float64), rtol=0, atol=1e-6)
+    expectation = torch.trapezoid(grid * p.elementwise_log_prob(grid).exp(), grid.expand(-1, 5), dim=0)
+    torch.testing.assert_close(p.mean, expectation, rtol=1e-5, atol=0)
+    assert (p.elementwise_log_prob(-torch.ones(5, dtype=torch.float64)) == -torch.inf).all()
+    x = p.rsample((20000,), seeded())
+    assert (((x == 0).double().mean(0) - absence.sigmoid()).abs() < 5 * 0.5 / 20000**0.5).all()
+    for j in range(5):
+        n = normal(x[x[:, j] > 0, j])
+        assert abs(n.mean() - loc[j]) < 5 * SCALE / len(n) ** 0.5
+        assert abs(n.std() - SCALE) < 5 * SCALE / (2 * len(n)) ** 0.5
 
 
 def test_only_the_scale_of_scaled_likelihoods_matters() -> None:
@@ -254,6 +301,8 @@ def test_raw_shapes() -> None:
         "segments": (6, 4, 3),
         "counts": (10,),
         "reads": (6, 4, 3),
+        "amounts": (10,),
+        "logarithms": (4, 4, 3),
         "table": (2 * 2 + 3 + 5 + 2 + 1 + 2 + 3,),
     }
 

@@ -1,33 +1,54 @@
 """Convert a numeric array into values for a model, and back."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import CHUNK, SparseRows, Values, blocks, chunks, zeros
+from postprior.pipelines.data.arrays import SparseRows, Values, blocks, chunks, zeros
+from postprior.pipelines.data.conversion.axes import AXES, channels_back, channels_first
 from postprior.pipelines.data.conversion.columns import as_dtype, close
-from postprior.pipelines.data.conversion.outliers import BOUND, GAP, ROOM, UsualRange, usual_range
-from postprior.pipelines.data.conversion.precision import MOST, fewest_decimals, rounded
+from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, UsualRange
+from postprior.pipelines.data.conversion.precision import rounded
+from postprior.pipelines.data.conversion.statistics import (
+    Number,
+    as_number,
+    decimals_of,
+    ends_of,
+    limits,
+    moments,
+    usual_range_overall,
+    usual_range_per_coordinate,
+)
+from postprior.pipelines.data.conversion.zero_heavy import (
+    AMOUNTS,
+    common_total,
+    like_rows,
+    positive_mean,
+    share_of_ones,
+)
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
-AXES = {
-    **dict.fromkeys(("", "X"), "vector"),
-    **dict.fromkeys(("HW", "HWC", "CHW"), "image"),
-    **dict.fromkeys(("DHW", "DHWC", "CDHW"), "volume"),
-}
-"""Axes of one value in the source, and the kind of modality that they define."""
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
 """Fields of a conversion that manifests contain, besides its facts."""
-LATER = {"bound": BOUND, "valid_range": None, "decimals": None}
+LATER = {"bound": BOUND, "valid_range": None, "total": None, "ones": None, "decimals": None}
 """Further fields, and their values where a manifest does not contain them."""
-KINDS = ("numeric", "count", "boolean", "tokens")
-SAMPLE = 1 << 18  # number of values from which the usual range of images is estimated
-Number = float | tuple[float, ...]
+LIKELIHOODS = {
+    "nonnegative": "hurdle_lognormal",
+    "log1p": "hurdle_softplus",
+    "count": "negative_binomial",
+    "boolean": "bernoulli",
+    "tokens": "categorical",
+}
+"""Kinds of arrays, and their likelihoods."""
+KINDS = ("numeric", *LIKELIHOODS)
+"""Kinds of arrays; numeric values are normal in vectors, else laplace."""
+UNSCALED: tuple[Number, Number] = (0.0, 1.0)
+REAL = ("numeric", *AMOUNTS)
+"""Kinds of values that need not be whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +57,7 @@ class ArrayConversion:
 
     Args:
         name: the name of the modality.
-        kind: one of `KINDS`; only numeric values are scaled.
+        kind: one of `KINDS`; those in `REAL` are scaled, except `log1p`.
         axes: the axes of one value in the source, a key of `AXES`.
         dtype: the type of the values in the source.
         shape: the shape of one value in the source.
@@ -44,9 +65,13 @@ class ArrayConversion:
         scale: one number, or one per coordinate.
         range: the range of x, if the source's type or all of its values bound it.
         classes: the number of tokens.
-        bound: the greatest |x| of numeric values; far outliers beyond it are clipped.
+        bound: the greatest |x| of real values; far outliers beyond it are clipped.
         valid_range: the least and the greatest value v that is synthesised, of vectors; None if values are not limited.
-        decimals: the decimals of synthetic values, one per coordinate of a numeric vector, None where they are not
+        total: the sum of the values of every row of a zero-heavy vector, to which synthetic rows are rescaled; None if
+            rows have different sums. For log1p, this and `ones` are of the amounts exp(v) − 1.
+        ones: the share of the positive values of a row that equal its least one, if all are multiples of it; synthetic
+            rows are rounded to such values. None if they are not.
+        decimals: the decimals of synthetic values, one per coordinate of a real vector, None where they are not
             rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
         title: the name of the modality for readers.
@@ -63,6 +88,8 @@ class ArrayConversion:
     classes: int | None = None
     bound: float = BOUND
     valid_range: tuple[Number, Number] | None = None
+    total: float | None = None
+    ones: float | None = None
     decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
@@ -71,8 +98,7 @@ class ArrayConversion:
     def modality(self) -> Modality:
         """The modality as the model sees it."""
         kind = "sequence" if self.kind == "tokens" else AXES[self.axes]
-        likelihoods = {"count": "negative_binomial", "boolean": "bernoulli", "tokens": "categorical"}
-        likelihood = likelihoods.get(self.kind, "normal" if kind == "vector" else "laplace")
+        likelihood = LIKELIHOODS.get(self.kind, "normal" if kind == "vector" else "laplace")
         shape = channels_first(np.empty((1, *self.shape), bool), self.axes).shape[1:]
         return Modality(self.name, kind, shape, likelihood, self.range, self.classes, title=self.title)
 
@@ -82,10 +108,12 @@ class ArrayConversion:
     ) -> Self:
         """Learn the conversion from the training rows of an array (n, …), where NaN means missing.
 
-        Vectors are standardised per coordinate. Images and volumes are scaled to the range 0 to 1: bytes are divided by
-        255, other values are scaled by their least and greatest value, unless all rows that are present (the indices
-        `present`) lie in this range already. Far outliers do not contribute to a scale. A UserError is raised if all
-        values are equal or too large, or if a coordinate is missing in all training rows.
+        Numeric vectors are standardised per coordinate, nonnegative ones are divided by the geometric mean of the
+        positive values of each coordinate, and those of the kind log1p are not scaled. Images and volumes are scaled to
+        the range 0 to 1: bytes are divided by 255, other values are scaled by their least and greatest value, unless
+        all rows that are present (the indices `present`) lie in this range already. Far outliers do not contribute to a
+        scale. A UserError is raised if all values are equal or too large, or if a coordinate is missing in all training
+        rows.
         """
         conversion = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
         low, high = limits(array, rows)
@@ -96,19 +124,10 @@ class ArrayConversion:
             return conversion(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
         if kind == "count" and AXES[axes] == "vector":
             return conversion(valid_range=ends_of(array, rows))
-        if kind != "numeric":
+        if kind not in REAL:
             return conversion()
         if AXES[axes] == "vector":
-            usual = usual_range_per_coordinate(array, rows)
-            offset, scale = moments(array, rows, usual)
-            _check_scale(name, scale, low, high)
-            most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
-            return conversion(
-                *(offset, scale),
-                bound=ROOM * float(most) if usual.far.any() else BOUND,
-                valid_range=(as_number(usual.low), as_number(usual.high)),
-                decimals=decimals_of(array, rows),
-            )
+            return conversion(**_vector_scales(name, kind, array, rows))
         if array.dtype == np.uint8:
             return conversion(scale=255.0, range=(0.0, 1.0))
         least, most = limits(array, present)
@@ -137,7 +156,7 @@ class ArrayConversion:
                 raise UserError(f"{self.modality.title}: token {raw.max():g} found, {expected}; {remedy}")
             x = channels_first(self.standardised(raw), self.axes)
             observed = ~np.isnan(x)
-            if self.kind == "numeric":
+            if self.kind in REAL:
                 x = np.clip(x, -self.bound, self.bound)
             values[block][present[block]], seen[block][present[block]] = np.where(observed, x, 0), observed
         return values, seen
@@ -174,26 +193,30 @@ class ArrayConversion:
         return raw
 
     def valid(self, values: Values) -> Values:
-        """Return decoded values (n, *shape) as the data have them: with their decimals, and within `valid_range`."""
-        if self.valid_range is None and self.decimals is None:
+        """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits."""
+        if self.valid_range is self.decimals is self.total is self.ones is None:
             return values
-        raw = self._raw(np.asarray(values, np.float64))
-        low, high = (-np.inf, np.inf) if self.valid_range is None else map(np.array, self.valid_range)
-        return channels_first(self.standardised(np.clip(raw, low, high)), self.axes)
+        raw = self._unscaled(np.asarray(values, np.float64))
+        low, high = map(np.array, self.valid_range or (-np.inf, np.inf))
+        if self.kind in AMOUNTS:
+            raw = like_rows(self.kind, raw, self.ones, self.total, low, high)
+        return channels_first(self.standardised(np.clip(self._rounded(raw), low, high)), self.axes)
 
-    def _raw(self, x: Values) -> Values:
+    def _unscaled(self, x: Values) -> Values:
         """Return the values v (n, …) of numbers x (n, *shape) float64, as float64."""
-        raw = channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+        return channels_back(x, self.axes) * np.array(self.scale) + np.array(self.offset)
+
+    def _rounded(self, raw: Values) -> Values:
+        """Return values v (n, …) with the decimals of the data."""
         if self.decimals is None:
             return raw
         return rounded(raw, np.array(self.decimals, np.float64))  # None becomes NaN, which rounds nothing
 
     def decode(self, values: Values, seen: Values) -> Values:
         """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
-        raw = self._raw(
-            np.where(seen, np.asarray(values, np.float64), np.nan if np.dtype(self.dtype).kind == "f" else 0.0)
-        )
-        return as_dtype(raw if self.kind == "numeric" else np.rint(raw), np.dtype(self.dtype))
+        missing = np.nan if np.dtype(self.dtype).kind == "f" else 0.0
+        raw = self._rounded(self._unscaled(np.where(seen, np.asarray(values, np.float64), missing)))
+        return as_dtype(raw if self.kind in REAL else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
         """JSON-able description."""
@@ -228,43 +251,6 @@ class EncodedRows:
         return np.asarray(self._conversion.encode(self._array[places[present]], own)[0])
 
 
-def channels_first(array: Values, axes: str) -> Values:
-    """Move the channels of values (n, …) with the given axes to axis 1: (n, channels, …), a vector (n, X)."""
-    if axes.endswith("C"):
-        return np.moveaxis(array, -1, 1)
-    return array[:, None] if axes in ("", "HW", "DHW") else array
-
-
-def channels_back(array: Values, axes: str) -> Values:
-    """Invert `channels_first`."""
-    if axes.endswith("C"):
-        return np.moveaxis(array, 1, -1)
-    return array[:, 0] if axes in ("", "HW", "DHW") else array
-
-
-def as_number(values: Values) -> Number:
-    """Return one number, or one per coordinate."""
-    return tuple(values.tolist()) if values.shape else float(values)
-
-
-def ends_of(array: Values, rows: Values) -> tuple[Number, Number]:
-    """Return the least and the greatest value of each coordinate; 0 if all of its values are NaN."""
-    pairs = [(np.fmin.reduce(chunk), np.fmax.reduce(chunk)) for chunk in chunks(array, rows)]
-    low, high = (
-        np.nan_to_num(ends.astype(np.float64))
-        for ends in (np.fmin.reduce([low for low, _ in pairs]), np.fmax.reduce([high for _, high in pairs]))
-    )
-    return as_number(low), as_number(high)
-
-
-def decimals_of(array: Values, rows: Values) -> int | tuple[int | None, ...] | None:
-    """Return the decimals of each coordinate of a vector, None where they are too many; None if they all are."""
-    fewest = np.max([fewest_decimals(chunk) for chunk in chunks(array, rows)], 0)
-    if (fewest > MOST).all():
-        return None
-    return tuple(None if n > MOST else n for n in fewest.tolist()) if fewest.shape else int(fewest)
-
-
 def _listed(value: Any) -> Any:
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
@@ -273,11 +259,29 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
-def limits(array: Values, rows: Values | None = None) -> tuple[float, float]:
-    """Return the least and greatest value that is not NaN; (0, 0) if there are none."""
-    pairs = [(np.nanmin(c), np.nanmax(c)) for c in chunks(array, rows) if not np.isnan(c).all()]
-    low, high = zip(*pairs, strict=True) if pairs else ((0,), (0,))
-    return float(min(low)), float(max(high))
+def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[str, Any]:
+    """Return the scales and limits of the coordinates of a vector, learned from its training rows."""
+    usual = usual_range_per_coordinate(array, rows)
+    offset, scale = UNSCALED
+    total = ones = None
+    if kind == "numeric":
+        offset, scale = moments(array, rows, usual)
+    elif kind == "nonnegative":
+        scale = positive_mean(array, rows, usual)
+    if kind in AMOUNTS:
+        total, ones = (learn(array, rows, AMOUNTS[kind][0]) for learn in (common_total, share_of_ones))
+    known = as_number(np.where(np.isnan(usual.low), np.nan, scale))
+    _check_scale(name, known, np.nanmin(usual.low), np.nanmax(usual.high))
+    most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
+    return {
+        "offset": offset,
+        "scale": scale,
+        "bound": ROOM * float(most) if usual.far.any() else BOUND,
+        "valid_range": (as_number(usual.low), as_number(usual.high)),
+        "total": total,
+        "ones": ones,
+        "decimals": decimals_of(array, rows),
+    }
 
 
 def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
@@ -290,70 +294,9 @@ def _check_scale(name: str, scale: Number, low: float, high: float) -> None:
         raise UserError(f"{name}: values from {low:g} to {high:g} found, {expected}")
 
 
-def usual_range_per_coordinate(array: Values, rows: Values) -> UsualRange:
-    """Return the usual range of each coordinate of a vector; NaN if all of its values are NaN."""
-    flat = array.reshape(len(array), -1)
-    ranges = np.full((3, flat.shape[1]), np.nan)
-    for start in range(0, flat.shape[1], step := max(1, CHUNK // len(rows))):
-        block = np.ascontiguousarray(flat[rows, start : start + step].T, np.float64)
-        for j, coordinate in enumerate(block, start):
-            if len(observed := coordinate[~np.isnan(coordinate)]):
-                ranges[:, j] = usual_range(observed)
-    low, high, far = ranges.reshape(3, *array.shape[1:])
-    return UsualRange(low, high, far == 1)
-
-
-def usual_range_overall(array: Values, rows: Values, ends: UsualRange) -> UsualRange:
-    """Return the usual range of all values together, given their least and greatest value (`ends`).
-
-    The range is estimated from about `SAMPLE` evenly spaced values; all values near it then extend it.
-    """
-    size = len(rows) * int(np.prod(array.shape[1:]))
-    flat = array.reshape(len(array), -1)
-    places = np.arange(0, size, max(1, size // SAMPLE))
-    sample = flat[rows[places // flat.shape[1]], places % flat.shape[1]].astype(np.float64)
-    estimate = usual_range(np.append(sample[~np.isnan(sample)], [ends.low, ends.high]))
-    if not estimate.far:
-        return ends
-    spread = GAP * (estimate.high - estimate.low)
-    low, high = estimate.high, estimate.low
-    for chunk in chunks(array, rows):
-        near = chunk[(chunk >= estimate.low - spread) & (chunk <= estimate.high + spread)]
-        if near.size:
-            low, high = min(low, float(near.min())), max(high, float(near.max()))
-    return UsualRange(low, high, far=True)
-
-
 def _identical(array: Values, expected: Values) -> bool:
     """Whether arrays have the same values, with −0 ≠ 0, and NaN in the same places; types may differ."""
     floats = expected.dtype.kind == "f"
     if not all(np.array_equal(a, expected, equal_nan=floats) for a in (array, array.astype(expected.dtype))):
         return False
     return not floats or bool(((np.signbit(array) == np.signbit(expected)) | np.isnan(expected)).all())
-
-
-def moments(array: Values, rows: Values, usual: UsualRange) -> tuple[Number, Number]:
-    """Return mean and standard deviation of each coordinate, without far outliers.
-
-    The deviation is 1 if a coordinate is constant, and NaN if it has no value.
-    """
-    shape = array.shape[1:]
-
-    def usual_values() -> Iterator[Values]:
-        for chunk in chunks(array, rows):
-            outside = (chunk < usual.low) | (chunk > usual.high)
-            yield np.where(outside, np.nan, chunk) if outside.any() else chunk
-
-    count, mean = np.zeros(shape), np.zeros(shape)
-    for chunk in usual_values():
-        count += (~np.isnan(chunk)).sum(0)
-        mean += np.nansum(chunk, 0, dtype=np.float64)
-    mean /= np.maximum(count, 1)
-    square = np.zeros(shape)
-    with np.errstate(over="ignore"):  # an overflow gives an infinite scale, which `_check_scale` refuses
-        for chunk in usual_values():
-            square += np.nansum((chunk - mean) ** 2, 0)
-    deviation = np.sqrt(square / np.maximum(count, 1))
-    deviation = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1), deviation, 1.0)
-    deviation = np.where(count > 0, deviation, np.nan)
-    return as_number(mean), as_number(deviation)

@@ -77,7 +77,8 @@ class ColumnConversion:
     @property
     def column(self) -> Column:
         """The column as the model sees it."""
-        return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None)
+        intervals = () if self.quantiles is None else self.quantiles.intervals(half_unit(self.decimals))
+        return Column(self.name, LIKELIHOODS[self.kind], len(self.values) or None, intervals)
 
     @classmethod
     def fit(
@@ -158,11 +159,15 @@ class ColumnConversion:
         """Return decoded numbers (n,) as the data have them: with their decimals, and within `valid_range`."""
         if self.valid_range is None and self.decimals is None:
             return numbers
-        raw = self._raw(numbers)
+        raw = self.raw(numbers)
         return self.standardised(raw if self.valid_range is None else np.clip(raw, *self.valid_range))
 
-    def _raw(self, numbers: Values) -> Values:
-        """Return the values v of a column that is not categorical, as float64."""
+    def synthesised(self, values: Values) -> Values:
+        """Return what a synthetic row has in place of values v (n,), NaN where missing; of categories, indices."""
+        return self.raw(self.valid(self.standardised(values)).astype(np.float32))
+
+    def raw(self, numbers: Values) -> Values:
+        """Return the values v, float64; of a categorical column, the indices of the categories."""
         numbers = np.asarray(numbers, np.float64)
         raw = self.offset + self.scale * numbers if self.quantiles is None else self.quantiles.inverse(numbers)
         if self.kind == "numeric":
@@ -183,7 +188,7 @@ class ColumnConversion:
         if self.kind == "categorical":
             places = np.clip(np.rint(numbers), 0, len(self.values) - 1).astype(np.int64)
             return pa.array(self.values, arrow).take(pa.array(places, mask=~seen))
-        raw = self._raw(numbers)
+        raw = self.raw(numbers)
         if pa.types.is_temporal(arrow):
             whole = pa.int64() if arrow.bit_width == 64 else pa.int32()
             return pa.array(as_dtype(raw, np.dtype(whole.to_pandas_dtype())), mask=~seen).cast(arrow)

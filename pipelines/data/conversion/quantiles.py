@@ -70,6 +70,13 @@ class NormalScores:
         middle[wide] = (_density(low[wide]) - _density(high[wide])) / mass[wide]
         return middle
 
+    def intervals(self, half: float) -> tuple[tuple[float, float], ...]:
+        """Return the lowest and the highest score of every spike."""
+        low, high = np.array(self.scores[:-1]), np.array(self.scores[1:])
+        single = np.diff(self.values) <= 2 * half * (1 + 1e-6)
+        spikes = single & (ndtr(high) - ndtr(low) >= SPIKE * (1 - 1e-6))
+        return tuple(zip(low[spikes].tolist(), high[spikes].tolist(), strict=True))
+
     def inverse(self, scores: Values) -> Values:
         """Return the values with these scores, not rounded."""
         beyond = scores - np.clip(scores, self.scores[0], self.scores[-1])

@@ -46,7 +46,7 @@ FORMATS: dict[str, Format] = {
 
 NAMING = (
     *("id", "label", "group", "split", "targets", "skip", "modalities", "kinds", "keep_na", "patterns", "only"),
-    *("images", "ranges", "decimals", "rare_labels"),
+    *("images", "ranges", "decimals", "rare_labels", "drop_constraint"),
 )
 """Fields of `Roles` about columns or arrays that have a name or a role: `join` refuses those that no source has."""
 

@@ -13,8 +13,17 @@ from pyarrow import types
 
 from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
+from postprior.pipelines.data.conversion.axes import AXES
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.conversion.statistics import limits
+from postprior.pipelines.data.conversion.zero_heavy import (
+    AMOUNTS,
+    HEAVY,
+    MOST_LOGARITHM,
+    are_logarithms,
+    share_of_zeros,
+)
 from postprior.pipelines.data.formats.files import stored_files
 from postprior.pipelines.data.names import composed
 from postprior.pipelines.data.pixels.reading import Content, Reading
@@ -25,6 +34,8 @@ from postprior.pipelines.texts import shell_quoted
 LARGEST = 3_000_000  # greatest count: the negative binomial likelihood cannot represent a greater mean
 EXPECTED = {
     "log": "numbers of at least 0",
+    "nonnegative": "vectors of numbers of at least 0",
+    "log1p": f"vectors of numbers from 0 to {MOST_LOGARITHM}",
     "count": f"whole numbers from 0 to {LARGEST}",
     "tokens": "rows of whole numbers of at least 0",
     "boolean": "zeros and ones",
@@ -69,6 +80,7 @@ class Roles:
         decimals: the decimals of synthetic values, likewise; None does not round them.
         repeated: what to do with ids that several rows have: `first` keeps the first row, `visits` keeps all rows and
             makes the ids subjects; None refuses them.
+        drop_constraint: texts of constraints that synthetic rows need not keep; `all` for all.
         only: the columns that `modalities` may contain, if these are known from the training data: other columns are
             left out, and some of these may be absent.
     """
@@ -102,6 +114,7 @@ class Roles:
     ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
     decimals: Mapping[str, int | None] = field(default_factory=dict)
     repeated: str | None = None
+    drop_constraint: tuple[str, ...] = ()
     only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
@@ -323,7 +336,7 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
     """Whether values from `low` to `high` can be of a kind."""
     if kind in ("count", "tokens", "boolean"):
         return whole and low >= 0 and high <= (1 if kind == "boolean" else LARGEST)
-    return kind != "log" or low >= 0
+    return kind not in ("log", *AMOUNTS) or (low >= 0 and (kind != "log1p" or high <= MOST_LOGARITHM))
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
@@ -383,19 +396,26 @@ def array_kind(
     Only the rows at the indices `rows` count, or all if there are none.
 
     Zeros and ones are boolean in a vector, or in any array that is not of a float type; whole numbers of at least 0 in
-    a vector are counts; all other values are numeric.
+    a vector are counts; other values of at least 0 in a vector of which many are 0 are nonnegative, or log1p if they
+    look like logarithms log(1 + a); all other values are numeric.
     """
-    vector = arrays.AXES[axes] == "vector"
-    low, high = arrays.limits(array, rows)
+    vector = AXES[axes] == "vector"
+    low, high = limits(array, rows)
     whole = array.dtype.kind in "biu" or all(np.array_equal(c, np.rint(c), equal_nan=True) for c in chunks(array, rows))
     if name not in requested:
         if low < high and _fits("boolean", low, high, whole) and (vector or array.dtype.kind != "f"):
             return "boolean"
-        return "count" if vector and array.dtype != np.uint8 and _fits("count", low, high, whole) else "numeric"
+        if not vector or array.dtype == np.uint8:
+            return "numeric"
+        if _fits("count", low, high, whole):
+            return "count"
+        if low != 0 or share_of_zeros(array, rows) < HEAVY:
+            return "numeric"
+        return "log1p" if are_logarithms(array, np.arange(len(array)) if rows is None else rows) else "nonnegative"
     kind = requested[name]
     if kind not in arrays.KINDS:
         raise UserError(f"--kind {name}: '{kind}' found, expected one of {', '.join(arrays.KINDS)}; correct the kind")
-    if not _fits(kind, low, high, whole) or (kind == "tokens" and axes != "X"):
+    if not _fits(kind, low, high, whole) or (kind in ("tokens", *AMOUNTS) and axes != "X"):
         found = f"{array.dtype} values from {low:g} to {high:g} found"
         expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
         raise UserError(f"{place}: {name}: {found}, {expected}; correct the values or the kind")

@@ -10,11 +10,15 @@ import pyarrow as pa
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
 from postprior.pipelines.data.conversion.columns import named_type
 from postprior.pipelines.data.conversion.precision import MOST
+from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import is_count, pick
 
-KINDS = {"valid_range": ("numeric", "log", "quantile", "count"), "decimals": ("numeric", "log", "quantile")}
+KINDS = {
+    "valid_range": ("numeric", "log", "quantile", "count", *AMOUNTS),
+    "decimals": ("numeric", "log", "quantile", *AMOUNTS),
+}
 """Kinds of columns and vectors that have such a limit."""
 NONE = "none"
 OPTIONS = {"valid_range": "--range", "decimals": "--decimals"}

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, blocks
+from postprior.pipelines.data.constraints.kinds import described
 from postprior.pipelines.data.conversion import ColumnConversion, Conversion
 from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import check_options, read_source
 from postprior.pipelines.data.formats.contents import Named, Roles
+from postprior.pipelines.data.importing.constraints import found_constraints
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.labels import class_indices, with_common_labels
 from postprior.pipelines.data.importing.limits import limited
@@ -75,7 +77,11 @@ def _import_data(
         ColumnConversion.of_target(name, column, joined.forms.get(name, PLAIN), roles.keep_rare)
         for name, column in joined.targets.items()
     ]
+    constraints, lines = found_constraints(joined, learned, splits["train"], roles.drop_constraint)
+    joined = replace(joined, notes=(*joined.notes, *lines))
     conversion = _describe(joined, learned, targets)
+    if constraints:
+        conversion["constraints"] = list(map(described, constraints))
     if treatment:
         conversion["labels"] |= treatment
     source_names = [source.name for source in sources]

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, chunks
-from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion
-from postprior.pipelines.data.conversion.arrays import limits
+from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
+from postprior.pipelines.data.conversion.statistics import limits
+from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS, told
 from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.data.manifest import SUMMARY
@@ -66,6 +67,8 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
+        if isinstance(view, ArrayView) and view.kind in AMOUNTS:
+            notes.append(told(view.name, view.kind, view.content, np.flatnonzero(view.present)))
     notes += [*chosen_kinds(joined.views, learned), *named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
     counts: list[str] = []
@@ -76,7 +79,9 @@ def summary(
             use = "the autoencoder learns from them; a density infers their labels or leaves them out"
             counts.append(f"without a label: {unlabelled} of {len(labels)} rows; {use}")
     if joined.group is not None:
-        counts.append(f"subjects ({joined.group[0]}): {len(joined.group[1].unique())}")
+        subjects = len(joined.group[1].unique())
+        alone = "; each synthetic row is a subject of its own, drawn independently" if subjects < len(joined) else ""
+        counts.append(f"subjects ({joined.group[0]}): {subjects}{alone}")
     if joined.targets:
         use = "kept and exported, but neither the autoencoder nor a density uses them"
         counts.append(Listing.of(f"targets: {{}}; {use}", list(joined.targets)))
@@ -148,7 +153,7 @@ def outliers(view: View, conversion: Conversion) -> list[str]:
     else:
         assert isinstance(view, ArrayView)
         assert isinstance(conversion, ArrayConversion)
-        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind == "numeric" else ()
+        raws = chunks(view.content, np.flatnonzero(view.present)) if conversion.kind in arrays.REAL else ()
         values = np.concatenate([np.empty(0), *(_far(raw, conversion) for raw in raws)])
         parts = [_counted(values)] if len(values) else []
         remedy = "replace it by NaN, add --nan-is-missing"
@@ -200,6 +205,8 @@ def _scaling(conversion: ArrayConversion) -> str:
     offset, scale = conversion.offset, conversion.scale
     if conversion.kind == "numeric" and conversion.modality.kind == "vector":
         return "each coordinate standardised"
+    if conversion.kind == "nonnegative":
+        return "each coordinate divided by the geometric mean of its positive values"
     if (offset, scale) == (0, 1) or isinstance(offset, tuple) or isinstance(scale, tuple):
         return "not scaled"
     return f"{offset:g} to {offset + scale:g} scaled to 0 to 1"

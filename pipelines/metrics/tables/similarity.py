@@ -154,8 +154,11 @@ def _classes(values: Floats, classes: bool) -> Ints:
     """Return values (N,) as numbers of classes, a missing one as 0; numbers are cut into bins from 1 on."""
     if classes:
         return np.nan_to_num(values + 1).astype(int)
-    seen = values[~np.isnan(values)]
-    return np.digitize(values, np.histogram_bin_edges(seen, BINS) if len(seen) else [0.0])
+    if np.isnan(values).all():
+        return np.full(len(values), BINS + 1)
+    low, high = np.nanmin(values), np.nanmax(values)
+    room = 0.0 if low < high else 0.5
+    return np.digitize(values, np.linspace(low - room, high + room, BINS + 1))
 
 
 def _shares(codes: Ints, count: int, weights: Floats) -> Floats:

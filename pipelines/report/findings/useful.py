@@ -137,13 +137,18 @@ def _imputation(results: Results, task: str) -> Iterator[Finding]:
         text = f"When {HIDDEN[task]}, {best.title} is the best of {in_words(len(scores))} densities, with {score}."
     else:
         text = f"When {HIDDEN[task]}, {best.title} imputes with {score}."
-    text += _against_baselines(best, task)
+    text += _against_best_baseline(_against(best, task, "energy_score"))
     if coverage := best.estimate("imputation", task, "coverage"):
         text += (
             f" The {percent(0.9, 0)} intervals of {best.title} contain {percent_ci(coverage)} of the hidden continuous "
             "values."
         )
     yield Finding("Imputation", text)
+    if ratios := _against(best, task, "rmse_ratio"):
+        order = sorted(ratios, key=lambda title: -ratios[title].value)
+        errors = listed([f"{number_ci(ratios[title], 3)} times that of {title}" for title in order])
+        text = f"When {HIDDEN[task]}, the error of the mean of the draws of {best.title} is {errors}."
+        yield Finding("Error of imputation", text)
     without: dict[str, list[str]] = {}  # imputers by the reason why they have no result
     for imputer in results.imputers:
         if (why := imputer.why(*keys)) and not imputer.estimate(*keys):
@@ -153,16 +158,17 @@ def _imputation(results: Results, task: str) -> Iterator[Finding]:
         yield Finding("Baseline imputers", text[0].upper() + text[1:])
 
 
-def _against_baselines(row: Row, task: str) -> str:
-    """Compare a density with the best baseline imputer: paired difference of energy scores, and ratio of errors."""
-    differences, ratios = (
-        {
-            title.lower(): found
-            for key, title in IMPUTERS.items()
-            if (found := row.estimate("imputation", task, "against", key, score))
-        }
-        for score in ("energy_score", "rmse_ratio")
-    )
+def _against(row: Row, task: str, score: str) -> dict[str, Estimate]:
+    """Return a comparison of a density with each baseline imputer, by its title within a sentence."""
+    return {
+        title.lower(): found
+        for key, title in IMPUTERS.items()
+        if (found := row.estimate("imputation", task, "against", key, score))
+    }
+
+
+def _against_best_baseline(differences: dict[str, Estimate]) -> str:
+    """The paired difference between a density's energy score and that of the best baseline imputer."""
     if not differences:
         return ""
     imputer = max(differences, key=lambda title: differences[title].value)
@@ -171,13 +177,5 @@ def _against_baselines(row: Row, task: str) -> str:
     verdict = "clearly better than" if difference.below() else verdict
     return (
         f" This is {verdict} the energy score of the best baseline imputer, {imputer} (paired difference "
-        f"{number_ci(difference, 3, nested=True)}).{_error_ratio(ratios)}"
+        f"{number_ci(difference, 3, nested=True)})."
     )
-
-
-def _error_ratio(ratios: dict[str, Estimate]) -> str:
-    """Compare the error of the mean of the draws with that of the imputer with the smallest error."""
-    if not ratios:
-        return ""
-    imputer = max(ratios, key=lambda title: ratios[title].value)
-    return f" The error of its mean is {number_ci(ratios[imputer], 3)} times that of {imputer}, the smallest of theirs."

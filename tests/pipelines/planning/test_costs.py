@@ -102,7 +102,7 @@ def test_a_larger_setting_takes_longer(more: dict[str, Any]) -> None:
         lambda work: replace(work, columns=10),
         lambda work: replace(work, dimensions=2 * work.dimensions),
     ],
-    ids=[*ROWS, "values", "cells", "dimensions"],
+    ids=[*ROWS, "values", "columns", "dimensions"],
 )
 def test_no_stage_is_faster_on_more_data(grow: Callable[[Workload], Workload]) -> None:
     before, after = estimates(workload()), estimates(grow(workload()))

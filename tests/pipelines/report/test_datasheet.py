@@ -13,6 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from support.report_project import make_project
 
+from postprior.pipelines.data.conversion import ColumnConversion
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.results import Results, read_results
@@ -118,6 +119,24 @@ def test_tables_missing_values_and_no_labels(project: Path, known: tuple[Results
     assert "| word | sequence | 4 | 9 classes | 25 % |" in text
     assert "| free | vector | 2 | unbounded | 0 % |" in text
     assert "There are no labels." in text
+    assert "constraints" not in text
+
+
+def test_violated_constraints_are_counted(project: Path, known: tuple[Results, Params]) -> None:
+    visit = Modality("visit", "table", (2,), "columns", columns=(Column("low", "normal"), Column("high", "normal")))
+    columns = [ColumnConversion(column.name, "numeric", "double", offset=5.0).describe() for column in visit.columns]
+    low, high = ["visit", "low"], ["visit", "high"]
+    conversion = {
+        "modalities": {"visit": {"source": "tables", "file": "visit.csv", "columns": columns}},
+        "constraints": [{"kind": "order", "low": low, "high": high, "strict": False, "gap": 0.5, "share": 0.5}],
+    }
+    values = np.array([[0, 1], [1, 0], [2, 2], [3, 1]], np.float32)
+    seen = np.array([[1, 1], [1, 1], [1, 1], [1, 0]], bool)
+    changes: dict[str, Any] = {"modalities": (visit,), "conversion": conversion, "labels": None, "label_names": None}
+    text = sheet(project, known, "gmm", data={"visit": values}, cells={"visit": seen}, **changes)
+    assert "keep these constraints among columns: low &lt;= high. 1 of the 4 synthetic rows violates one." in text
+    text = sheet(project, known, "gmm", data={"visit": np.sort(values)}, **changes)
+    assert "None of the 4 synthetic rows violate one." in text
 
 
 def test_labels_assigned_by_label_classifiers(project: Path, known: tuple[Results, Params]) -> None:

@@ -23,7 +23,7 @@ from postprior.pipelines.metrics.statistics.intervals import estimate
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate, facts
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.score_baselines import score_baselines, split_test_rows
+from postprior.pipelines.stages.score_baselines import score_baselines, split_test_rows, subjects_of
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.models import MODELS
@@ -225,6 +225,15 @@ def test_halves_share_no_source_and_have_equal_shares_of_every_pattern(
     assert test.groups is not None
     assert not set(test.groups[first]) & set(test.groups[second])
     assert len(first) == len(second)
+
+
+def test_imported_subjects_with_several_rows_are_told(project: Project) -> None:
+    test = Dataset.load(project[0] / "artefacts/data/test")
+    groups = np.arange(len(test)) // 3
+    groups[:2] = -1, -2  # two subjects of one row each, and the third row of their former subject
+    imported = replace(test, groups=groups, conversion={"groups": {"name": "patient", "type": "string"}})
+    assert subjects_of(imported)[0].startswith(f"{len(test) - 3} of the {len(test)} test rows share their subject")
+    assert subjects_of(replace(imported, groups=np.arange(len(test)))) == subjects_of(test) == []
 
 
 def test_one_source_cannot_be_halved(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,25 @@ def test_a_stage_that_was_killed_has_failed(prepared: Path) -> None:
     process.stderr.close()
 
 
+IMPORT = """
+import sys
+from pathlib import Path
+from postprior.pipelines.tracking.client import connect, import_mlflow
+
+import_mlflow(Path())
+assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules
+connect(f"sqlite:///{sys.argv[1]}", Path())
+assert "pandas" not in sys.modules
+import pandas
+"""
+
+
+def test_a_worker_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    """What a database needs is imported before the stage connects; pandas is hidden for that time only."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    subprocess.run([sys.executable, "-c", IMPORT, tmp_path / "mlflow.db"], cwd=tmp_path, env=environment, check=True)
+
+
 def test_every_value_can_be_sent(tmp_path: Path) -> None:
     """NumPy numbers arrive as numbers; an object that JSON does not know arrives as text."""
     values = {"score": np.float32(0.5), "folder": tmp_path, "missing": math.nan}

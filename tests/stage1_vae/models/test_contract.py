@@ -331,8 +331,13 @@ def test_scales_are_numbers_learned_or_by_modality() -> None:
     assert some.decode_one(MODALITIES[1], torch.zeros(1, LATENT).double()).scale == 0.5
     some.loss(data(), seeded()).per_sample.mean().backward()
     assert some.scales.log_scale["a"].grad != 0
+    each = build("mvtcae", likelihood_scale={"a": "features", "b": "learned"})
+    each.loss(data(), seeded()).per_sample.mean().backward()
+    assert each.scales["a"].shape == MODALITIES[0].shape
+    assert each.scales["b"].shape == ()
+    assert len(each.scales.log_scale["a"].grad.unique()) == each.scales["a"].numel() > 1
     for scale, message in (
-        ("free", "likelihood_scale of a: found 'free', expected a number above 0 or learned"),
+        ("free", "likelihood_scale of a: found 'free', expected a number above 0, learned or features"),
         ({"z": 1.0}, "likelihood_scale: found 'z', expected modalities: a, b, c"),
         ({"a": -1.0}, "likelihood_scale: found -1.0"),
     ):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
-from postprior.pipelines.data.conversion.arrays import limits
+from postprior.pipelines.data.conversion.arrays import REAL
 from postprior.pipelines.data.formats.contents import (
     ArrayView,
     Named,
@@ -29,8 +29,9 @@ RAW = "raw"
 LEFT_OUT = "left out: {}; --layer NAME reads one in place of X, --obsm NAME reads one of obsm as well"
 UNREADABLE = "columns of unknown encoding, left out: {}"
 DUPLICATE = "features with the name of an earlier one, made unique: {}"
-LOG = 20
-"""Logarithms of counts are smaller."""
+COUNTS = "counts that are not read: layer {}; --layer NAME reads them in place of X"
+TRIED = 1000
+"""Number of stored values, or rows, of a matrix that show whether it has counts."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,21 @@ def _main(whole: Annotated, slot: str, missing: Values, roles: Roles, facts: dic
     notes.add(DUPLICATE, [new for new, old in zip(features, frame.index, strict=True) if new != old])
     own = {"features": features, "sparse": layout(stored) or False, "slot": slot, "var": describe(frame.columns)}
     view = array_view(whole.path, composed(whole.owner), array, missing, roles, facts | own)
-    low, high = limits(array)
-    if view.kind == "numeric" and 0 <= low < high < LOG and layout(stored):
-        counts = [name for name in ("counts", RAW) if name in whole.layers and slot not in (name, f"layers/{name}")]
-        advice = f"; if {counts[0]} has the counts: --layer {counts[0]}" if counts else ""
-        notes.add(f"{slot} looks like logarithms of counts ({{}}), read as numeric{advice}", [f"{low:g} to {high:.3g}"])
+    if view.kind in REAL:
+        notes.add(COUNTS, _whole(whole, slot))
     return view
+
+
+def _whole(whole: Annotated, slot: str) -> list[str]:
+    """Return the layers, without the one at `slot`, whose first values are whole numbers of at least 0."""
+    found = []
+    for name, stored in whole.layers.items():
+        values = stored["data"] if layout(stored) else stored
+        if slot not in (name, f"layers/{name}") and not is_group(values):
+            first = np.asarray(values[:TRIED])
+            if first.size and first.dtype.kind in "fiu" and (first >= 0).all() and (first == np.rint(first)).all():
+                found.append(name)
+    return found
 
 
 def _embedding(

@@ -48,11 +48,15 @@ COLUMNS = {
 def test_normal_scores_become_the_training_values(name: str) -> None:
     values = COLUMNS[name]
     learned = fitted(values)
-    drawn = learned._raw(learned.valid(NORMAL))
+    drawn = learned.raw(learned.valid(NORMAL))
     assert distance(drawn, values) < 0.011
     levels, counts = np.unique(values, return_counts=True)
     for level in levels[counts >= 0.05 * N]:
         assert (drawn == level).mean() == pytest.approx((values == level).mean(), abs=2e-3)
+        low, high = next(
+            ends for ends in learned.column.intervals if ends[0] < learned.standardised(np.array([level])) < ends[1]
+        )
+        assert (ndtr(high) - ndtr(low)) == pytest.approx((values == level).mean(), abs=1e-3)
     if name in ("years", "doses", "halves"):
         assert set(np.unique(drawn)) <= set(levels)
 
@@ -63,7 +67,7 @@ def test_training_values_are_valid_already(name: str) -> None:
     learned = fitted(COLUMNS[name])
     x = learned.encode(pa.chunked_array([COLUMNS[name]]))[0].astype(np.float32)
     np.testing.assert_array_equal(learned.valid(x).astype(np.float32), x)
-    np.testing.assert_allclose(learned._raw(x), COLUMNS[name], rtol=3e-6, atol=3e-6)
+    np.testing.assert_allclose(learned.raw(x), COLUMNS[name], rtol=3e-6, atol=3e-6)
     assert abs(x.mean()) < 0.1
     assert 0.8 < x.std() < 1.02  # a spike has one x for an interval of scores
 
@@ -87,8 +91,8 @@ def test_values_beyond_the_training_rows_stay_apart() -> None:
     most, scale = learned.valid_range[1], COLUMNS["zeros"].std()
     x = learned.standardised(np.array([most, most + scale, most + 30 * scale]))
     np.testing.assert_allclose(np.diff(x), [1, 29])
-    np.testing.assert_allclose(learned._raw(x), most + np.array([0, 1, 30]) * scale)
-    assert learned._raw(learned.valid(x)) == pytest.approx(most)
+    np.testing.assert_allclose(learned.raw(x), most + np.array([0, 1, 30]) * scale)
+    assert learned.raw(learned.valid(x)) == pytest.approx(most)
 
 
 def two(first: np.ndarray, second: np.ndarray) -> np.ndarray:

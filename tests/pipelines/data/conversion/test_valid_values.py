@@ -17,6 +17,7 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
 from postprior.pipelines.data.conversion.precision import fewest_decimals
+from postprior.pipelines.data.conversion.zero_heavy import form_of
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.data.export import export
@@ -44,7 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.loc[N - 1, ["age", "weight", "dose"]] = 130, 180.25, 9999.125  # a held-out row beyond the training rows
     table.loc[3, "weight"] = np.nan
     table.to_csv(home / "clinic.csv", index=False)
-    np.savez(home / "arrays.npz", scores=np.c_[rng.random(N).round(2), rng.random(N)], reads=rng.poisson(3, (N, 2)))
+    amounts = ((1 + rng.gamma(2, 1, (N, 3))) * (rng.random((N, 3)) < (0.3, 0.6, 1))).round(3)
+    scores = np.c_[rng.random(N).round(2), rng.random(N)]
+    np.savez(home / "arrays.npz", scores=scores, reads=rng.poisson(3, (N, 2)), amounts=amounts)
     done(home, "--kind", "dose=log", "--kind", "visits=count")
     return home
 
@@ -82,10 +85,13 @@ def test_synthetic_and_imputed_values_are_those_of_the_training_rows(folder: Pat
         assert synthetic[name].between(low, high).all(), name
         assert np.array_equal(synthetic[name], synthetic[name].round(decimals)), name
     arrays, train_arrays = np.load(tmp_path / "files/arrays.npz"), np.load(folder / "arrays.npz")
-    for name in ("scores", "reads"):
+    for name in ("scores", "reads", "amounts"):
         ends = (bound(train_arrays[name][: N // 3], axis=0) for bound in (np.min, np.max))
         low, high = ends
         assert ((arrays[name] >= low - 1e-7) & (arrays[name] <= high + 1e-7)).all()
+    amounts = arrays["amounts"]
+    assert (amounts == 0).any(0).tolist() == [True, True, False]
+    assert np.array_equal(amounts, amounts.round(3))
     assert np.array_equal(arrays["scores"][:, 0], arrays["scores"][:, 0].round(2))
     assert not np.array_equal(arrays["scores"][:, 1], arrays["scores"][:, 1].round(6))
     free = wild.sample(200, values=values)
@@ -99,6 +105,51 @@ def test_synthetic_and_imputed_values_are_those_of_the_training_rows(folder: Pat
     (filled,) = pd.read_csv(tmp_path / "filled/clinic.csv")["weight"][holes.any(1)]
     assert known["weight"].min() <= filled <= known["weight"].max()
     assert filled == round(filled, 1)
+
+
+def test_drawn_fractions_sum_to_one(tmp_path: Path) -> None:
+    """Rows that all have one sum in training have it in what is drawn, as far as the range lets them."""
+    rng = np.random.default_rng(1)
+    shares = rng.gamma(0.5, 1, (N, 6)) * (rng.random((N, 6)) < 0.6) + np.eye(N, 6, dtype=bool) + np.eye(N, 6, -6)
+    shares += 1e-3 * (shares.sum(1, keepdims=True) == 0)
+    np.savez(tmp_path / "arrays.npz", shares=shares / shares.sum(1, keepdims=True), unequal=shares)
+    CliRunner().invoke(app, ["import", str(tmp_path / "arrays.npz"), str(tmp_path / "data")], catch_exceptions=False)
+    train = Dataset.load(tmp_path / "data/train")
+    limited = next(generators(train))
+    entries = (train.conversion or {})["modalities"]
+    scale, high = np.array(entries["shares"]["scale"]), np.array(entries["shares"]["valid_range"][1])
+    drawn = limited.sample(300).data["shares"] * scale
+    assert (drawn.sum(1) < 1 + 1e-4).all()
+    assert (drawn.sum(1) > 1 - 1e-4).mean() > 0.8
+    assert (drawn == 0).any(0).all()
+    assert (drawn <= high + 1e-6).all()
+    assert "total" not in entries["unequal"]
+
+
+@pytest.mark.parametrize("total", [None, 1e4])
+def test_drawn_logarithms_of_counts_are_logarithms_of_counts(tmp_path: Path, total: float | None) -> None:
+    """Noise within rows is rounded away: counts of 1 and 2 come back, and sums, if rows have a common one."""
+    rng = np.random.default_rng(2)
+    counts = rng.poisson(rng.gamma(0.5, 2, (N, 30))) + np.eye(N, 30, -30) + np.eye(N, 30)
+    sums = counts.sum(1, keepdims=True) + rng.integers(1, 40, (N, 1)) * (total is None)
+    values = np.log1p(1e4 * counts / sums)
+    np.savez(tmp_path / "arrays.npz", cells=values)
+    CliRunner().invoke(app, ["import", str(tmp_path / "arrays.npz"), str(tmp_path / "data")], catch_exceptions=False)
+    entry = (Dataset.load(tmp_path / "data/train").conversion or {})["modalities"]["cells"]
+    noisy = np.log1p(np.expm1(values) * np.exp(rng.normal(0, 0.05, values.shape)))
+    valid = ArrayConversion.from_description("cells", entry).valid(noisy)
+    assert form_of(valid, np.arange(N)) == form_of(values, np.arange(N)) != "amounts"
+    amounts = np.expm1(valid)
+    found = amounts / np.where(amounts > 0, amounts, np.inf).min(1, keepdims=True)
+    assert (np.abs(found - counts)[counts <= 2] < 0.01).mean() > 0.98
+    assert ("total" in entry) == (total is not None)
+    if total is not None:
+        assert (np.abs(amounts.sum(1) - total) < 1e-3 * total).mean() > 0.9
+    means = np.maximum(values, 0.1)  # without zeros
+    np.testing.assert_allclose(
+        ArrayConversion.from_description("cells", entry | {"total": None}).valid(means),
+        np.minimum(means, entry["valid_range"][1]),
+    )
 
 
 def test_real_rows_are_not_changed(folder: Path, tmp_path: Path) -> None:

@@ -58,6 +58,47 @@ def test_shapes_and_values_determine_the_kind(tmp_path: Path) -> None:
     assert (train.data["scan"].min(), train.data["scan"].max()) == (0, 1)
 
 
+def test_zero_heavy_vectors_are_recognised(tmp_path: Path) -> None:
+    """Counts per cell, divided by the size of the cell, and what people make of these; one coordinate is constant."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(0.5, 2, 12), (N, 12)) + (np.arange(12) == N % 12)
+    counts[:, 3] = 0
+    shares = counts / counts.sum(1, keepdims=True)
+    arrays = {
+        "counts": counts.astype(np.float32),
+        "shares": shares,
+        "millions": (1e6 * shares).astype(np.float32),
+        "some": (1e6 * shares)[:, :8],
+        "logarithms": np.log1p(1e4 * shares).round(3).astype(np.float32),
+        "amounts": np.exp(rng.normal(size=(N, 4))) * (rng.random((N, 4)) < 0.5),
+        "signed": rng.normal(size=(N, 4)) * (rng.random((N, 4)) < 0.5),
+        "positive": np.exp(rng.normal(size=(N, 4))),
+        "plain": np.exp(rng.normal(size=(N, 4))) * (rng.random((N, 4)) < 0.5),
+    }
+    lines = import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(kinds={"plain": "numeric"}))
+    found = {m.name: m.likelihood for m in Dataset.load(tmp_path / "data/train").modalities}
+    hurdle = dict.fromkeys(("shares", "millions", "some", "amounts"), "hurdle_lognormal")
+    hurdle["logarithms"] = "hurdle_softplus"
+    assert found == {
+        "counts": "negative_binomial",
+        **hurdle,
+        **dict.fromkeys(("signed", "positive", "plain"), "normal"),
+    }
+    told = {line.split(":")[0]: line.split(": ")[1].split(",")[0] for line in lines if ", read as " in line}
+    assert told == {
+        "shares": "fractions that sum to 1 in each row",
+        "millions": "amounts that sum to 1e+06 in each row",
+        "some": "counts",
+        "logarithms": "log(1 + counts",
+        "amounts": "amounts",
+    }
+    zeros = f"{(counts == 0).mean():.0%} zeros, read as nonnegative; --kind shares=numeric reads them as numeric"
+    assert any(line.startswith("shares: ") and line.endswith(zeros) for line in lines)
+    back = exported(tmp_path / "data", tmp_path / "back")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array, name)
+
+
 def test_arrays_are_left_out_on_request(tmp_path: Path) -> None:
     arrays = views() | {"mask": np.random.default_rng(0).random((N, 7)) < 0.9}
     skip = ("scalar", "grey", "colour", "scan")
@@ -227,7 +268,7 @@ KINDS = {
     "vector=count": "vector: float64 values .* whole numbers",
     "reads=boolean": "expected zeros and ones",
     "grey=tokens": "expected rows of whole numbers",
-    "vector=image": "expected one of numeric, count, boolean, tokens",
+    "vector=image": "expected one of numeric, nonnegative, log1p, count, boolean, tokens",
 }
 
 

@@ -110,7 +110,7 @@ def test_volumes_of_a_series_are_channels_or_rows(
     if series == "channels":
         assert "bold: files of 7 volumes are read as 7 channels; --series rows makes each volume a row" in lines
     else:
-        assert "subjects (subject): 18" in lines
+        assert "subjects (subject): 18; each synthetic row is a subject of its own, drawn independently" in lines
         assert set(train.groups) == {i.split("_")[0] for i in train.ids}  # type: ignore[arg-type, union-attr]
         assert len(rows_of(tmp_path / "data")) == N * 7
     back = exported(tmp_path / "data", tmp_path / "out", "*.nii.gz")

@@ -11,6 +11,11 @@ from postprior.pipelines.metrics.tables import classifier_test as test
 from postprior.stage1_vae.modalities import Modality
 
 
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    monkeypatch.setattr(test, "TREES", 30)
+
+
 def auc(real: Dataset, fake: Dataset) -> float:
     ones = (np.ones((1, len(rows))) for rows in (real, fake))
     return float(test.classifier_test(real, next(ones), fake, next(ones))["c2st_auc"][0])

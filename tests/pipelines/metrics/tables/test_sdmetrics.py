@@ -90,8 +90,10 @@ def test_scores_are_those_of_sdmetrics(tmp_path: Path, python: Path, shift: floa
     ones = np.ones((1, 3000))
     ours = {key: float(value[0]) for key, value in table_scores(real, ones, fake, ones, Limits.of(train)).items()}
 
-    for name, frame in frames.items():
-        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    for name, rows in {"train": train, "real": real, "fake": fake}.items():
+        decoded = [c.decode(rows.data[c.name], rows.cells[c.name]).to_pandas() for c in conversions]  # as export does
+        parts = [part[list(kinds)] for part, kinds in zip(decoded, TABLES.values(), strict=True)]
+        pd.concat(parts, axis=1).to_csv(tmp_path / f"{name}.csv", index=False)
     kinds = {name: kind for kinds in TABLES.values() for name, kind in kinds.items()}
     discrete = ("categorical", "boolean")
     types = {name: "categorical" if kind in discrete else "numerical" for name, kind in kinds.items()}

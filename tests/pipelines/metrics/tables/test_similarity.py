@@ -48,6 +48,14 @@ def test_pair_trends_by_hand():
     assert scores(real, fake)["column_pair_trends"] == pytest.approx(0.75)
 
 
+def test_numbers_that_hardly_differ_or_are_never_seen_have_bins():
+    columns = (Column("k", "categorical", 2), Column("x", "normal"), Column("y", "normal"))
+    values = np.array([[0, 1, 5], [0, 1, 5], [1, np.nextafter(np.float32(1), np.float32(2)), 5]] * 4)
+    cells = {"t": np.tile([True, True, False], (12, 1))}
+    real = table(values, columns, cells=cells)
+    assert scores(real, real)["column_pair_trends"] == 1
+
+
 def test_associations_are_those_of_scipy():
     values, other = people(0), people(0, linked=False)
     change = abs(stats.pearsonr(*values[:, :2].T)[0] - stats.pearsonr(*other[:, :2].T)[0])

@@ -1,0 +1,191 @@
+"""Recognise vectors of numbers of at least 0 that are often exactly 0: logarithms of counts, fractions, amounts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from postprior.pipelines.data.arrays import SparseRows, Values, chunks
+from postprior.pipelines.data.conversion.outliers import UsualRange
+from postprior.pipelines.data.conversion.statistics import Number, as_number
+from postprior.pipelines.texts import shell_quoted
+
+Transform = Callable[[Values], Values]
+AMOUNTS: dict[str, tuple[Transform, Transform]] = {
+    "nonnegative": (np.asarray, np.asarray),
+    "log1p": (np.expm1, np.log1p),
+}
+"""Kinds of zero-heavy vectors: how their values become amounts, and back."""
+HEAVY = 0.1
+"""Share of zeros from which on a vector is zero-heavy."""
+TRIED = 256
+"""Number of rows from which the form of the values is recognised."""
+NEAR, NEARLY_ALL, SMALL = 0.02, 0.95, 20
+"""Distance from a whole number, share of values that have to be so near, and the greatest multiple that is tried."""
+MOST_LOGARITHM = 30
+"""Logarithms of amounts are smaller."""
+EVEN = 1e-4
+"""Relative difference of sums of rows that count as equal."""
+PASSES = 20
+"""Number of times that a row is rescaled to its sum and clipped to its limits."""
+
+
+def share_of_zeros(array: Values | SparseRows, rows: Values | None = None) -> float:
+    """Return the share of zeros among the values of a vector (n, X) that are not NaN; 0 if there are none."""
+    pairs = [((chunk == 0).sum(), (~np.isnan(chunk)).sum()) for chunk in chunks(array, rows)]
+    zeros, values = np.sum(pairs, 0)
+    return float(zeros / max(values, 1))
+
+
+def form_of(array: Values | SparseRows, rows: Values) -> str:
+    """Say what zero-heavy values are, by their first rows: fractions, counts of normalised rows, or their logarithms.
+
+    A row of counts that was divided by its total has only whole multiples of its least positive value.
+
+    >>> counts = np.random.default_rng(0).poisson(0.7, (50, 40)) + np.eye(50, 40)
+    >>> shares = counts / counts.sum(1, keepdims=True)
+    >>> form_of(shares, np.arange(50)), form_of(np.log1p(1e4 * shares), np.arange(50))
+    ('fractions that sum to 1 in each row', 'log(1 + counts, divided by the total of their row)')
+    """
+    values = _first(array, rows)
+    if not len(values):
+        return "zeros"
+    if (total := common_total(array, rows)) is not None:
+        return f"{'fractions' if abs(total - 1) <= EVEN else 'amounts'} that sum to {total:.6g} in each row"
+    if _multiples(values):
+        return "counts, divided by the total of their row"
+    if values.max() <= MOST_LOGARITHM and _multiples(np.expm1(values)):
+        return "log(1 + counts, divided by the total of their row)"
+    return "amounts"
+
+
+def common_total(array: Values | SparseRows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
+    """Return the sum of the amounts of every row of a vector (n, X), X > 1, if all rows have the same; else None."""
+    totals = np.concatenate([to_amounts(chunk.astype(np.float64)).sum(1) for chunk in chunks(array, rows)])
+    same = array.shape[1] > 1 and totals.min() > 0 and np.ptp(totals) <= EVEN * totals.max()  # false if one is NaN
+    return float(np.median(totals)) if same else None
+
+
+def with_total(values: Values, total: float, low: Any, high: Any) -> Values:
+    """Rescale the rows of values (n, X) to a sum, as far as `low` and `high`, numbers or (X,), let them reach it.
+
+    >>> drawn = np.array([[0.0, 0.2, 0.2], [0.0, 0.0, 0.0]])
+    >>> with_total(drawn, 1, np.zeros(3), np.array([0.5, 0.4, 0.7])).round(6).tolist()
+    [[0.0, 0.4, 0.6], [0.0, 0.0, 0.0]]
+    """
+    for _ in range(PASSES):
+        sums = values.sum(1, keepdims=True)
+        values = np.clip(values * (total / np.where(sums > 0, sums, total)), low, high)
+    return values
+
+
+def share_of_ones(array: Values | SparseRows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
+    """Return which share of the positive amounts of a row equals its least one, if all are `_multiples`; else None."""
+    amounts = to_amounts(_first(array, rows))
+    if not len(amounts) or not _multiples(amounts):
+        return None
+    ratio = amounts / np.where(amounts > 0, amounts, np.inf).min(1, keepdims=True)
+    return float((np.abs(ratio - 1) <= NEAR).sum() / (ratio > 0).sum())
+
+
+def as_multiples(values: Values, ones: float, high: Any) -> Values:
+    """Round the positive values of each row (n, X) to whole multiples of the unit of the row, at most `high` or (X,).
+
+    The unit is the median of the share `ones` of smallest positive values, which are counts of 1. Rows without a zero
+    are means, not draws, and stay.
+
+    >>> as_multiples(np.array([[0.0, 2.1, 2.0, 1.9, 4.2, 9.7], [0.3, 1.1, 0.4, 0.2, 0.4, 0.6]]), 0.6, 9).tolist()
+    [[0.0, 2.0, 2.0, 2.0, 4.0, 8.0], [0.3, 1.1, 0.4, 0.2, 0.4, 0.6]]
+    """
+    positive = values > 0
+    middle = (positive.sum(1, keepdims=True) * ones / 2).astype(int)
+    unit = np.take_along_axis(np.sort(np.where(positive, values, np.inf), 1), middle, 1)
+    whole = np.maximum(np.minimum(np.rint(values / unit), np.floor(high / unit)), 1) * unit
+    return np.where(positive & ~positive.all(1, keepdims=True), whole, values)
+
+
+def like_rows(kind: str, values: Values, ones: float | None, total: float | None, low: Any, high: Any) -> Values:
+    """Give the amounts of rows (n, X) multiples of one unit and the total, if the data have these.
+
+    Args:
+        kind: the kind, which says how values become amounts.
+        values: drawn values.
+        ones: what `share_of_ones` returned, of `as_multiples`.
+        total: what `common_total` returned, of `with_total`.
+        low, high: the range of values, numbers or (X,).
+    """
+    if ones is total is None:
+        return values
+    to_amounts, back = AMOUNTS[kind]
+    amounts = to_amounts(values)
+    if ones is not None:
+        amounts = as_multiples(amounts, ones, to_amounts(high))
+    if total is not None:
+        amounts = with_total(amounts, total, to_amounts(low), to_amounts(high))
+    return back(amounts)
+
+
+def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:
+    """Return a line that tells how a zero-heavy vector is read, and the option that reads it otherwise."""
+    zeros, numeric = share_of_zeros(array, rows), f"--kind {shell_quoted(title)}=numeric"
+    return f"{title}: {form_of(array, rows)}, {zeros:.0%} zeros, read as {kind}; {numeric} reads them as numeric"
+
+
+def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
+    """Whether the positive values of a vector (n, X) are rather log(1 + a) of log-normal amounts a than log-normal.
+
+    Logarithms of normalised counts are; rows with a common sum and normalised counts are not (see `form_of`). Otherwise
+    the likelihoods of both are compared, with moments by coordinate, in the first rows.
+
+    >>> rng = np.random.default_rng(0)
+    >>> amounts = np.exp(rng.normal(1, 1, (60, 5))) * rng.integers(0, 2, (60, 5))
+    >>> are_logarithms(amounts, np.arange(60)), are_logarithms(np.log1p(amounts), np.arange(60))
+    (False, True)
+    """
+    values = _first(array, rows)
+    if not len(values) or values.max() > MOST_LOGARITHM or common_total(array, rows) is not None or _multiples(values):
+        return False
+    if _multiples(np.expm1(values)):
+        return True
+    positive = values > 0
+    values = np.where(positive, values, 1)
+    logarithm = np.log(values)
+    slope = np.log(-np.expm1(-values))  # log(1 + exp(n)) = v for n = v + slope, and dv/dn = exp(slope)
+    return _likelihood(values + slope, slope, positive) > _likelihood(logarithm, logarithm, positive)
+
+
+def _likelihood(n: Values, log_slope: Values, positive: Values) -> float:
+    """Return the greatest log-likelihood, up to a constant, of functions of normal n (n, X) with slopes exp(log_slope).
+
+    Only the values marked in `positive` count. Coordinates have their own moments, and deviations of 0.01 or more.
+    """
+    count = positive.sum(0)
+    mean = np.where(positive, n, 0).sum(0) / np.maximum(count, 1)
+    variance = np.where(positive, (n - mean) ** 2, 0).sum(0) / np.maximum(count, 1)
+    return float(-(count * np.log(np.maximum(variance, 1e-4))).sum() / 2 - log_slope[positive].sum())
+
+
+def _first(array: Values | SparseRows, rows: Values) -> Values:
+    """Return the first rows that have a positive value, with 0 in place of NaN."""
+    values = np.nan_to_num(array[rows[:TRIED]].astype(np.float64))
+    return values[values.any(1)]
+
+
+def _multiples(values: Values) -> bool:
+    """Whether nearly all positive values (n, X) are whole multiples of the least of their row, and not all equal it."""
+    positive = values > 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = (values / np.where(positive, values, np.inf).min(1, keepdims=True))[positive]
+    small = ratio[ratio <= SMALL]
+    near = np.abs(small - np.rint(small)) <= NEAR
+    return near.mean() >= NEARLY_ALL and bool((small > 1 + NEAR).mean() > 1 - NEARLY_ALL)
+
+
+def positive_mean(array: Values | SparseRows, rows: Values, usual: UsualRange) -> Number:
+    """Return the geometric mean of the positive values of each coordinate, without far outliers; 1 if it has none."""
+    count, logarithms = np.zeros(array.shape[1:]), np.zeros(array.shape[1:])
+    for chunk in chunks(array, rows):
+        positive = (chunk > 0) & (chunk >= usual.low) & (chunk <= usual.high)
+        count += positive.sum(0)
+        logarithms += np.log(np.where(positive, chunk, 1), dtype=np.float64).sum(0)
+    return as_number(np.exp(logarithms / np.maximum(count, 1)))
