@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.adamw import AdamW
+from postprior.stage1_vae.hiding import has_cells, hide, weights
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.nonfinite import explain, is_finite
@@ -49,7 +50,9 @@ class Settings:
         learning_rate: initial learning rate of AdamW; it falls to 0 along half a cosine in each phase.
         warmup: epochs over which the weight of the divergences rises from 0 to its full value, in each phase.
         patience: epochs without a lower held-out loss after which a phase ends early; 0 never ends it early.
-        seed: seed of the order of rows and of the posterior draws.
+        hide_cells: share of the cells of partial tables and vectors to hide in each step (`hide`), from 0 to 1.
+        hide_modalities: share of the modalities to hide, in phases that use incomplete rows.
+        seed: seed of the order of rows, of hidden values and of the posterior draws.
         device: `auto` (an accelerator if there is one), or a torch device.
         precision: `no` or `bf16` (automatic mixed precision).
 
@@ -62,6 +65,8 @@ class Settings:
     learning_rate: float = 2e-3
     warmup: int = 0
     patience: int = 0
+    hide_cells: float = 0.15
+    hide_modalities: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: str = "no"
@@ -128,12 +133,14 @@ def train(
                 for step, batch_rows in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    batch, before = data.batch(batch_rows.numpy()).to(device), generator.get_state()
+                    batch = hidden(model, phase, data.batch(batch_rows.numpy()).to(device), settings, generator)
+                    before = generator.get_state()
                     compute = partial(phase.objective, batch, generator, kl_weight)
                     with autocast:
                         loss = compute()
                     optimizer.zero_grad()
-                    loss.per_sample.mean().backward()
+                    weight = weights(batch)
+                    (loss.per_sample if weight is None else loss.per_sample * weight).mean().backward()
                     if not is_finite(loss, phase.parameters):
                         generator.set_state(before)
                         with autocast:
@@ -173,6 +180,12 @@ def rows_of(phase: Phase, data: TrainingRows) -> Tensor:
             "choose a model that trains on incomplete rows"
         )
     return rows
+
+
+def hidden(model: MultimodalVAE, phase: Phase, batch: Batch, settings: Settings, generator: torch.Generator) -> Batch:
+    """Return a batch of which a part is hidden, as the settings say; a phase of complete rows keeps all modalities."""
+    partial_ones = [m for m in model.modalities if m.partial and has_cells(m)]
+    return hide(batch, partial_ones, settings.hide_cells, 0 if phase.complete else settings.hide_modalities, generator)
 
 
 @contextmanager
