@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -49,7 +49,8 @@ class Settings:
         batch_size: rows per step.
         learning_rate: initial learning rate of AdamW; it falls to 0 along half a cosine in each phase.
         warmup: epochs over which the weight of the divergences rises from 0 to its full value, in each phase.
-        patience: epochs without a lower held-out loss after which a phase ends early; 0 never ends it early.
+        patience: epochs without a lower held-out loss after which a phase ends early; above 0, a phase also ends with
+            the weights of the epoch whose held-out loss is lowest. 0: it ends with the weights of its last epoch.
         hide_cells: share of the cells of partial tables and vectors to hide in each step (`hide`), from 0 to 1.
         hide_modalities: share of the modalities to hide, in phases that use incomplete rows.
         seed: seed of the order of rows, of hidden values and of the posterior draws.
@@ -151,8 +152,10 @@ def train(
             if validation is not None and held_out is not None:
                 model.eval()
                 metrics |= evaluate(phase, validation, held_out, settings, generator_for(device, settings.seed, index))
-                best = best.after(metrics["validation_loss"])
+                best = best.after(metrics["validation_loss"], model if settings.patience else None)
             yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer, best)))
+        if best.weights:
+            model.load_state_dict(best.weights)
     model.eval()
 
 
@@ -204,14 +207,17 @@ def freeze_except(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Best:
-    """The lowest held-out loss of a phase, and the number of epochs since then."""
+    """The lowest held-out loss of a phase, the number of epochs since then, and the weights of the model there."""
 
     loss: float = math.inf
     age: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)  # empty if they are not kept
 
-    def after(self, loss: float) -> Best:
-        """Return the record after one more epoch with the given loss."""
-        return Best(loss) if loss < self.loss else Best(self.loss, self.age + 1)
+    def after(self, loss: float, model: MultimodalVAE | None) -> Best:
+        """Return the record after one more epoch with the given loss; the weights of a `model` are kept."""
+        if not loss < self.loss:
+            return replace(self, age=self.age + 1)
+        return Best(loss, weights={} if model is None else {n: t.clone() for n, t in model.state_dict().items()})
 
 
 @torch.no_grad()
@@ -251,8 +257,9 @@ class Totals:
 
 
 def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Tensor]:
-    """Return CPU copies of all tensors of the model and the optimiser, by name, and the best loss with its age."""
+    """Return CPU copies of all tensors of the model and the optimiser, by name, and the best epoch so far."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.weights.items()}
     tensors |= {f"optimizer/{index}/{name}": t for index, state in optimizer.state.items() for name, t in state.items()}
     tensors["best"] = torch.tensor([best.loss, best.age], dtype=torch.float64)
     contiguous = torch.contiguous_format
@@ -260,8 +267,9 @@ def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Ten
 
 
 def restore(model: MultimodalVAE, optimizer: AdamW, tensors: dict[str, Tensor]) -> Best:
-    """Load the tensors that `capture` returned into a model and its optimiser, and return the best loss."""
+    """Load the tensors that `capture` returned into a model and its optimiser, and return the best epoch."""
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    weights = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
@@ -269,4 +277,4 @@ def restore(model: MultimodalVAE, optimizer: AdamW, tensors: dict[str, Tensor]) 
             restored = torch.empty_like(like).copy_(tensor) if key != "step" else tensor.to(like.device)
             optimizer.state.setdefault(int(index), {})[key] = restored
     loss, age = tensors["best"].tolist()
-    return Best(loss, int(age))
+    return Best(loss, int(age), weights)

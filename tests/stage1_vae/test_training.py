@@ -95,12 +95,14 @@ def test_every_phase_lowers_its_held_out_loss_and_moves_only_what_it_trains(name
             assert moved <= (id(parameter) in chosen), f"phase {index}: {key}"
 
 
-def test_a_phase_ends_when_its_held_out_loss_no_longer_falls() -> None:
-    patient = replace(SETTINGS, epochs=40, learning_rate=3e-2, patience=2)
-    epochs = list(run(model(), Rows(), patient, validation=Rows(60)))
+def test_a_phase_ends_when_its_held_out_loss_no_longer_falls_with_the_weights_of_its_best_epoch() -> None:
+    patient, trained = replace(SETTINGS, epochs=40, learning_rate=3e-2, patience=2), model()
+    epochs = list(run(trained, Rows(), patient, validation=Rows(60)))
     losses = [epoch.metrics["validation_loss"] for epoch in epochs]
     assert len(losses) < 40
     assert min(losses) == losses[-3]
+    for key, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, epochs[-3].snapshot.tensors[f"model/{key}"]), key
 
 
 def test_a_joint_encoder_is_trained_on_the_complete_rows() -> None:
