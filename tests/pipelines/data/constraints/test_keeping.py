@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -17,7 +16,7 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.constraints.cells import Cells
 from postprior.pipelines.data.constraints.keeping import keep, violations
-from postprior.pipelines.data.constraints.kinds import Linear, Order
+from postprior.pipelines.data.constraints.kinds import Linear
 from postprior.pipelines.data.conversion import ColumnConversion
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import rows_as_data
@@ -172,22 +171,6 @@ def test_a_given_total_below_its_parts_leaves_valid_values() -> None:
         free = {ref: np.array([ref == refs[0]]) for ref in refs}
         keep([Linear(refs[2], (refs[0], refs[1]), (1.0, 1.0), 0.0, 0.5)], cells := Cells(columns, values, free))
         assert [cells.values[ref].item() for ref in refs] == pytest.approx([0, 20, 5], abs=1e-6)
-
-
-def test_orders_hold_across_values_that_a_column_skips() -> None:
-    """Normal scores give no value between two training values far apart: a cell moves to the next one that is there."""
-    rng = np.random.default_rng(0)
-    refs, columns, values = [("t", "low"), ("t", "high")], {}, {}
-    for ref, shift in zip(refs, (0, 0.05), strict=True):
-        known = np.where(rng.random(N) < 0.5, 0, rng.gamma(2, 0.1, N) + 0.3 + shift).round(4)
-        columns[ref] = ColumnConversion.fit(ref[1], "quantile", pa.chunked_array([known]))
-        values[ref] = rng.permutation(known)
-    order = Order(*refs, gap=0.01)
-    free = {ref: np.ones(N, bool) for ref in refs}
-    cells = Cells(columns, values, free)
-    assert order.violated(cells).mean() > 0.1
-    keep([order], cells)
-    assert not order.violated(cells).any()
 
 
 def test_values_that_float32_rounds(tmp_path: Path) -> None:
