@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import divided_product
+from postprior.stage1_vae.hiding import unweighted
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
 from postprior.stage1_vae.networks import build_networks, encoder, scatter
@@ -85,9 +86,10 @@ class JointVAE(MultimodalVAE):
         """Return q(z | X), batch shape (B,). The values in incomplete rows are meaningless."""
         complete = batch.observed.all(1)
         if bool(complete.all()):
-            return Normal.from_raw(self.joint({m.name: batch.encoder_input(m) for m in self.modalities}))
+            output = self.joint({m.name: batch.encoder_input(m) for m in self.modalities})
+            return Normal.from_raw(unweighted(output, batch))
         values = {m.name: batch.encoder_input(m)[complete] for m in self.modalities}
-        return Normal.from_raw(scatter(self.joint(values), complete))
+        return Normal.from_raw(unweighted(scatter(self.joint(values), complete), batch))
 
     def joint_terms(self, batch: Batch, generator: torch.Generator) -> tuple[Normal, Tensor, Tensor]:
         """Return q(z | X), log p(x_m | z) of one draw from it (B, M), and KL(q ‖ p) (B,).

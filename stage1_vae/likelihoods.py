@@ -80,6 +80,22 @@ def observed_log_prob(p: Likelihood, value: Tensor, observed: Tensor | None) -> 
     return p.elementwise_log_prob(value).masked_fill(~observed, 0).flatten(-p.event).sum(-1)
 
 
+def tempered(p: Likelihood, temperature: Tensor) -> Likelihood:
+    """Return a likelihood with the logits of classes and binary values divided by a temperature; others are unchanged.
+
+    A temperature above 1 makes the probabilities more alike. The most probable class stays the same.
+
+    Args:
+        p: likelihood of values (…, *event).
+        temperature: positive, broadcastable to *event; (J,) for the columns of a table.
+    """
+    if isinstance(p, Columns):
+        return Columns([(index, tempered(part, temperature[index])) for index, part in p.parts])
+    if isinstance(p, (Bernoulli, Categorical)):
+        return type(p)(p.logits / temperature, p.event)
+    return p
+
+
 @dataclass(frozen=True)
 class Elementwise:
     """A likelihood with independent values that all belong to the same family.

@@ -197,6 +197,8 @@ class Batch:
         observed: (B, M) bool, columns in the order of `data`.
         cells: name → (B, *shape) bool, the observed cells of a modality with missing cells; a modality that is not
             listed has no missing cells.
+        hidden: name → (B, *shape) bool, cells that the encoders do not read although they may be observed; likelihoods
+            count them. See `postprior.stage1_vae.hiding`.
 
     Raises:
         ValueError: a mask has the wrong shape, or a row has no observed modality.
@@ -205,6 +207,7 @@ class Batch:
     data: dict[str, Tensor]
     observed: Tensor
     cells: Mapping[str, Tensor] = field(default_factory=dict)
+    hidden: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {name: len(values) for name, values in self.data.items()}
@@ -215,7 +218,7 @@ class Batch:
             raise ValueError(f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}")
         if not bool(self.observed.any(1).all()):
             raise ValueError("mask of a batch: found a row with no modality, expected at least one observed modality")
-        for name, mask in self.cells.items():
+        for name, mask in (*self.cells.items(), *self.hidden.items()):
             if name not in self.data or mask.shape != self.data[name].shape:
                 shape = tuple(mask.shape)
                 raise ValueError(f"cells of {name}: found shape {shape}, expected the shape of the modality's values")
@@ -224,14 +227,23 @@ class Batch:
         return len(self.observed)
 
     def encoder_input(self, modality: Modality) -> Tensor:
-        """Return the values (B, *shape) of a modality for its encoder; missing cells of a partial modality are NaN."""
-        values = self.data[modality.name]
-        if not modality.partial or modality.name not in self.cells:
-            return values
-        return values.masked_fill(~self.cells[modality.name], math.nan)
+        """Return the values (B, *shape) of a modality for its encoder.
+
+        Missing and hidden cells are NaN in a partial modality, else 0: what is stored there is never read.
+        """
+        values, name = self.data[modality.name], modality.name
+        fill = math.nan if modality.partial else 0.0
+        if name in self.cells:
+            values = values.masked_fill(~self.cells[name], fill)
+        if name in self.hidden:
+            values = values.masked_fill(self.hidden[name], fill)
+        return values
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Return the batch on another device, with the values in another floating-point type."""
         data = {name: values.to(device, dtype, non_blocking=True) for name, values in self.data.items()}
-        cells = {name: mask.to(device, non_blocking=True) for name, mask in self.cells.items()}
-        return Batch(data, self.observed.to(device, non_blocking=True), cells)
+        cells, hidden = (
+            {name: mask.to(device, non_blocking=True) for name, mask in masks.items()}
+            for masks in (self.cells, self.hidden)
+        )
+        return Batch(data, self.observed.to(device, non_blocking=True), cells, hidden)

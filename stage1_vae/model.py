@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
+from postprior.stage1_vae.hiding import unweighted
 from postprior.stage1_vae.likelihoods import Likelihood, likelihood, observed_log_prob
 from postprior.stage1_vae.modalities import SCALED, Batch, Modality
 from postprior.stage1_vae.networks import build_networks, decoder, encoder, in_blocks, scatter
@@ -166,7 +167,8 @@ class MultimodalVAE(nn.Module, ABC):
         for index, modality in enumerate(self.modalities):
             rows, values = batch.observed[:, index], batch.encoder_input(modality)
             network = self.encoders[modality.name]
-            raw.append(network(values) if bool(rows.all()) else scatter(network(values[rows]), rows))
+            output = network(values) if bool(rows.all()) else scatter(network(values[rows]), rows)
+            raw.append(unweighted(output, batch))
         return raw
 
     def mask_private(self, private: Diagonal, subsets: Tensor) -> Diagonal:

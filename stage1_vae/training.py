@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.adamw import AdamW
+from postprior.stage1_vae.hiding import has_cells, hide, weights
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.nonfinite import explain, is_finite
@@ -48,8 +49,11 @@ class Settings:
         batch_size: rows per step.
         learning_rate: initial learning rate of AdamW; it falls to 0 along half a cosine in each phase.
         warmup: epochs over which the weight of the divergences rises from 0 to its full value, in each phase.
-        patience: epochs without a lower held-out loss after which a phase ends early; 0 never ends it early.
-        seed: seed of the order of rows and of the posterior draws.
+        patience: epochs without a lower held-out loss after which a phase ends early; above 0, a phase also ends with
+            the weights of the epoch whose held-out loss is lowest. 0: it ends with the weights of its last epoch.
+        hide_cells: share of the cells of partial tables and vectors to hide in each step (`hide`), from 0 to 1.
+        hide_modalities: share of the modalities to hide, in phases that use incomplete rows.
+        seed: seed of the order of rows, of hidden values and of the posterior draws.
         device: `auto` (an accelerator if there is one), or a torch device.
         precision: `no` or `bf16` (automatic mixed precision).
 
@@ -62,6 +66,8 @@ class Settings:
     learning_rate: float = 2e-3
     warmup: int = 0
     patience: int = 0
+    hide_cells: float = 0.15
+    hide_modalities: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: str = "no"
@@ -128,12 +134,14 @@ def train(
                 for step, batch_rows in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    batch, before = data.batch(batch_rows.numpy()).to(device), generator.get_state()
+                    batch = hidden(model, phase, data.batch(batch_rows.numpy()).to(device), settings, generator)
+                    before = generator.get_state()
                     compute = partial(phase.objective, batch, generator, kl_weight)
                     with autocast:
                         loss = compute()
                     optimizer.zero_grad()
-                    loss.per_sample.mean().backward()
+                    weight = weights(batch)
+                    (loss.per_sample if weight is None else loss.per_sample * weight).mean().backward()
                     if not is_finite(loss, phase.parameters):
                         generator.set_state(before)
                         with autocast:
@@ -144,8 +152,10 @@ def train(
             if validation is not None and held_out is not None:
                 model.eval()
                 metrics |= evaluate(phase, validation, held_out, settings, generator_for(device, settings.seed, index))
-                best = best.after(metrics["validation_loss"])
+                best = best.after(metrics["validation_loss"], model if settings.patience else None)
             yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer, best)))
+        if best.weights:
+            model.load_state_dict(best.weights)
     model.eval()
 
 
@@ -175,6 +185,12 @@ def rows_of(phase: Phase, data: TrainingRows) -> Tensor:
     return rows
 
 
+def hidden(model: MultimodalVAE, phase: Phase, batch: Batch, settings: Settings, generator: torch.Generator) -> Batch:
+    """Return a batch of which a part is hidden, as the settings say; a phase of complete rows keeps all modalities."""
+    partial_ones = [m for m in model.modalities if m.partial and has_cells(m)]
+    return hide(batch, partial_ones, settings.hide_cells, 0 if phase.complete else settings.hide_modalities, generator)
+
+
 @contextmanager
 def freeze_except(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
     """Freeze all parameters that the phase does not train inside the block. Gradients still flow through them."""
@@ -191,14 +207,17 @@ def freeze_except(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Best:
-    """The lowest held-out loss of a phase, and the number of epochs since then."""
+    """The lowest held-out loss of a phase, the number of epochs since then, and the weights of the model there."""
 
     loss: float = math.inf
     age: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)  # empty if they are not kept
 
-    def after(self, loss: float) -> Best:
-        """Return the record after one more epoch with the given loss."""
-        return Best(loss) if loss < self.loss else Best(self.loss, self.age + 1)
+    def after(self, loss: float, model: MultimodalVAE | None) -> Best:
+        """Return the record after one more epoch with the given loss; the weights of a `model` are kept."""
+        if not loss < self.loss:
+            return replace(self, age=self.age + 1)
+        return Best(loss, weights={} if model is None else {n: t.clone() for n, t in model.state_dict().items()})
 
 
 @torch.no_grad()
@@ -238,8 +257,9 @@ class Totals:
 
 
 def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Tensor]:
-    """Return CPU copies of all tensors of the model and the optimiser, by name, and the best loss with its age."""
+    """Return CPU copies of all tensors of the model and the optimiser, by name, and the best epoch so far."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.weights.items()}
     tensors |= {f"optimizer/{index}/{name}": t for index, state in optimizer.state.items() for name, t in state.items()}
     tensors["best"] = torch.tensor([best.loss, best.age], dtype=torch.float64)
     contiguous = torch.contiguous_format
@@ -247,8 +267,9 @@ def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Ten
 
 
 def restore(model: MultimodalVAE, optimizer: AdamW, tensors: dict[str, Tensor]) -> Best:
-    """Load the tensors that `capture` returned into a model and its optimiser, and return the best loss."""
+    """Load the tensors that `capture` returned into a model and its optimiser, and return the best epoch."""
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    weights = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
@@ -256,4 +277,4 @@ def restore(model: MultimodalVAE, optimizer: AdamW, tensors: dict[str, Tensor]) 
             restored = torch.empty_like(like).copy_(tensor) if key != "step" else tensor.to(like.device)
             optimizer.state.setdefault(int(index), {})[key] = restored
     loss, age = tensors["best"].tolist()
-    return Best(loss, int(age))
+    return Best(loss, int(age), weights)

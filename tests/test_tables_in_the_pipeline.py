@@ -1,5 +1,6 @@
 """Tables with missing cells through the stages that score: the scores of every row, and the baseline samplers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,24 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
     names = ("real", "reconstruction", "normal", "gmm")
     found = {name: read_json(root / f"results/metrics/{name}.json") for name in names}
     return root, found | read_json(root / "results/metrics/samplers.json")
+
+
+def test_training_hides_cells_of_tables_and_vectors_or_tells_what_rows_never_lacked(
+    rows: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    root = rows[0]
+    trained = load_artefact(root / "artefacts/autoencoder", "autoencoder").manifest
+    assert [m.get("partial", False) for m in trained["modalities"]] == [True, True]
+    assert "never_missing" not in trained
+    for split in ("train", "validation"):
+        data = Dataset.load(root / "artefacts/data" / split)
+        cells = np.array(data.cells["record"])
+        cells[:, 1] = True
+        replace(data, cells={"record": cells}).save(tmp_path / "artefacts/data" / split)
+    train(write_params(tmp_path, small(train__epochs=1, train__hide_cells=0.0)), tmp_path)
+    trained = load_artefact(tmp_path / "artefacts/autoencoder", "autoencoder").manifest
+    assert [m.get("partial", False) for m in trained["modalities"]] == [True, False]
+    assert trained["never_missing"] == {"record": [1]}
 
 
 def test_every_row_compares_its_tables(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:

@@ -16,6 +16,7 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.space import check_space
+from postprior.pipelines.texts import enumerated, tell
 from postprior.pipelines.tracking.runs import track
 
 
@@ -32,22 +33,28 @@ def impute(
     """Impute the missing values of a dataset folder with density `name`; return lines that report what was imputed.
 
     One draw is written to the dataset folder `out`, several draws to its folders 1, 2, …; observed values are identical
-    in all of them, bit for bit. `filled.npy` marks the imputed values. The spread of several `draws` of the decoders is
-    calibrated on validation rows. Arguments that are None are taken from `generate` in params.yaml; the `values` of one
+    in all of them, bit for bit. `filled.npy` marks the imputed values. Several `draws` of the decoders are calibrated
+    on validation rows. Arguments that are None are taken from `generate` in params.yaml; the `values` of one
     draw are then means, the best guess.
     """
     check_folder(out, earlier, [folder])
     project = Project(root)
     generator = Generator.load(project.artefacts.densities / name)
     data = conformed(Dataset.load(folder), generator.modalities, generator.conversion)
+    if names := generator.unlearned(data):
+        tell(
+            f"impute: no training row lacked {enumerated(names)}, so that the autoencoder has not learned to read rows "
+            "without; train with train.hide_cells: 0.15, which hides cells of tables and vectors",
+            err=True,
+        )
     if values is None:
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
     check_space(f"draws: {draws} draws of {len(data)} rows", min(ROWS, len(data)) * size, len(data) * size, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
-    spread = generator.spread(project.dataset("validation"), data, seed) if calibrated else None
-    blocks = generator.completed(data, draws, seed, values, spread=spread)
+    calibration = generator.calibration(project.dataset("validation"), data, seed) if calibrated else None
+    blocks = generator.completed(data, draws, seed, values, generator.labels_of(data), calibration)
     fields = filled_fields(data)
     arrays = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     arrays |= {"filled": fields["filled"]}

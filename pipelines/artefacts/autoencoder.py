@@ -14,6 +14,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding
+from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.own import OwnNetwork, try_own_networks
@@ -23,7 +24,8 @@ KIND = "autoencoder"
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
-    """Build the untrained model of params.yaml for a dataset; modalities with missing cells are marked as partial.
+    """Build the untrained model of params.yaml for a dataset; modalities whose cells are missing, or will be hidden in
+    training, are marked as partial.
 
     User-defined networks are tried on a few rows, in a model of their own.
 
@@ -33,7 +35,8 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
     """
     from postprior.stage1_vae.models import MODELS
 
-    modalities = [replace(m, partial=m.name in data.cells) for m in data.modalities]
+    hides = params.train.hide_cells > 0
+    modalities = [replace(m, partial=m.name in data.cells or (hides and has_cells(m))) for m in data.modalities]
     construct = partial(MODELS[params.vae.model], modalities, seed=params.seed, **params.vae.sizes, **params.vae.chosen)
     try:
         model = construct()

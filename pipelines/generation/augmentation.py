@@ -99,7 +99,7 @@ def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
         density, _ = fit_density(name, params.density[name], {"train": codes}, seed, encoder)
         missingness = learned_missingness(density, rows, codes, seed, encoder)
         step("density")
-    return Generator(model, density, {}, rows.conversion, missingness)
+    return Generator(model, density, {}, rows.conversion, missingness=missingness)
 
 
 def epochs_of(steps: int, rows: int, batch_size: int) -> int:

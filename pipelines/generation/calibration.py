@@ -1,14 +1,22 @@
-"""Calibrate the spread of imputed draws: their 90 % intervals cover 90 % of the values hidden in held-out rows.
+"""Calibrate imputed draws: their 90 % intervals cover 90 % of the values hidden in held-out rows.
 
-Draws from an overconfident posterior differ too little. The draws of a row are therefore moved away from or towards
-their mean by one factor s per modality,
+Draws from an overconfident posterior differ too little. Numbers and counts of a row are therefore moved away from or
+towards their mean by a factor s,
 
     x′_r = x̄ + s (x_r − x̄),
 
 which changes neither the mean nor the dependence structure of the draws (member-by-member calibration: Van
 Schaeybroeck & Vannitsem 2015, https://doi.org/10.1002/qj.2397). The factor is a conformal quantile (Lei et al. 2018,
-https://arxiv.org/abs/1604.04173). In rows that were not used in training, the values are hidden that the rows to impute
-lack; s is the smallest factor for which the intervals cover the nominal share of the hidden values.
+https://arxiv.org/abs/1604.04173): the smallest one for which the intervals cover the nominal share of hidden values.
+A draw of exactly 0 stays 0, so that zeros of counts do not become small counts.
+
+Logits of classes and binary values are divided by a temperature (Guo et al. 2017, https://arxiv.org/abs/1706.04599),
+the one of `TEMPERATURES` with the largest likelihood of the hidden values under the mean of the draws' probabilities.
+
+Both are fitted on rows that were not used in training, in which the values are hidden that the rows to impute lack.
+Columns of tables and entries of vectors have their own factors, weighted with those of all of them:
+
+    s_j = (n_j s̃_j + k s̃) / (n_j + k)    with n_j hidden values and k = `POOLED`.
 """
 
 import math
@@ -22,53 +30,141 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import ROWS, imputations
-from postprior.pipelines.metrics.imputation.scores import LEVEL, continuous, interval
+from postprior.pipelines.generation.completion import ROWS, decoded_blocks, drawn_values
+from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.pipelines.progress import substeps
-from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.likelihoods import Likelihood, tempered
+from postprior.stage1_vae.modalities import Modality, support
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
 MOST = 300  # largest number of held-out rows
-FEWEST = 20  # smallest number of hidden values for a factor; draws of a modality with fewer are not changed
+REPEATED = (
+    600  # number of rows in which single cells are hidden: held-out rows are repeated, each time with other cells
+)
+FEWEST = 20  # smallest number of hidden values of a modality; with fewer, its draws are not changed
+POOLED = 5  # weight of all values of a modality in the factor of each, as a number of hidden values
+TEMPERATURES = 2.0 ** (np.arange(-4, 9) / 4)
+SEPARATE = ("table", "vector")  # kinds of modalities whose values have their own factors
 
 
 @dataclass(frozen=True)
-class SpreadCalibration:
-    """Spread factors s by modality; draws of a modality without a factor, counts and classes are not changed."""
+class Calibration:
+    """How draws are changed, by modality: factors and temperatures, (J,) or (); modalities without are not changed."""
 
-    factors: Mapping[str, float] = field(default_factory=dict)
+    factors: Mapping[str, Tensor] = field(default_factory=dict)
+    temperatures: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, model: MultimodalVAE, density: Density, held_out: Dataset, like: Dataset, seed: int = 0) -> Self:
-        """Fit the factors for imputing the rows of `like`, on held-out rows of the same modalities.
+    @torch.no_grad()
+    def fit(
+        cls,
+        model: MultimodalVAE,
+        density: Density,
+        held_out: Dataset,
+        like: Dataset,
+        seed: int = 0,
+        labels: Ints | None = None,
+    ) -> Self:
+        """Fit the calibration for imputing the rows of `like`, on held-out rows of the same modalities.
 
-        In each held-out row, the values are hidden that a random row of `like` lacks.
+        In each held-out row, the values are hidden that a random row of `like` lacks. `labels` (N,) are those of the
+        held-out rows, as in `imputations`.
         """
-        rng = np.random.default_rng(seed)
-        held_out = held_out.select(np.arange(min(len(held_out), MOST)))
-        incomplete = hidden_as(held_out, like, rng)
-        names = [m.name for m in held_out.modalities]
-        hidden_values = {name: incomplete.missing(name) & ~held_out.missing(name) for name in names}
-        factors: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        blocks = imputations(model, density, incomplete, DRAWS, seed, "draws")
-        for _, imputed in substeps(blocks, -(-len(incomplete) // ROWS)):
-            for m in held_out.modalities:
-                if m.name in imputed:
-                    rows, x = imputed[m.name]
-                    where = hidden_values[m.name][rows] & continuous(m)
-                    factors[m.name].append(reach(x[:, where], held_out.data[m.name][rows][where]))
-        joined = {name: np.concatenate(blocks) for name, blocks in factors.items() if blocks}
-        return cls({name: quantile(values) for name, values in joined.items() if len(values) >= FEWEST})
+        rows = np.arange(min(len(held_out), MOST))
+        rows = np.resize(rows, REPEATED) if like.cells else rows
+        held_out = held_out.select(rows)
+        incomplete = hidden_as(held_out, like, np.random.default_rng(seed))
+        collected = {m.name: Collected(m) for m in held_out.modalities}
+        known = {m.name: incomplete.missing(m.name) & ~held_out.missing(m.name) for m in held_out.modalities}
+        blocks = decoded_blocks(model, density, incomplete, DRAWS, seed, None if labels is None else labels[rows])
+        for _, generator, decoded in substeps(blocks, -(-len(incomplete) // ROWS)):
+            for m, places, p in decoded:
+                x = drawn_values(m, p, generator, held_out.conversion)
+                collected[m.name].add(p, x, np.asarray(held_out.data[m.name][places]), known[m.name][places])
+        factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
+        temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
+        return cls(factors, temperatures)
 
-    def __call__(self, modality: Modality, x: Tensor) -> Tensor:
+    def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
+        """Return the likelihood of a modality with calibrated probabilities of classes."""
+        temperature = self.temperatures.get(modality.name)
+        return p if temperature is None else tempered(p, temperature)
+
+    def spread(self, modality: Modality, x: Tensor) -> Tensor:
         """Return draws (R, n, *shape) of a modality with calibrated spread."""
         factor = self.factors.get(modality.name)
         if factor is None or len(x) < 2:
             return x
         centre = x.mean(0)
-        return torch.where(torch.from_numpy(continuous(modality)), centre + factor * (x - centre), x)
+        changed = (centre + factor * (x - centre)).maximum(x.new_tensor(smallest(modality)))
+        return torch.where(torch.from_numpy(discrete(modality)) | (x == 0), x, changed)
+
+
+class Collected:
+    """What held-out rows tell about the draws of one modality: factors that hidden values need, and losses of classes.
+
+    Attributes:
+        reaches: per block, the factors (n, *shape) that hidden values need; NaN elsewhere.
+        losses: sums of −log p of hidden classes per temperature and value, (T, *shape).
+        counts: numbers of hidden values, (*shape).
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        self.modality, self.discrete = modality, discrete(modality)
+        self.separate = modality.kind in SEPARATE
+        self.reaches: list[Floats] = []
+        self.losses = np.zeros((len(TEMPERATURES), *modality.shape))
+        self.counts = np.zeros(modality.shape)
+
+    def add(self, p: Likelihood, x: Floats, truth: Floats, hidden: NDArray[np.bool_]) -> None:
+        """Add a likelihood, batch shape (R, n), draws (R, n, *shape), true values, and which of them are hidden."""
+        self.counts += hidden.sum(0)
+        if not self.discrete.all():
+            self.reaches.append(np.where(hidden & ~self.discrete, reach(x, truth), np.nan))
+        if self.discrete.any():
+            values = torch.from_numpy(truth)
+            for number, temperature in enumerate(TEMPERATURES):
+                each = tempered(p, torch.full(self.discrete.shape, temperature)).elementwise_log_prob(values)
+                log_prob = each.logsumexp(0).numpy() - math.log(len(x))
+                self.losses[number] -= np.where(hidden & self.discrete, log_prob, 0).sum(0)
+
+    def factor(self) -> Tensor | None:
+        """Return the factors of numbers and counts, (J,) or (); None if too few were hidden."""
+        values = np.concatenate(self.reaches) if self.reaches else np.empty((0, *self.modality.shape))
+        hidden = ~np.isnan(values)
+        if hidden.sum() < FEWEST:
+            return None
+        factor = np.asarray(quantile(values[hidden]))
+        if self.separate:
+            own = np.array([quantile(column[each]) for column, each in zip(values.T, hidden.T, strict=True)])
+            factor = weighted(own, factor, hidden.sum(0))
+        return torch.as_tensor(factor, dtype=torch.float32)
+
+    def temperature(self) -> Tensor | None:
+        """Return the temperatures of classes and binary values, (J,) or (); None if too few were hidden."""
+        counts = self.counts * self.discrete
+        if counts.sum() < FEWEST:
+            return None
+        losses = self.losses.reshape(len(TEMPERATURES), -1)
+        pooled = losses.sum(1)
+        if self.separate:
+            pooled = losses + POOLED * (pooled / counts.sum())[:, None]
+        return torch.as_tensor(TEMPERATURES[pooled.argmin(0)], dtype=torch.float32)
+
+
+def discrete(modality: Modality) -> NDArray[np.bool_]:
+    """Return which values of a modality are classes or binary, not numbers or counts: (J,) for a table, else ()."""
+    flags = [part.likelihood in ("categorical", "bernoulli") for part in modality.columns or (modality,)]
+    return np.array(flags if modality.columns else flags[0])
+
+
+def smallest(modality: Modality) -> list[float] | float:
+    """Return the smallest values that the likelihoods of a modality allow: [J] for a table's columns, else a number."""
+    lows = [support(part.likelihood, part.classes)[0] for part in modality.columns or (modality,)]
+    return lows if modality.columns else lows[0]
 
 
 def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dataset:
@@ -90,7 +186,7 @@ def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dat
 
 
 def reach(draws: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the smallest factor with which the interval of draws (R, n) reaches the true values (n,): (n,)."""
+    """Return the smallest factor with which the interval of draws (R, …) reaches the true values (…): (…)."""
     low, high = interval(draws)
     centre = draws.mean(0, dtype=np.float64)
     half = np.where(truth >= centre, high - centre, centre - low)
@@ -99,8 +195,15 @@ def reach(draws: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(truth == centre, 0.0, factor)
 
 
-def quantile(factors: NDArray[np.float64]) -> float:
-    """Return the ⌈(n + 1) · 0.9⌉-th smallest of n factors, or 1 if it is not finite."""
+def quantile(factors: Floats) -> float:
+    """Return the ⌈(n + 1) · 0.9⌉-th smallest of n factors, or 1 if it is not finite or there is none."""
+    if not len(factors):
+        return 1.0
     rank = min(len(factors), math.ceil((len(factors) + 1) * LEVEL))
     factor = float(np.sort(factors)[rank - 1])
     return factor if math.isfinite(factor) else 1.0
+
+
+def weighted(own: Floats, pooled: Floats, counts: Floats) -> Floats:
+    """Return the mean of own values (J,), fitted to `counts` (J,), and of a pooled value that counts `POOLED` times."""
+    return (counts * own + POOLED * pooled) / (counts + POOLED)

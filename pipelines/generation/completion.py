@@ -1,8 +1,8 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
@@ -22,6 +23,16 @@ ROWS = 64  # rows per block; every block has its own seed
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
 
+class Changes(Protocol):
+    """What is changed in values that are drawn, such as `calibration.Calibration`."""
+
+    def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
+        """Return the likelihood of a modality from which values are drawn instead."""
+
+    def spread(self, modality: Modality, x: Tensor) -> Tensor:
+        """Return what draws (R, n, *shape) of a modality are replaced by."""
+
+
 def completions(
     model: MultimodalVAE,
     density: Density,
@@ -29,15 +40,15 @@ def completions(
     draws: int,
     seed: int,
     values: str,
-    labels: np.ndarray | None = None,
-    spread: Callable[[Modality, Tensor], Tensor] | None = None,
+    labels: Ints | None = None,
+    calibration: Changes | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Impute the missing values of every row R = `draws` times, block by block, with the arguments of `imputations`.
 
     Yields:
         The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
     """
-    imputed = imputations(model, density, data, draws, seed, values, labels, spread)
+    imputed = imputations(model, density, data, draws, seed, values, labels, calibration)
     for rows, found in imputed:
         block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
         for name, (places, x) in found.items():
@@ -53,45 +64,85 @@ def imputations(
     draws: int,
     seed: int,
     values: str,
-    labels: np.ndarray | None = None,
-    spread: Callable[[Modality, Tensor], Tensor] | None = None,
+    labels: Ints | None = None,
+    calibration: Changes | None = None,
 ) -> Iterator[tuple[slice, dict[str, tuple[Ints, np.ndarray]]]]:
     """Impute the missing values of every row R = `draws` times, block by block.
-
-    The latents of a row are drawn from its posterior under the density (`conditional_draw`). Only the decoders of
-    modalities with missing values are run.
 
     Args:
         data: Rows with the modalities of the model.
         values: As in `SampleRequest`.
-        labels: Labels (N,) that the density is conditioned on, or None.
-        spread: A function that changes the spread of drawn values (R, n, *shape) of a modality, or None.
+        labels: As in `decoded_blocks`.
+        calibration: What is changed in values that are drawn, or None.
 
     Yields:
         The rows of a block, and by modality the rows (n,) that lack values of it, with their completed values
         (R, n, *shape); nothing for a modality that no row lacks.
     """
-    missing, whole = {m.name: data.missing(m.name) for m in model.modalities}, data.fully_observed
+    missing = {m.name: data.missing(m.name) for m in model.modalities}
+    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels):
+        imputed: dict[str, tuple[Ints, np.ndarray]] = {}
+        for m, places, p in decoded:
+            if is_drawn(values, m):
+                x = drawn_values(m, p, generator, data.conversion, calibration)
+            else:
+                x = as_data(m, m.to_support(p.mean).numpy(), data.conversion)
+            known = data.data[m.name]
+            x = np.where(missing[m.name][places], x, known[places])  # (R, n, *shape)
+            imputed[m.name] = places, x.astype(known.dtype, copy=False)
+        if imputed:
+            rows = np.unique(np.concatenate([places for places, _ in imputed.values()]))
+            imputed |= constrained(data, rows, missing, draws, imputed)
+        yield block, imputed
+
+
+def decoded_blocks(
+    model: MultimodalVAE, density: Density, data: Dataset, draws: int, seed: int, labels: Ints | None
+) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood]]]]:
+    """Decode R = `draws` latents of every row that lacks values, block by block.
+
+    The latents of a row are drawn from its posterior under the density (`conditional_draw`). Only the decoders of
+    modalities with missing values are run.
+
+    Args:
+        labels: Labels (N,) that the density is conditioned on, −1 for rows without a label, or None.
+
+    Yields:
+        The rows of a block, its random generator, and for each modality that some of them lack, at least in part, the
+        rows (n,) and the likelihood of its values, batch shape (R, n).
+    """
+    whole = data.fully_observed
+
+    def decoded(rows: Ints, latents: Tensor) -> Iterator[tuple[Modality, Ints, Likelihood]]:
+        for m, lacks_values in zip(model.modalities, ~whole[rows].T, strict=True):
+            if lacks_values.any():
+                yield m, rows[lacks_values], model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
+
     for number, start in enumerate(range(0, len(data), ROWS)):
         block = slice(start, min(start + ROWS, len(data)))
         rows = start + np.flatnonzero(~whole[block].all(1))
-        imputed: dict[str, tuple[Ints, np.ndarray]] = {}
+        generator = generator_for("cpu", seed, number)
+        latents = torch.empty(draws, 0)
         if len(rows):
-            generator = generator_for("cpu", seed, number)
             row_labels = None if labels is None else torch.from_numpy(labels[rows])
             batch, candidates = data.batch(rows), max(DRAWS, min(density.proposals, CANDIDATES * draws))
             latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
-            for m, lacks_values in zip(model.modalities, ~whole[rows].T, strict=True):
-                if lacks_values.any():
-                    p = model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
-                    x = p.rsample((), generator) if (noisy := is_drawn(values, m)) else p.mean
-                    x = m.to_support(spread(m, x) if noisy and spread is not None else x)
-                    drawn = as_data(m, x.numpy(), data.conversion)  # (R, n, *shape)
-                    places, known = rows[lacks_values], data.data[m.name]
-                    drawn = np.where(missing[m.name][places], drawn, known[places])
-                    imputed[m.name] = places, drawn.astype(known.dtype, copy=False)
-            imputed |= constrained(data, rows, missing, draws, imputed)
-        yield block, imputed
+        yield block, generator, decoded(rows, latents)
+
+
+def drawn_values(
+    modality: Modality,
+    p: Likelihood,
+    generator: torch.Generator,
+    conversion: dict[str, Any] | None,
+    calibration: Changes | None = None,
+) -> np.ndarray:
+    """Draw the values (R, n, *shape) of a modality from their likelihood, batch shape (R, n), as the data have them."""
+    if calibration is None:
+        x = p.rsample((), generator)
+    else:
+        x = calibration.spread(modality, calibration.tempered(modality, p).rsample((), generator))
+    return as_data(modality, modality.to_support(x).numpy(), conversion)
 
 
 def constrained(

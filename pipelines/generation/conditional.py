@@ -57,17 +57,18 @@ class PosteriorCandidates:
     def log_weights(self, density: Density, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Return log f(z) / p(z) over the known blocks of the codes, (B, K); 0 if the density has no such score.
 
-        Without labels, f(z) may be an unbiased estimate (`Density.estimate_log_prob`), which uses the generator. With
-        labels (B,), f is the density given the label of each row. A density that can neither marginalise over private
-        codes nor draw them given other blocks scores the full vector: the private codes of missing modalities were
-        drawn from the prior and are resampled with the rest.
+        With labels (B,), f is the density given the label of each row that has one, and over all labels for a row
+        without, whose label is −1; that f(z) may be an unbiased estimate (`Density.estimate_log_prob`), which uses the
+        generator. A density that can neither marginalise over private codes nor draw them given other blocks scores the
+        full vector: the private codes of missing modalities were drawn from the prior and are resampled with the rest.
         """
         log_weights = torch.zeros_like(self.codes[..., 0])
-        for rows, known in self._patterns():
+        for rows, known, given in self._patterns(labels):
             z = self.codes[rows].flatten(0, 1)  # (n·K, D)
-            row_labels = None if labels is None else labels[rows].repeat_interleave(log_weights.shape[1])
+            row_labels = None if given is None else given.repeat_interleave(log_weights.shape[1])
             if density.exact_log_prob and (bool(known.all()) or not (density.marginal or density.conditional)):
-                score = density.estimate_log_prob(z, generator) if labels is None else density.log_prob(z, row_labels)
+                unlabelled = row_labels is None
+                score = density.estimate_log_prob(z, generator) if unlabelled else density.log_prob(z, row_labels)
                 ratio = score - self.model.prior().log_prob(z)
             elif density.marginal:
                 places = coordinates(self.model.layout, known)
@@ -95,10 +96,10 @@ class PosteriorCandidates:
     ) -> Tensor:
         """Replace private codes of missing modalities in codes (…, B, D) by draws given the known blocks."""
         full = codes.clone()
-        for rows, known in self._patterns():
+        for rows, known, given in self._patterns(labels):
             if not bool(known.all()):
                 z = codes[..., rows, :]
-                row_labels = None if labels is None else labels[rows].expand(z.shape[:-1]).flatten()
+                row_labels = None if given is None else given.expand(z.shape[:-1]).flatten()
                 blocks = split_blocks(self.model.layout, z.flatten(0, -2), known)
                 drawn = density.condition(blocks, generator, row_labels)
                 full[..., rows, :] = drawn.loc[:, 0].to(full).view_as(z)
@@ -110,10 +111,20 @@ class PosteriorCandidates:
             return self.model.descend(codes, generator)
         return self.states[torch.arange(len(self.states), device=index.device), index]
 
-    def _patterns(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Group rows by their known blocks: rows (B,) bool, and known blocks (blocks,) bool."""
+    def _patterns(self, labels: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Group rows by their known blocks, and by whether they have a label.
+
+        Yields:
+            Rows (B,) bool, their known blocks (blocks,) bool, and their labels (n,), None if they have none.
+        """
         for known in self.known.unique(dim=0):
-            yield (self.known == known).all(-1), known
+            rows = (self.known == known).all(-1)
+            if labels is None:
+                yield rows, known, None
+                continue
+            for chosen, given in ((rows & (labels < 0), None), (rows & (labels >= 0), labels)):
+                if bool(chosen.any()):
+                    yield chosen, known, None if given is None else given[chosen]
 
 
 def conditional_draw(
@@ -130,7 +141,7 @@ def conditional_draw(
     Args:
         draws: Number of candidates per row.
         times: Shape of the draws chosen per row, one by default.
-        labels: Labels (B,) that the density is conditioned on, or None.
+        labels: Labels (B,) that the density is conditioned on, −1 for rows without a label, or None.
 
     Returns:
         Latents (*times, B, F) for `model.decode_one`, and the effective share (B,) of the candidates; see

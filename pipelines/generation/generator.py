@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields
 from postprior.pipelines.generation.missingness.model import Missingness
 from postprior.pipelines.generation.request import Labels, SampleRequest, check_values, is_drawn
+from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Count, Seed
 from postprior.pipelines.space import check_space
@@ -34,7 +35,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import SpreadCalibration
+    from postprior.pipelines.generation.calibration import Calibration
 
 ROWS = 256
 """Rows per block. Every block is drawn in full, from its own seed. The bytes of a row therefore depend only on the seed
@@ -45,9 +46,11 @@ Block = tuple[int, Dataset]
 class Generator:
     """Draw multimodal samples: codes from a density, values from the decoders of the autoencoder.
 
-    Samples lack values as training rows do, as far as `missingness` has learned; without it, they are complete. Every
-    dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and `conversion`
-    (how to convert values back to the units and files of imported data).
+    Samples lack values as training rows do, as far as `missingness` has learned; without it, they are complete.
+    `never_missing` has the values of partly observed modalities, by number, that no training row lacked or hid.
+
+    Every dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and
+    `conversion` (how to convert values back to the units and files of imported data).
 
     Example:
         Generator.load("artefacts/densities/gmm").sample(1000, seed=0).save(Path("synthetic"))
@@ -59,10 +62,11 @@ class Generator:
         density: Density,
         provenance: Mapping[str, Any],
         conversion: dict[str, Any] | None = None,
+        never_missing: Mapping[str, Sequence[int]] | None = None,
         missingness: Missingness | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
-        self.conversion, self.missingness = conversion, missingness
+        self.conversion, self.never_missing, self.missingness = conversion, never_missing or {}, missingness
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
@@ -94,7 +98,8 @@ class Generator:
         if (entry := artefact.manifest.get("missingness")) is not None:
             with rebuilding(folder):
                 missingness = Missingness.from_state(artefact.arrays, entry, model.modalities)
-        return cls(model, density_of(artefact, folder), hashes, conversion, missingness)
+        never_missing = trained.manifest.get("never_missing")
+        return cls(model, density_of(artefact, folder), hashes, conversion, never_missing, missingness)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -181,21 +186,22 @@ class Generator:
     ) -> list[Dataset]:
         """Impute all missing values of a dataset `draws` times (multiple imputation).
 
-        The variation of an imputed value between the completed datasets reflects its uncertainty. The same seed gives
-        the same bytes.
+        The variation of an imputed value between the completed datasets reflects its uncertainty. Rows that have a
+        label are imputed given their label if the density has labels; set the labels of `data` to None to ignore them.
+        The same seed gives the same bytes.
 
         Args:
             values: As in `SampleRequest`.
-            held_out: Rows that were not used in training; they calibrate the spread of values that are drawn
-                (`SpreadCalibration`). Without them, draws are not calibrated.
+            held_out: Rows that were not used in training; they calibrate values that are drawn (`Calibration`). Without
+                them, draws are not calibrated.
 
         Raises:
             UserError: `draws` is below 1, or the modalities are not those of the model.
         """
-        data, spread = conformed(data, self.model.modalities, self.conversion), None
+        data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            spread = self.spread(held_out, data, seed)
-        blocks = [block for _, block in self.completed(data, draws, seed, values, spread=spread)]
+            calibration = self.calibration(held_out, data, seed)
+        blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
         return [
             replace(
@@ -209,12 +215,37 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def spread(self, held_out: Dataset, like: Dataset, seed: int) -> SpreadCalibration:
-        """Calibrate the spread of draws for the rows of `like` on held-out rows that were not used in training."""
-        from postprior.pipelines.generation.calibration import SpreadCalibration
+    def calibration(self, held_out: Dataset, like: Dataset, seed: int) -> Calibration:
+        """Calibrate draws for the rows of `like` on held-out rows that were not used in training."""
+        from postprior.pipelines.generation.calibration import Calibration
 
         rows = conformed(held_out, like.modalities, self.conversion)
-        return SpreadCalibration.fit(self.model, self.density, rows, like, seed)
+        labels = None if self.labels_of(like) is None else self.labels_of(held_out)
+        return Calibration.fit(self.model, self.density, rows, like, seed, labels)
+
+    def unlearned(self, data: Dataset) -> list[str]:
+        """Return the modalities, and columns, that rows lack in part and that no training row lacked or hid in part."""
+        names = []
+        for m in self.model.modalities:
+            if m.name in data.cells:
+                lacking = ~np.asarray(data.cells[m.name])[data.observed[:, self.model.modalities.index(m)]]
+                whole = [] if m.partial or not lacking.any() else [m.title]
+                columns = [j for j in self.never_missing.get(m.name, ()) if lacking[:, j].any()]
+                names += whole + [f"{m.title}.{m.columns[j].name if m.columns else j}" for j in columns]
+        return names
+
+    def labels_of(self, data: Dataset) -> Ints | None:
+        """Return the labels (N,) of rows as the density numbers them, −1 where it has no such label; None without any.
+
+        Labels are matched by name.
+        """
+        classes = self.density.classes
+        if data.labels is None or data.label_names is None or not classes.labelled:
+            return None
+        fitted = {classes.names[number] if classes.names else str(number): number for number in classes.labels.tolist()}
+        names = data.label_names if classes.names else map(str, range(len(data.label_names)))
+        numbers = np.array([*(fitted.get(name, -1) for name in names), -1])
+        return numbers[data.labels]  # the label −1 selects the last number
 
     def completed(
         self,
@@ -222,14 +253,14 @@ class Generator:
         draws: int,
         seed: int,
         values: str,
-        labels: np.ndarray | None = None,
-        spread: SpreadCalibration | None = None,
+        labels: Ints | None = None,
+        calibration: Calibration | None = None,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Impute missing values of `conformed` rows block by block, in bounded memory; see `completions`."""
         check_values(values)
         check_value("draws", draws, Count)
         check_value("seed", seed, Seed)
-        return completions(self.model, self.density, data, draws, seed, values, labels, spread)
+        return completions(self.model, self.density, data, draws, seed, values, labels, calibration)
 
     def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:
         """Return the provenance of one imputed dataset."""

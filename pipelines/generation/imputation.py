@@ -32,7 +32,7 @@ from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.calibration import SpreadCalibration
+    from postprior.pipelines.generation.calibration import Calibration
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
@@ -168,12 +168,14 @@ def density_scores(
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
     with progress(task_name, 3) as step:
-        spread = generator.spread(benchmark.validation, task.incomplete, seed)
-        step("spread of held-out draws")
-        filled = imputed(generator, task, R, seed, spread)
+        calibration = generator.calibration(benchmark.validation, task.incomplete, seed)
+        step("calibration on held-out rows")
+        filled = imputed(generator, task, R, seed, calibration)
         step("draws")
         scores = task.scores(filled)
-        result = task.summarise(scores, benchmark.weights) | {"spread": dict(spread.factors)}
+        result = task.summarise(scores, benchmark.weights)
+        for key, values in (("spread", calibration.factors), ("temperature", calibration.temperatures)):
+            result[key] = {name: float(each.mean()) for name, each in values.items()}
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
@@ -181,9 +183,9 @@ def density_scores(
     return result
 
 
-def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, spread: SpreadCalibration) -> FillBlock:
+def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, calibration: Calibration) -> FillBlock:
     """Draw R values for everything hidden, in one pass over the rows; return a function that gives their features."""
-    blocks = hidden_rows(generator, task, R, seed, "draws", None, spread)
+    blocks = hidden_rows(generator, task, R, seed, "draws", generator.labels_of(task.incomplete), calibration)
 
     def filled(m: int, rows: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
         scale = task.scales[m]
@@ -212,7 +214,10 @@ def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> lis
 def agreement(
     generator: Generator, classifiers: LabelClassifiers, task: HiddenValues, seed: int, weights: Floats
 ) -> Written:
-    """The share of imputed modalities (decoder means) for which the label classifier predicts a row's label."""
+    """The share of imputed modalities for which the label classifier predicts a row's label.
+
+    These are decoder means, imputed without the labels of the rows.
+    """
     labels = np.asarray(task.original.labels)
     blocks = hidden_rows(generator, task, 1, seed, "mean")
     correct = np.full((len(task.original), len(task.scales)), np.nan)

@@ -34,8 +34,9 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
     """Train a multimodal autoencoder on the rows and encode each row as the posterior mean of its code.
 
     NaN marks a missing value. A row whose columns of a modality are all NaN lacks that modality, and its code is
-    inferred from the other modalities. Every row needs at least one value. Columns of normal and laplace modalities are
-    standardised by their observed values, and the scales of these likelihoods are learned.
+    inferred from the other modalities. If rows lack single values of a modality, training hides more of them
+    (`hide_cells` of `training.Settings`). Every row needs at least one value. Columns of normal and laplace modalities
+    are standardised by their observed values, and the scales of these likelihoods are learned.
 
     Args:
         model: A name in `stage1_vae.MODELS`. Models with a joint encoder are trained on the complete rows and encode

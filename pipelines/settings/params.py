@@ -24,6 +24,7 @@ Scale = Positive | Literal["learned", "features"]
 Sections = Annotated[dict[str, Options], Field(description="names, each with its options (`{}` for none)")]
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
+Share = Annotated[float, Field(ge=0, lt=1, description="a share of at least 0 and below 1")]
 Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
@@ -102,6 +103,8 @@ class Train(Section):
     learning_rate: Positive
     warmup: NotNegative
     patience: NotNegative
+    hide_cells: Share = 0.0
+    hide_modalities: Share = 0.0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")]
     precision: Literal["no", "bf16"]
 

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from postprior.pipelines.artefacts.autoencoder import KIND, as_user_errors, build
 from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
 from postprior.pipelines.artefacts.project import Project
@@ -20,6 +22,7 @@ from postprior.pipelines.storage import files_of, save_artefact
 from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae import training
+from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 
@@ -47,6 +50,8 @@ def train(params: Params, root: Path) -> None:
                 step(f"loss {epoch.metrics['train_loss']:.1f}")
             tensors, description = model.state()
             facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
+            if not params.train.hide_cells and (columns := never_missing(data)):
+                facts["never_missing"] = columns
             confirm()
             save_artefact(folder, KIND, {**description, **facts}, tensors)
             write_text(project.results.training, table(history))
@@ -84,6 +89,15 @@ def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
             f"{', '.join(phases)} is trained on the complete rows only, and all rows are encoded",
             err=True,
         )
+
+
+def never_missing(data: Dataset) -> dict[str, list[int]]:
+    """Return the values of partly observed tables and vectors that are never missing where their modality is there."""
+    columns = {}
+    for m, has in zip(data.modalities, data.observed.T, strict=True):
+        if m.name in data.cells and has_cells(m):
+            columns[m.name] = np.flatnonzero(data.cells[m.name][has].all(0)).tolist()
+    return {name: numbers for name, numbers in columns.items() if numbers}
 
 
 def table(history: History) -> str:

@@ -10,9 +10,8 @@ import numpy as np
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.constraints.cells import Cells, Ref
 
-STEPS = (0, 1, 4, 16, 64, 256, 1024)
-"""By how many units of its last decimal a cell is moved, until it is beyond another in spite of rounding."""
-
+STEPS = (0, *(4**k for k in range(11)))
+"""By how many units of its last decimal a cell is moved, until it is beyond another in spite of rounding and steps."""
 LEVELS = 1 << 24
 """More than the categories of any column."""
 

@@ -89,6 +89,40 @@ def test_labels_are_a_condition(generator: Generator, trained: Trained) -> None:
     assert not np.array_equal(plain, under)
 
 
+def test_labels_of_rows_are_used_by_name(generator: Generator, trained: Trained) -> None:
+    """Rows with a label are imputed given it; rows without one, or with an unknown one, as if there were no labels."""
+    data = Dataset.load(trained[0] / "artefacts/data/test").select(np.arange(40))
+    assert data.labels is not None
+    assert data.label_names is not None
+    data = replace(data, mask=np.tile([True, False, False, False, False], (40, 1)))
+    known = np.arange(40) < 20
+    some = replace(data, labels=np.where(known, data.labels, -1))
+    reversed_names = replace(some, labels=np.where(known, 9 - data.labels, -1), label_names=data.label_names[::-1])
+    unknown = replace(data, label_names=tuple(f"other {name}" for name in data.label_names))
+    without, given, reversed_given, unknown_given = (
+        generator.impute(each)[0].data["m1"] for each in (replace(data, labels=None), some, reversed_names, unknown)
+    )
+    np.testing.assert_array_equal(given, reversed_given)
+    np.testing.assert_array_equal(given[~known], without[~known])
+    np.testing.assert_array_equal(unknown_given, without)
+    assert not np.array_equal(given[known], without[known])
+
+
+def test_what_training_never_lacked_is_named() -> None:
+    """Whole modalities that are not partial, and values that no training row lacked or hid; not what rows have."""
+    generator, rows = exact()
+    model = generator.model
+    model.modalities = tuple(replace(m, partial=m.name == "m1") for m in model.modalities)
+    generator = Generator(model, generator.density, {}, None, {"m1": [0, 3]})
+    cells = {name: np.ones((4, linear.SIZE), bool) for name in ("m0", "m1", "m2")}
+    assert generator.unlearned(replace(rows, cells=cells)) == []
+    cells["m0"][2, 1] = cells["m1"][0, 1:] = False
+    assert generator.unlearned(replace(rows, cells=cells)) == ["m0", "m1.3"]
+    cells["m1"][:] = False
+    lacking = replace(rows, cells=cells, mask=np.tile([True, False, True], (4, 1)))
+    assert generator.unlearned(lacking) == ["m0"]
+
+
 def test_observed_values_are_kept_bit_for_bit_and_imputed_ones_are_marked(generator: Generator, holes: Dataset) -> None:
     sets = generator.impute(holes, 3, seed=5)
     lacking = {m.name: holes.missing(m.name) for m in holes.modalities}
@@ -175,12 +209,13 @@ def test_impossible_requests(generator: Generator, holes: Dataset, options: dict
 
 
 def test_the_command_writes_what_python_gives(
-    generator: Generator, trained: Trained, holes: Dataset, tmp_path: Path
+    generator: Generator, trained: Trained, holes: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, params = trained
     source = np.arange(100.0)
     replace(holes, source_values={"m0": source}).save(tmp_path / "holes")
     told = impute("gmm", tmp_path / "holes", params, root, tmp_path / "out", 2, "draws", 4)
+    assert "impute: no training row lacked m0, so that" in capsys.readouterr().err
     loaded = Dataset.load(tmp_path / "holes")
     held_out = Dataset.load(root / "artefacts/data/validation")
     for number, expected in enumerate(generator.impute(loaded, 2, 4, "draws", held_out), 1):

@@ -1,4 +1,4 @@
-"""Calibrated spread: intervals have their nominal coverage, and means are not changed."""
+"""Calibrated draws: intervals have their nominal coverage, probabilities are met, and means are not changed."""
 
 from dataclasses import replace
 
@@ -9,9 +9,21 @@ from support import linear_gaussian as linear
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import DRAWS, SpreadCalibration, hidden_as, quantile, reach
+from postprior.pipelines.generation.calibration import (
+    DRAWS,
+    Calibration,
+    Collected,
+    discrete,
+    hidden_as,
+    quantile,
+    reach,
+)
+from postprior.pipelines.generation.completion import drawn_values
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.metrics.imputation.scores import continuous, covered
+from postprior.pipelines.metrics.imputation.scores import covered
+from postprior.stage1_vae.discrete import Categorical, NegativeBinomial
+from postprior.stage1_vae.distributions import Normal
+from postprior.stage1_vae.likelihoods import Columns
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
@@ -47,28 +59,75 @@ def test_intervals_have_nominal_coverage_whatever_the_scale_of_the_model(scale: 
 
 
 def test_means_stay_and_distances_scale() -> None:
+    """Per entry of a vector; a single draw, other modalities and draws of exactly 0 stay as they are."""
     modality = Modality("a", "vector", (3,), "normal")
     x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
-    spread = SpreadCalibration({"a": 2.0})(modality, x)
-    torch.testing.assert_close(spread.mean(0), x.mean(0))
-    torch.testing.assert_close(spread[0] - spread[1], 2 * (x[0] - x[1]))
-    assert SpreadCalibration({"a": 2.0})(modality, x[:1]) is not None
-    assert torch.equal(SpreadCalibration({"a": 2.0})(modality, x[:1]), x[:1])
-    assert torch.equal(SpreadCalibration({"b": 2.0})(modality, x), x)
+    factors = torch.tensor([2.0, 1.0, 0.5])
+    calibration = Calibration({"a": factors})
+    changed = calibration.spread(modality, x)
+    torch.testing.assert_close(changed.mean(0), x.mean(0))
+    torch.testing.assert_close(changed[0] - changed[1], factors * (x[0] - x[1]))
+    assert torch.equal(calibration.spread(modality, x[:1]), x[:1])
+    assert torch.equal(Calibration({"b": factors}).spread(modality, x), x)
+    x[2, 1] = 0
+    assert (calibration.spread(modality, x)[2, 1] == 0).all()
 
 
-def test_counts_and_classes_stay_as_they_are() -> None:
-    columns = (
-        Column("age", "normal"),
-        Column("visits", "negative_binomial"),
-        Column("site", "categorical", 3),
+TABLE = Modality(
+    "t",
+    "table",
+    (3,),
+    "columns",
+    columns=(Column("age", "normal"), Column("visits", "negative_binomial"), Column("site", "categorical", 3)),
+)
+
+
+def test_counts_stay_counts_and_classes_stay_classes() -> None:
+    x = torch.randint(1, 3, (5, 4, 3), generator=torch.Generator().manual_seed(0)).float()
+    changed = Calibration({"t": torch.tensor([3.0, 9.0, 9.0])}).spread(TABLE, x)
+    assert torch.equal(changed[..., 2], x[..., 2])
+    assert (changed[..., 1] >= 0).all()
+    assert (changed[..., 1] > x[..., 1].max()).any()
+    torch.testing.assert_close(changed[..., 0].mean(0), x[..., 0].mean(0))
+    assert discrete(TABLE).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("confidence", [0.5, 2.0])
+def test_probabilities_and_counts_of_held_out_rows_are_met(confidence: float) -> None:
+    """Logits that are too large by a factor need it as temperature; intervals of too narrow counts get their level."""
+    n, rng, noise = 1500, np.random.default_rng(0), torch.Generator().manual_seed(0)
+    logits = torch.from_numpy(1.5 * rng.normal(size=(2, n, 3, 1)))
+    log_means = torch.from_numpy(rng.normal(4, 1, (2, n, 1)))
+    truth = TableOf(NegativeBinomial(log_means, torch.tensor(1.5), 1), Categorical(logits, 1)).rsample((), noise)
+    wide = (DRAWS, n, 1)
+    held_out, test = (
+        TableOf(
+            NegativeBinomial(log_mean.expand(wide), torch.tensor(7.0), 1),
+            Categorical((confidence * each).expand(DRAWS, n, 3, 1), 1),
+        )
+        for log_mean, each in zip(log_means, logits, strict=True)
     )
-    table = Modality("t", "table", (3,), "columns", columns=columns)
-    x = torch.randint(3, (5, 4, 3), generator=torch.Generator().manual_seed(0)).float()
-    spread = SpreadCalibration({"t": 3.0})(table, x)
-    assert torch.equal(spread[..., 1:], x[..., 1:])
-    assert not torch.equal(spread[..., 0], x[..., 0])
-    assert continuous(table).tolist() == [True, False, False]
+    found = Collected(TABLE)
+    found.add(held_out, drawn_values(TABLE, held_out, noise, None), truth[0].numpy(), np.ones((n, 3), bool))
+    factors, temperatures = found.factor(), found.temperature()
+    assert factors is not None
+    assert temperatures is not None
+    assert temperatures[2] == pytest.approx(confidence)
+    calibration = Calibration({"t": factors}, {"t": temperatures})
+    plain, calibrated = (drawn_values(TABLE, test, noise, None, each)[..., 1:] for each in (None, calibration))
+    assert 0.88 < covered(calibrated, truth[1, :, 1:].numpy())[:, 0].mean() < 0.93
+    assert covered(plain, truth[1, :, 1:].numpy())[:, 0].mean() < 0.6
+    shares = [np.mean(each[..., 1] == truth[1, :, 2].numpy()) for each in (plain, calibrated)]
+    assert np.sign(shares[0] - shares[1]) == np.sign(confidence - 1)  # confident draws repeat the likeliest class
+
+
+class TableOf(Columns):
+    """The likelihood of `TABLE`: age N(0, 1), visits and site as given, batch shape (…)."""
+
+    def __init__(self, visits: NegativeBinomial, site: Categorical) -> None:
+        zero = torch.zeros_like(visits.log_mean)
+        parts = (Normal(zero, torch.ones_like(zero)), visits, site)
+        super().__init__([(torch.tensor([place]), part) for place, part in enumerate(parts)])
 
 
 def test_a_factor_is_what_the_interval_needs_to_reach() -> None:
@@ -95,4 +154,4 @@ def test_rows_lose_what_other_rows_lack_but_never_all_modalities() -> None:
     patterns = {tuple(row) for row in cells["m1"].tolist()}
     assert {tuple(row) for row in hidden.cells["m1"].tolist()} <= patterns
     assert hidden_as(held_out, data, rng) is held_out
-    assert not generator.spread(held_out, data, 0).factors
+    assert not generator.calibration(held_out, data, 0).factors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,6 +118,36 @@ def test_draws_follow_the_posterior_under_another_prior() -> None:
                 precision = precision + decoder.weight.T @ decoder.weight / linear.SCALE**2
                 moment = moment + decoder.weight.T @ (batch.data[name][row] - decoder.bias) / linear.SCALE**2
         covariance = torch.linalg.inv(precision)
+        have_moments(draws, covariance @ moment, covariance)
+
+
+class PerLabel(Gaussian):
+    """N(mean + shift of the label, covariance) given a label, and the even mixture of both without a label."""
+
+    SHIFTS = (-0.2, 0.2)
+
+    def log_prob(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        normal = self.of(torch.ones(z.shape[-1], dtype=torch.bool))
+        each = torch.stack([normal.log_prob(z - shift) for shift in self.SHIFTS], -1)
+        return each.logsumexp(-1) - math.log(2) if labels is None else each.gather(-1, labels.unsqueeze(-1))[:, 0]
+
+    def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        return self.log_prob(z)
+
+
+def test_rows_with_a_label_are_drawn_given_it_and_rows_without_one_over_all() -> None:
+    model = linear.exact(MODELS["mvae"](linear.modalities(1), latent=linear.LATENT))
+    f = PerLabel(model, "exact_log_prob")
+    batch = repeat(Batch(linear.sample(model, 1).data, torch.ones(1, 1, dtype=torch.bool)), 3 * TIMES)
+    labels = torch.tensor([-1, 0, 1]).repeat_interleave(TIMES)
+    drawn, without = (conditional_draw(model, f, batch, seeded(), DRAWS, (), y)[0] for y in (labels, None))  # type: ignore[arg-type]
+    assert torch.equal(drawn[:TIMES], without[:TIMES])
+    decoder: Any = model.decoders["m0"]
+    own = torch.linalg.inv(f.covariance)
+    covariance = torch.linalg.inv(own + decoder.weight.T @ decoder.weight / linear.SCALE**2)
+    for label, draws in enumerate(drawn[TIMES:].split(TIMES)):
+        moment = own @ (f.mean + f.SHIFTS[label])
+        moment = moment + decoder.weight.T @ (batch.data["m0"][0] - decoder.bias) / linear.SCALE**2
         have_moments(draws, covariance @ moment, covariance)
 
 

@@ -184,7 +184,7 @@ def generator() -> Generator:
         [replace(m, partial=m.name in train.cells) for m in train.modalities], latent=4, width=2, seed=0
     )
     density = DENSITIES["gmm"](components=[1], passes=5).fit(codes_of(train, z))
-    return Generator(model, density, {}, None, learned(train, z))
+    return Generator(model, density, {}, missingness=learned(train, z))
 
 
 def test_values_are_the_same_with_and_without_those_that_are_missing(generator: Generator) -> None:
