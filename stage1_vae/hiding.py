@@ -17,10 +17,6 @@ from torch import Tensor
 
 from postprior.stage1_vae.modalities import Batch, Modality
 
-KINDS = ("table", "vector")
-"""Kinds of modalities of which single cells are hidden."""
-
-
 WEIGHT = 1 / 16
 """Weight of a row with hidden cells in the gradient of all parameters but those of the encoders."""
 
@@ -45,7 +41,7 @@ def unweighted(output: Tensor, batch: Batch) -> Tensor:
 
 def has_cells(modality: Modality) -> bool:
     """Return whether single cells of a modality can be hidden: it is a table or a vector of at least two values."""
-    return modality.kind in KINDS and modality.shape[0] > 1
+    return modality.tabular and modality.shape[0] > 1
 
 
 def hide(batch: Batch, modalities: Iterable[Modality], cells: float, whole: float, generator: torch.Generator) -> Batch:

@@ -146,6 +146,11 @@ class Modality:
             duplicate = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"columns of modality {self.name}: found {duplicate!r} twice, expected different names")
 
+    @property
+    def tabular(self) -> bool:
+        """Whether each value is a variable of its own, as in tables and vectors, unlike pixels, voxels and tokens."""
+        return self.kind in ("table", "vector")
+
     def to_support(self, values: Tensor) -> Tensor:
         """Map values (…, *shape) to valid data: clip them to the range, and round counts and classes."""
         if self.range is not None:

@@ -236,12 +236,10 @@ def _check_targets(data: Dataset, train: Dataset, place: str) -> None:
 
 def _empty_detection(data: Dataset) -> Detection:
     """Allocate a detection; its values are filled in later."""
-    from postprior.pipelines.detection.normative import FEATURED
-
     N, M = len(data), len(data.modalities)
     statistics = {name: np.full((N, M), np.nan) for name in STATISTICS}
     row_statistics = {name: np.zeros(N) for name in ("code", "distance")}
-    features = {m.name: np.zeros((N, *m.shape)) for m in data.modalities if m.kind in FEATURED}
+    features = {m.name: np.zeros((N, *m.shape)) for m in data.modalities if m.tabular}
     return Detection(
         np.zeros(N), np.ones(N), np.zeros(N, np.int64), statistics, row_statistics, np.zeros((N, M)), features
     )

@@ -21,7 +21,6 @@ DRAWS = 16  # posterior draws per row over which surprisals are averaged
 LARGEST = 1e30
 """Bound of surprisals: values beyond the floating-point range are clamped to it, so that extreme rows are ranked."""
 FARTHEST = 1e15  # bound of the coordinates of codes, for the same reason
-FEATURED = ("table", "vector")  # kinds of modalities whose values are single features
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Surprisals:
     """Surprisals, in nats, of N rows with the same P observed modalities; larger for more unusual rows.
 
     The surprisal of a modality with missing cells is the mean over the observed cells, times the number of all cells.
-    `cells` holds −log p of each value of the modalities `FEATURED`, in the reconstruction and in the prediction from
+    `cells` holds −log p of each value of tabular modalities, in the reconstruction and in the prediction from
     other modalities; NaN in missing cells.
     """
 
@@ -79,7 +78,7 @@ def _block(
     known = [observed_blocks(model, observed.unsqueeze(0))[0] for observed in (pattern, *single)]
     scores = [_code_log_prob(model, density, z[:, :, place], blocks) for place, blocks in enumerate(known)]
     means = [z[:, :, place].mean(0)[:, coordinates(model.layout, blocks)] for place, blocks in enumerate(known)]
-    featured = [m.name for m in modalities if m.kind in FEATURED]
+    featured = [m.name for m in modalities if m.tabular]
     return Surprisals(
         _array(totals[0]),
         _array(totals[1] if len(totals) > 1 else totals[0][:, :0]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.imputation import CELLS, HiddenValues, ImputationBenchmark
+from postprior.pipelines.generation.imputation import HiddenValues, ImputationBenchmark
 from postprior.pipelines.metrics.imputation.scores import RowScores
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
@@ -37,7 +37,7 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
     units = [scale.source.numpy() for scale in benchmark.scales]
     units.append(np.zeros(learned.shape[1] - sum(map(len, units)), int))  # the classes of the label
     widths = [len(unit) for unit in units]
-    pictures = [number for number, m in enumerate(modalities) if m.kind not in CELLS]
+    pictures = [number for number, m in enumerate(modalities) if not m.tabular]
     wide = [number for number, m in enumerate(modalities) if m.kind == "vector" and m.shape[0] > WIDE]
     best = missing_on_failure(partial(best_neighbours, benchmark, learned, widths, rng))
     imputers: dict[str, Imputer | Missing] = {

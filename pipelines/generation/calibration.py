@@ -41,13 +41,10 @@ from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
 MOST = 300  # largest number of held-out rows
-REPEATED = (
-    600  # number of rows in which single cells are hidden: held-out rows are repeated, each time with other cells
-)
+REPEATED = 600  # rows in which single cells are hidden: held-out rows are repeated, each time with other cells
 FEWEST = 20  # smallest number of hidden values of a modality; with fewer, its draws are not changed
 POOLED = 5  # weight of all values of a modality in the factor of each, as a number of hidden values
 TEMPERATURES = 2.0 ** (np.arange(-4, 9) / 4)
-SEPARATE = ("table", "vector")  # kinds of modalities whose values have their own factors
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ class Collected:
 
     def __init__(self, modality: Modality) -> None:
         self.modality, self.discrete = modality, discrete(modality)
-        self.separate = modality.kind in SEPARATE
+        self.separate = modality.tabular
         self.reaches: list[Floats] = []
         self.losses = np.zeros((len(TEMPERATURES), *modality.shape))
         self.counts = np.zeros(modality.shape)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
 MOST = 1000  # largest number of test rows that are scored
-CELLS = ("table", "vector")  # kinds of modalities of which single cells are hidden
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class HiddenValues:
             mask[np.arange(len(data)), keys.argmax(1)] &= mask.sum(1) < 2
         else:
             for m in data.modalities:
-                if m.kind in CELLS and m.shape[0] > 1:
+                if m.tabular and m.shape[0] > 1:
                     observed = np.array(cells.get(m.name, np.ones((len(data), *m.shape), bool)))
                     hidden = rng.random(observed.shape) < share
                     hidden[np.arange(len(data)), np.where(observed, rng.random(observed.shape), -1).argmax(1)] = False

@@ -15,9 +15,6 @@ from postprior.stage2_latent.density import Density
 
 K = TypeVar("K")
 VALUES = ("auto", "mean", "draws")
-DRAWN = ("table", "vector")
-"""Kinds of modalities that `auto` draws. Neighbouring pixels, voxels and tokens depend on one another; the likelihood
-draws each for itself, which looks like noise."""
 Labels = Sequence[int] | np.ndarray | Mapping[str, int]
 
 
@@ -128,8 +125,12 @@ class SampleRequest:
 
 
 def is_drawn(values: str, modality: Modality) -> bool:
-    """Whether the values of a modality are drawn from the likelihood, not means of the decoder."""
-    return values == "draws" or (values == "auto" and modality.kind in DRAWN)
+    """Whether the values of a modality are drawn from the likelihood, not means of the decoder.
+
+    `auto` draws tabular ones. Neighbouring pixels, voxels and tokens depend on one another; the likelihood draws each
+    for itself, which looks like noise.
+    """
+    return values == "draws" or (values == "auto" and modality.tabular)
 
 
 def check_values(values: str) -> None:

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from postprior.pipelines.data.dataset import Dataset
 
 Cells = NDArray[np.float64]  # (N, C), NaN where a cell is missing
-KINDS = ("table", "vector")  # kinds of modalities that can be sampled
 COLUMNS = 2000  # maximum number of columns: the correlation matrix grows with its square
 ROWS = 10_000  # maximum number of training rows that are read
 
 
 def unsuitable(train: Dataset) -> str:
     """Return why these rows have no baseline samplers, in one clause; "" if they have."""
-    if other := next((m for m in train.modalities if m.kind not in KINDS), None):
+    if other := next((m for m in train.modalities if not m.tabular), None):
         return (
             f"modality {other.title} is of kind {other.kind}, and only tables and vectors are sampled without a model"
         )

@@ -15,7 +15,6 @@ from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.sources import SOURCES, check_source
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.samplers import KINDS
 from postprior.pipelines.planning.speeds import Speeds
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST
@@ -50,7 +49,7 @@ def measure(params: Params, root: Path) -> Workload:
         rows,
         modalities=len(sample.modalities),
         values=sum(math.prod(m.shape) for m in sample.modalities),
-        columns=sum(m.shape[0] for m in sample.modalities if m.kind in KINDS),
+        columns=sum(m.shape[0] for m in sample.modalities if m.tabular),
         labels=len(sample.label_names or ()),
         dimensions=sum(block.size for block in model.layout),
         blocks=len(model.layout),

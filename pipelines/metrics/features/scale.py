@@ -59,8 +59,7 @@ class Scale:
 
         mean = mean_of(lambda x: x)
         variance = mean_of(lambda x: (x - mean).square())
-        separate = modality.kind in ("table", "vector")
-        unit = source if separate else torch.zeros_like(source)
+        unit = source if modality.tabular else torch.zeros_like(source)
         total = torch.zeros(int(unit.max()) + 1).double().index_add(0, unit, variance)
         varies = total > CONSTANT
         factor = torch.where(varies, (total.clamp_min(CONSTANT) * varies.sum()).rsqrt(), 0)[unit]
