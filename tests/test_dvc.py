@@ -109,7 +109,7 @@ def test_every_stage_runs_once(first: tuple[Path, str]) -> None:
 def test_the_results_are_there_and_finite(first: tuple[Path, str]) -> None:
     metrics = first[0] / "results/metrics"
     rows = ["real", "reconstruction", "normal", *DENSITIES]
-    assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "evaluators", "latent"}
+    assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "evaluators", "latent", "samplers"}
     for path in metrics.glob("*.json"):
         found = list(numbers(json.loads(path.read_text())))
         assert found

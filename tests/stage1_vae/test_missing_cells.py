@@ -31,6 +31,8 @@ KINDS = (
     Modality("tokens", "sequence", (6,), "categorical", classes=3, partial=True),
     Modality("counts", "vector", (5,), "negative_binomial", partial=True),
     Modality("reads", "vector", (5,), "zero_inflated_negative_binomial", partial=True),
+    Modality("amounts", "vector", (5,), "hurdle_lognormal", partial=True),
+    Modality("logarithms", "vector", (5,), "hurdle_softplus", partial=True),
 )
 MODALITIES = (TABLE, Modality("image", "image", (1, 8, 8), "normal", partial=True), KINDS[1])
 ROWS = 12

@@ -32,7 +32,7 @@ def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
         folders.augmentation / SIZE,
         *(files.training, files.comparison, files.page, files.plots, files.datasheets),
         *(files.scores("metrics", of) for of in ("evaluators", "autoencoder", "latent")),
-        *(files.scores("metrics", of) for of in ("real", "reconstruction", "normal")),
+        *(files.scores("metrics", of) for of in ("real", "reconstruction", "normal", "samplers")),
         *(files.scores(part, NAME) for part in ("metrics", "utility", "privacy", "imputation")),
         *(
             files.scores("utility", "real"),
