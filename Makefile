@@ -13,6 +13,8 @@ export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Every stage and many tests start a process: they share the compiled modules, also where the environment forbids to keep them.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo screenshot test test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-tables examples zoo clean

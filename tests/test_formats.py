@@ -223,7 +223,8 @@ STAGES: dict[Callable[..., None], tuple[str, tuple[str, ...]]] = {
     utility: ("utility", ("ratio_to_real", "train_real_test_synthetic")),
     evaluate_imputation: ("imputation", ("modalities.rows", "modalities.label_agreement", "cells.rows")),
 }
-"""Scores that imputation with labels and calibrated classes has not changed, of the stages that score with the evaluators, baselines, classifiers of real data and imputers of the fixture."""
+"""Stages that score with the evaluators, baselines, classifiers of real data and imputers of the fixture, and their
+scores; draws of imputations have since been calibrated and given the labels."""
 
 
 @EVERY
