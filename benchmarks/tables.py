@@ -57,13 +57,17 @@ SCORES = {  # score → heading, decimals
 
 @dataclass(frozen=True)
 class Table:
-    """A real table in a wheel of PyPI, the columns of its modalities, its label and its other categories."""
+    """A real table in a wheel of PyPI, the columns of its modalities, its label and its other categories.
+
+    One row is kept of those that are equal in the columns `person`: a classifier would recognise people in held-out rows.
+    """
 
     wheel: str
     member: str
     modalities: dict[str, tuple[str, ...]]
     label: str
     categories: tuple[str, ...] = ()
+    person: tuple[str, ...] = ()
 
 
 TABLES = {
@@ -88,6 +92,7 @@ TABLES = {
         },
         "hlthg",
         ("idp", "hlthf", "hlthp"),
+        ("lpi", "fmde", "physlm", "disea"),
     ),
     "anes96": Table(
         "statsmodels==0.15.0",
@@ -124,7 +129,10 @@ def split(source: Table, folder: Path, wheels: Path, seed: int) -> None:
     """Write a file per modality with holes, and the training and test rows as one table each."""
     rng = np.random.default_rng(seed)
     frame = read(source, wheels)
-    frame = frame.iloc[rng.permutation(len(frame))[:ROWS]].reset_index(drop=True)
+    frame = frame.iloc[rng.permutation(len(frame))]
+    if source.person:
+        frame = frame.drop_duplicates([*source.person])
+    frame = frame[:ROWS].reset_index(drop=True)
     columns = [name for names in source.modalities.values() for name in names]
     frame[columns] = frame[columns].mask(rng.random((len(frame), len(columns))) < BLANK)
     first, *others = source.modalities

@@ -112,7 +112,7 @@ def test_the_results_are_there_and_finite(first: tuple[Path, str]) -> None:
     assert {path.stem for path in metrics.glob("*.json")} == {*rows, "autoencoder", "evaluators", "latent", "samplers"}
     for path in metrics.glob("*.json"):
         found = list(numbers(json.loads(path.read_text())))
-        assert found
+        assert found or path.stem == "samplers"  # which sample tables and vectors
         assert all(map(math.isfinite, found)), path
     table = list(csv.DictReader((first[0] / "results/comparison.csv").open()))
     assert sorted(line["row"] for line in table) == sorted(rows)
