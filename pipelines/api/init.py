@@ -32,6 +32,7 @@ EVALUATOR_STEPS = 400  # training steps of the evaluators, for any size of the d
 SCORED = 8  # test rows that scores need: two in each half-sample of each half of them
 AUGMENTED = 20  # training rows of which half suffice to fit a density
 SMALL = 1000  # with fewer training rows, flows have too little data
+BETA = 0.2  # weight of the KL terms for tables, whose columns of low entropy codes leave out at a weight of 1
 
 
 def init(project: Path, data: Path, profile: str = "quick", git: bool = True) -> list[str]:
@@ -84,7 +85,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Choose settings for the data, by dotted key.
 
     The number of training steps is that of the digits in this repository. Codes have at most half as many dimensions as
-    a sample has values. Likelihood scales of vectors are learned, one per coordinate. No setting needs more rows than
+    a sample has values, but as many for tables: the density has their distribution, whatever it is. Likelihood scales of vectors are learned, one per coordinate. No setting needs more rows than
     there are.
     """
     train, observed = splits["train"], splits["test"].observed
@@ -97,14 +98,17 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     most_components = max(1, rows // (10 * labels))
     scaled = [m for m in train.modalities if m.likelihood in SCALED]
     scales = {m.name: 0.1 if m.kind in ("image", "volume") else "features" for m in scaled}
+    tables = all(m.kind == "table" for m in train.modalities)
+    most = sum(sizes) if tables else sum(sizes) // 2
     flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
     return {
         "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),
         "evaluators.features": _within(2, half // 2, 64),
         "evaluators.batch_size": batch,
-        "vae.latent": 2 ** _within(1, int(math.log2(max(2, sum(sizes) // 2))), 5),
+        "vae.latent": 2 ** _within(1, int(math.log2(max(2, most))), 5),
         "vae.likelihood_scale": scales if set(scales.values()) - {0.1} else 0.1,
         "vae.rescaling": "dimensions" if max(sizes) >= 10 * min(sizes) else None,
+        **({"vae.options.mvtcae.beta": BETA} if tables else {}),
         "train.epochs": epochs,
         "train.batch_size": batch,
         "train.patience": 0 if rows >= SMALL else max(10, epochs // 5),
