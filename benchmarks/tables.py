@@ -59,7 +59,7 @@ SCORES = {  # score → heading, decimals
 class Table:
     """A real table in a wheel of PyPI, the columns of its modalities, its label and its other categories.
 
-    One row is kept of those that are equal in the columns `person`: a classifier would recognise people in held-out rows.
+    One row is kept of those that are equal in the columns `person`: a classifier would recognise the people.
     """
 
     wheel: str

@@ -85,8 +85,8 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Choose settings for the data, by dotted key.
 
     The number of training steps is that of the digits in this repository. Codes have at most half as many dimensions as
-    a sample has values, but as many for tables: the density has their distribution, whatever it is. Likelihood scales of vectors are learned, one per coordinate. No setting needs more rows than
-    there are.
+    a sample has values, but as many for tables: the density has their distribution, whatever it is. Likelihood scales
+    of vectors are learned, one per coordinate. No setting needs more rows than there are.
     """
     train, observed = splits["train"], splits["test"].observed
     each = observed.sum(0) // 2  # the rows of one half that have each modality
