@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,23 @@ def test_the_pipeline_is_that_of_the_repository_and_depends_on_the_data(tmp_path
     ours: dict[str, Any] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     ours["prepare"]["deps"].append("${data.folder.path}")
     assert stages == ours
+
+
+def test_codes_of_tables_keep_what_their_columns_say(tmp_path: Path) -> None:
+    for rows, split in ((60, "train"), (20, "validation"), (20, "test")):
+        whole = example(rows)
+        tables = tuple(m for m in whole.modalities if m.kind == "table")
+        names = [m.name for m in tables]
+        of_tables = {
+            field: {n: x for n, x in getattr(whole, field).items() if n in names} for field in ("data", "cells")
+        }
+        places = [m.kind == "table" for m in whole.modalities]
+        replace(whole, modalities=tables, **of_tables, mask=whole.observed[:, places]).save(tmp_path / "data" / split)
+    init(tmp_path / "project", tmp_path / "data")
+    vae = load_params(tmp_path / "project/params.yaml").vae
+    columns = sum(m.shape[0] for m in tables)
+    assert columns / 2 < vae.latent <= columns
+    assert vae.chosen["beta"] == 0.2
 
 
 def dvc(root: Path, *arguments: str) -> str:
