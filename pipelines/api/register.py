@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,7 +88,7 @@ def log_model(run: Run, generator: Generator, artifacts: dict[str, Path]) -> str
     """Log the model under the run and return its URI."""
     import mlflow
 
-    with mlflow.start_run(run_id=run.id):
+    with mlflow.start_run(run_id=run.id), uncompiled():
         logged = mlflow.pyfunc.log_model(
             name="generator",
             python_model=str(_location("postprior.pipelines.generation.served")),
@@ -97,6 +100,16 @@ def log_model(run: Run, generator: Generator, artifacts: dict[str, Path]) -> str
             metadata={"labels": list(generator.label_names or ()), **generator.provenance},
         )
     return str(logged.model_uri)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Write no compiled modules: MLflow imports the code where it is about to store it."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def signature(generator: Generator) -> ModelSignature:

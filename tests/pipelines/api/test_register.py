@@ -52,7 +52,9 @@ def folder(client: Any) -> Path:
 
 def in_another_process(script: str, folder: Path) -> str:
     """The output of code in a new process that does not see the repository."""
-    answer = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-B", "-c", script], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
