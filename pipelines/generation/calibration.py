@@ -111,7 +111,6 @@ class Collected:
 
     def __init__(self, modality: Modality) -> None:
         self.modality, self.discrete = modality, discrete(modality)
-        self.separate = modality.tabular
         self.reaches: list[Floats] = []
         self.losses = np.zeros((len(TEMPERATURES), *modality.shape))
         self.counts = np.zeros(modality.shape)
@@ -135,7 +134,7 @@ class Collected:
         if hidden.sum() < FEWEST:
             return None
         factor = np.asarray(quantile(values[hidden]))
-        if self.separate:
+        if self.modality.tabular:
             own = np.array([quantile(column[each]) for column, each in zip(values.T, hidden.T, strict=True)])
             factor = weighted(own, factor, hidden.sum(0))
         return torch.as_tensor(factor, dtype=torch.float32)
@@ -147,7 +146,7 @@ class Collected:
             return None
         losses = self.losses.reshape(len(TEMPERATURES), -1)
         pooled = losses.sum(1)
-        if self.separate:
+        if self.modality.tabular:
             pooled = losses + POOLED * (pooled / counts.sum())[:, None]
         return torch.as_tensor(TEMPERATURES[pooled.argmin(0)], dtype=torch.float32)
 
