@@ -10,6 +10,7 @@ guesses. If the synthetic rows describe the population well, secrets of held-out
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.privacy.attacks.attack import Outcome, Rate
 from postprior.pipelines.metrics.privacy.attacks.attributes import Attributes, distances, in_blocks, total_distances
@@ -26,41 +27,41 @@ def attribute_inference(
 ) -> Outcome | Missing:
     """Return the outcome of the attack on training rows (n, A) and held-out rows (m, A), with synthetic rows (N, A).
 
-    The file tells the risk of every secret, the largest first.
+    It also has the rates of each secret.
     """
     if len(attributes) < 2:
         return Missing("at least two attributes that vary are needed")
-    secrets = np.sort(rng.permutation(len(attributes))[:SECRETS])
-    known = [s for s in secrets.tolist() if not np.isnan(synthetic[:, s]).all()]
-    sides = [guesses(people, synthetic, attributes, known) for people in (train, control)]
-    trials = [attempts(people)[:, known] for people in (train, control)]
-    if min((tried.any(1).sum() for tried in trials), default=0) < FEWEST:
+    drawn = np.sort(rng.permutation(len(attributes))[:SECRETS])
+    secrets = drawn[~np.isnan(synthetic[:, drawn]).all(0)]
+    sides = train, control
+    trials = [attempts(people)[:, secrets] for people in sides]
+    if min(tried.any(1).sum() for tried in trials) < FEWEST:
         return Missing(f"at least {FEWEST} training and held-out rows with two attributes are needed")
     right = [
-        correct(guess, people[:, known], attributes, known) & tried
-        for guess, people, tried in zip(sides, (train, control), trials, strict=True)
+        correct(guesses(people, synthetic, attributes, secrets), people[:, secrets], attributes, secrets) & tried
+        for people, tried in zip(sides, trials, strict=True)
     ]
-    rates = [Rate.of(hits.sum(1), tried.sum(1)) for hits, tried in zip(right, trials, strict=True)]
-    random = synthetic[rng.integers(len(synthetic), size=len(train))][:, known]
-    naive = (correct(random, train[:, known], attributes, known) & trials[0]).sum() / trials[0].sum()
-    by_secret = []
-    for place, secret in enumerate(known):
-        own = [tried[:, place] for tried in trials]
-        if min(tried.sum() for tried in own) >= FEWEST:
-            pair = [Rate.of(hits[tried, place], tried[tried]) for hits, tried in zip(right, own, strict=True)]
-            value, low, high = Outcome(pair[0], pair[1], 0.0, 0, {}).risk()
-            by_secret.append({"attribute": attributes.names[secret], "value": value, "low": low, "high": high})
-    worst_first = sorted(by_secret, key=lambda entry: (-float(entry["low"]), str(entry["attribute"])))
-    return Outcome(rates[0], rates[1], float(naive), int(trials[0].sum()), {"secrets": worst_first})
+    main, held_out = (Rate.of(hits.sum(1), tried.sum(1)) for hits, tried in zip(right, trials, strict=True))
+    random = synthetic[rng.integers(len(synthetic), size=len(train))][:, secrets]
+    naive = (correct(random, train[:, secrets], attributes, secrets) & trials[0]).sum() / trials[0].sum()
+    by_secret = {
+        attributes.names[secret]: (
+            Rate.of(right[0][:, place], trials[0][:, place]),
+            Rate.of(right[1][:, place], trials[1][:, place]),
+        )
+        for place, secret in enumerate(secrets)
+        if min(tried[:, place].sum() for tried in trials) >= FEWEST
+    }
+    return Outcome(main, held_out, float(naive), int(trials[0].sum()), secrets=by_secret)
 
 
-def attempts(people: Floats) -> np.ndarray:
+def attempts(people: Floats) -> NDArray[np.bool_]:
     """Return which attributes (n, A) can be guessed: those that a person has, if another one is known."""
     observed = ~np.isnan(people)
     return observed & (observed.sum(1, keepdims=True) > 1)
 
 
-def guesses(people: Floats, synthetic: Floats, attributes: Attributes, secrets: list[int]) -> Floats:
+def guesses(people: Floats, synthetic: Floats, attributes: Attributes, secrets: Ints) -> Floats:
     """Return the guess (n, S) of each secret of people (n, A) from synthetic rows (N, A)."""
     records, known = attributes.scaled(synthetic), attributes.scaled(people)
     nearest = np.zeros((len(people), len(secrets)), int)
@@ -73,7 +74,7 @@ def guesses(people: Floats, synthetic: Floats, attributes: Attributes, secrets: 
     return synthetic[nearest, secrets]
 
 
-def correct(guessed: Floats, true: Floats, attributes: Attributes, secrets: list[int] | Ints) -> np.ndarray:
+def correct(guessed: Floats, true: Floats, attributes: Attributes, secrets: Ints) -> NDArray[np.bool_]:
     """Return which guesses (n, S) are right; a missing value never is."""
     reach = np.where(attributes.classes[secrets], 0.0, TOLERANCE * attributes.spread[secrets])
     return np.abs(guessed - true) <= reach

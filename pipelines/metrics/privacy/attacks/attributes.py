@@ -59,8 +59,9 @@ class Attributes:
 
     def select(self, chosen: Ints) -> Self:
         """Return some of the attributes."""
-        arrays = (self.places, self.columns, self.classes, self.low, self.spread)
-        return type(self)(tuple(self.names[a] for a in chosen), *(array[chosen] for array in arrays))
+        names = tuple(self.names[a] for a in chosen)
+        kinds = self.places[chosen], self.columns[chosen], self.classes[chosen]
+        return type(self)(names, *kinds, self.low[chosen], self.spread[chosen])
 
     def read(self, rows: Dataset) -> Floats:
         """Return the values (N, A) of rows in the units of their files; a missing value is NaN, a class its index."""

@@ -160,5 +160,6 @@ def _outcome(
         alone = (count == 0) + (count == 1) / n
         others += n / m * alone @ block.true(control)
     random = _naive(guesses, synthetic, classes, rng).isolating(train)
-    rates = (Rate.by_person(hits, len(guesses)) for hits in (people, others))
-    return Outcome(*rates, len(random) / len(guesses), len(guesses), {"people": int((people > 0).sum())})
+    details = {"people": int((people > 0).sum())}
+    main, held_out = Rate.by_person(people, len(guesses)), Rate.by_person(others, len(guesses))
+    return Outcome(main, held_out, len(random) / len(guesses), len(guesses), details)

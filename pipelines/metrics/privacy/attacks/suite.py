@@ -48,11 +48,11 @@ def attack_people(
     synthetic = synthetic.select(np.sort(rng.permutation(len(synthetic))[:SYNTHETIC]))
     outcomes: Outcomes = dict.fromkeys(NAMES, NO_TABLES)
     if len(attributes):
-        rows = [attributes.read(side) for side in (train, held_out)]
+        known, others = attributes.read(train), attributes.read(held_out)
         records = attributes.read(synthetic)[rng.permutation(len(synthetic))]
-        attacked = [side[chosen] for side, chosen in zip(rows, people, strict=True)]
-        outcomes |= singling_out(*rows, records, attributes.classes, attacks, rng)
-        outcomes["attribute_inference"] = attribute_inference(*attacked, records, attributes, rng)
+        attacked = known[people[0]], others[people[1]]
+        outcomes |= singling_out(known, others, records, attributes.classes, attacks, rng)
+        outcomes["attribute_inference"] = attribute_inference(attacked[0], attacked[1], records, attributes, rng)
     if all(modality.tabular for modality in train.modalities):
         outcomes["linkability"] = _linked_columns(attacked, records, attributes, rng) if len(attributes) else NO_FILES
     elif len(train.modalities) > 1:
