@@ -27,8 +27,9 @@ from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from postprior.pipelines.metrics.statistics.intervals import LEVEL, Floats
+from postprior.pipelines.metrics.statistics.intervals import LEVEL
 from postprior.pipelines.metrics.statistics.missing import Missing, Written
 
 MARGIN = 0.05
@@ -46,7 +47,7 @@ class Rate:
     size: float
 
     @classmethod
-    def of(cls, successes: Floats, attacks: Floats) -> Self:
+    def of(cls, successes: NDArray[Any], attacks: NDArray[Any]) -> Self:
         """Return the rate of attacks on n people: `successes` (n,) of `attacks` (n,), which are independent by person.
 
         The variance is that of a ratio of sums over people. With one attack each, the size is n.
@@ -57,15 +58,6 @@ class Rate:
         people = float((attacks > 0).sum())
         size = share * (1 - share) / variance if variance > 0 else people
         return cls(share, min(size, float(total)))
-
-    @classmethod
-    def by_person(cls, successes: Floats, attacks: int) -> Self:
-        """Return the rate of `attacks` that are not aimed at anyone, from the `successes` (n,) that hit each of n rows.
-
-        The numbers of hits have the variance of a compound Poisson distribution: the sum of their squares.
-        """
-        hits, squares = float(successes.sum()), float(np.square(successes).sum())
-        return cls(min(hits / attacks, 1.0), attacks * min(hits / squares, 1.0) if hits else float(attacks))
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return the centre and the half-width of Wilson's interval.

@@ -18,6 +18,12 @@ its expected number of such successes over the whole table is
     n/m · l · (1[k = 0] + 1[k = 1] / n)
 
 which has the expectation of 1[k = 1] if held-out and training rows have the same distribution.
+
+Guesses depend on each other through the rows. The variance of the difference of both numbers of successes is the sum of
+the squares of the influences of all rows (Efron & Stein 1981, https://doi.org/10.1214/aos/1176345462). Without a
+held-out row, its own successes are lost. Without a training row, a predicate that isolates it is true of no other, so
+that n/m · l successes of the control attack are added; and a predicate that is true of two rows isolates the other. The
+effective number of attacks is their number, divided by the ratio of this variance to that of independent attacks.
 """
 
 from collections.abc import Iterator
@@ -87,7 +93,7 @@ def singling_out(
     found["singling_out_univariate"] = single.select(np.sort(rng.permutation(len(single))[:attacks]))
     outcomes: dict[str, Outcome | Missing] = {"singling_out": Missing("the data have only one attribute")}
     for name, predicates in found.items():
-        outcomes[name] = _outcome(train, control, synthetic, classes, predicates, rng)
+        outcomes[name] = outcome_of(train, control, synthetic, classes, predicates, rng)
     return outcomes
 
 
@@ -144,22 +150,24 @@ def _naive(like: Predicates, synthetic: Floats, classes: Bools, rng: np.random.G
     return Predicates(named, np.where(classes, np.rint(values), values), comparison)
 
 
-def _outcome(
+def outcome_of(
     train: Floats, control: Floats, synthetic: Floats, classes: Bools, guesses: Predicates, rng: np.random.Generator
 ) -> Outcome | Missing:
-    """Test the guesses on training and held-out rows."""
+    """Return the outcome of guesses: main attack on training rows (n, A), control attack on held-out rows (m, A)."""
     if len(guesses) < FEWEST:
         needed = f"at least {FEWEST} predicates that isolate a synthetic row are needed, found {len(guesses)}"
         return Missing(needed)
     n, m = len(train), len(control)
-    people, others = np.zeros(n), np.zeros(m)
+    people, influence, others = np.zeros(n), np.zeros(n), np.zeros(m)
     for block in guesses.blocks(n + m):
-        true = block.true(train)
+        true, held_out = block.true(train), n / m * block.true(control)
         count = true.sum(1)
         people += true[count == 1].sum(0)
-        alone = (count == 0) + (count == 1) / n
-        others += n / m * alone @ block.true(control)
+        influence += (1 + held_out[count == 1].sum(1)) @ true[count == 1] - true[count == 2].sum(0)
+        others += ((count == 0) + (count == 1) / n) @ held_out
+    hits, variance = people.sum() + others.sum(), np.square(influence).sum() + np.square(others).sum()
+    size = len(guesses) / max(variance / hits if hits else n / m, 1)
+    main, held = (Rate(min(float(side.sum()) / len(guesses), 1.0), float(size)) for side in (people, others))
     random = _naive(guesses, synthetic, classes, rng).isolating(train)
     details = {"people": int((people > 0).sum())}
-    main, held_out = Rate.by_person(people, len(guesses)), Rate.by_person(others, len(guesses))
-    return Outcome(main, held_out, len(random) / len(guesses), len(guesses), details)
+    return Outcome(main, held, len(random) / len(guesses), len(guesses), details)
