@@ -179,7 +179,8 @@ def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path
         shutil.rmtree(root / folder)
     tree = settings()
     tree["utility"]["seeds"] = tree["augment"]["sizes"] = []
-    tree["privacy"]["draws"] = tree["imputation"]["draws"] = 0
+    tree["privacy"] |= {"draws": 0, "attacks": 0}
+    tree["imputation"]["draws"] = 0
     params = write_params(root, tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
@@ -194,8 +195,15 @@ def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path
     assert (
         read_json(root / "results/imputation/gmm.json") == read_json(root / "results/imputation/baselines.json") == off
     )
-    spaces = read_json(root / "results/privacy/gmm.json")["spaces"]
+    found = read_json(root / "results/privacy/gmm.json")
+    spaces, attacks = found["spaces"], found["attacks"]
+    assert {attack["why"] for attack in attacks.values()} == {"privacy.attacks is 0"}
     assert {space["membership_auc"]["why"] for space in spaces.values()} == {"privacy.draws is 0"}
     page = (root / "results/report.html").read_text()
-    for reason in ("The setting utility.seeds is empty", "The setting augment.sizes is empty", "privacy.draws is 0"):
+    for reason in (
+        "The setting utility.seeds is empty",
+        "The setting augment.sizes is empty",
+        "privacy.draws is 0",
+        "privacy.attacks is 0",
+    ):
         assert reason in page
