@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.metrics.registry import HEADLINES
-from postprior.pipelines.settings.defaults import differing
-from postprior.pipelines.settings.params import Params, leaves
+from postprior.pipelines.settings.defaults import chosen_settings, differing
+from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.client import DATABASES, log_params
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ GROUP = "group"  # tag of all runs of a group
 PARENT = "mlflow.parentRunId"  # MLflow's own tag; its interface shows such runs below their parent
 NOTE = "mlflow.note.content"  # MLflow's own tag; its interface shows it as the description
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's interface asks for it if there is none
-DISPLAY_SETTINGS = ("densities", "compare")  # they choose which results are shown and do not change any result
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,8 @@ class ExperimentGroup:
         """Return the group of the runs with these settings."""
         experiment, (commit, branch) = os.environ.get("DVC_EXP_NAME", ""), _revision(root)
         name = experiment or branch or commit[:12] or root.resolve().name
-        tree = params.chosen(params.density)
-        all_settings = dict(leaves({key: value for key, value in tree.items() if key not in DISPLAY_SETTINGS}))
-        key = hashlib.sha256(json.dumps([name, all_settings], sort_keys=True).encode()).hexdigest()[:16]
+        identity = json.dumps([name, chosen_settings(params, [*params.density])], sort_keys=True)
+        key = hashlib.sha256(identity.encode()).hexdigest()[:16]
         tags = {"DVC_EXP_NAME": experiment, "mlflow.source.git.commit": commit, "model": params.vae.model}
         return cls(name, key, differing(params, params.densities), {key: value for key, value in tags.items() if value})
 

@@ -89,10 +89,12 @@ IMPORT = """
 import sys
 from pathlib import Path
 from postprior.pipelines.tracking.client import connect, import_mlflow
+from postprior.pipelines.tracking.groups import STAGES, experiment_of
 
+uri = f"sqlite:///{sys.argv[1]}"
 import_mlflow(Path())
 assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules
-connect(f"sqlite:///{sys.argv[1]}", Path())
+experiment_of(connect(uri), STAGES, uri, Path.cwd())
 assert "pandas" not in sys.modules
 import pandas
 """
