@@ -29,7 +29,6 @@ STAGES = "postprior stages"
 GROUP = "group"  # tag of all runs of a group
 PARENT = "mlflow.parentRunId"  # MLflow's own tag; its interface shows such runs below their parent
 NOTE = "mlflow.note.content"  # MLflow's own tag; its interface shows it as the description
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's interface asks for it if there is none
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def experiment_of(client: MlflowClient, name: str, uri: str, project: Path) -> s
 
     if not (experiment := client.get_experiment_by_name(name)):
         served = not uri.startswith(DATABASES)  # a server has its own place for artifacts
-        tags = KIND | ({NOTE: note()} if name == SAMPLERS else {})
+        tags = {NOTE: note()} if name == SAMPLERS else {}
         try:
             place = None if served else (project / "mlartifacts").as_uri()
             return str(client.create_experiment(name, artifact_location=place, tags=tags))
