@@ -9,8 +9,9 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fals
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
 SAMPLER_ROWS = ("gaussian_copula", "independent_columns")  # further rows that it scores, of tables and vectors
 ALL = "all"  # may replace a number of rows
-OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers")
-"""Other names in the folders of results, which no density may have."""
+BEST = "best"  # names the best density in results/summary.json
+OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers", BEST)
+"""Other names in the results, which no density may have."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
