@@ -21,7 +21,11 @@ GROUPS = {  # groups of columns in order, and the modules of their metrics
     "Overlap": ("fidelity/manifold", "fidelity/supports"),
     "Tables": ("tables/similarity", "tables/classifier_test"),
     "Use": ("utility/classifiers",),
-    "Leaks": ("privacy/membership", "privacy/proximity"),
+    "Leaks": (
+        "privacy/membership",
+        "privacy/proximity",
+        *(f"privacy/attacks/{attack}" for attack in ("attribute_inference", "linkability", "singling_out")),
+    ),
     "Other": (),
 }
 QUESTIONS = {  # the question that a metric helps to answer, by family
@@ -93,6 +97,7 @@ class Metric:
 
 
 JOINT = ("privacy", "spaces", "joint")  # nested keys of the joint privacy scores in a row
+ATTACKS = ("privacy", "attacks")  # nested keys of the attacks on single people
 METRICS = (
     Metric(
         "coherence/agreement",
@@ -289,6 +294,50 @@ METRICS = (
         better="lower",
         place=(*JOINT, "near_copies"),
         headline=True,
+    ),
+    Metric(
+        "privacy/attacks/attribute_inference",
+        "attribute_inference",
+        "tables and vectors: risk that an unknown attribute of a person in the training data is inferred, beyond what "
+        "is inferred of held-out people",
+        "Inference risk",
+        "lower",
+        (-1.0, 1.0),
+        place=(*ATTACKS, "attribute_inference"),
+        expected=0.0,
+        neutral="0 if being in the training data makes no difference",
+    ),
+    Metric(
+        "privacy/attacks/linkability",
+        "linkability",
+        "risk that two partial records of a person in the training data are linked, beyond those of held-out people",
+        "Linkability risk",
+        "lower",
+        (-1.0, 1.0),
+        place=(*ATTACKS, "linkability"),
+        expected=0.0,
+        neutral="0 if being in the training data makes no difference",
+    ),
+    Metric(
+        "privacy/attacks/singling_out",
+        "singling_out",
+        "tables and vectors: risk that a combination of attributes isolates a person in the training data, beyond what "
+        "isolates a held-out one",
+        "Singling-out risk",
+        "lower",
+        (-1.0, 1.0),
+        place=(*ATTACKS, "singling_out"),
+        expected=0.0,
+        neutral="0 if being in the training data makes no difference",
+    ),
+    Metric(
+        "privacy/attacks/singling_out",
+        "singling_out_univariate",
+        name="Singling-out risk, one attribute",
+        better="lower",
+        bounds=(-1.0, 1.0),
+        place=(*ATTACKS, "singling_out_univariate"),
+        expected=0.0,
     ),
     Metric("privacy/proximity", "distance_ratio", better="", bounds=POSITIVE, expected=1.0),
     Metric("privacy/proximity", "authenticity"),

@@ -145,10 +145,17 @@ class Evaluate(Section):
 
 
 class Privacy(Section):
-    """The membership inference attack: draws per training row, and dimensions in which it estimates densities."""
+    """The attacks on training rows.
+
+    The membership inference attack sees `draws` samples per training row, and estimates densities in `dimensions`. The
+    attacks on single people are made on `attacks` of them.
+    """
 
     draws: Annotated[int, Field(ge=0, description="a whole number of at least 0, which switches the attack off")]
     dimensions: Count
+    attacks: Annotated[
+        int, Field(ge=0, description="a whole number of at least 0, which switches the attacks on single people off")
+    ] = 0
 
 
 class ImputationSettings(Section):

@@ -8,6 +8,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
+from postprior.pipelines.report.cells import cells_of
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.gallery import code_points, pictures
 from postprior.pipelines.report.leaderboard import as_csv, leaderboard
@@ -38,7 +39,8 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
     files, results = project.results, read_results(params, root, others, names, titles)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root), progress("compare", 4) as step:
-        drawings = figures(results, looks, code_points(params, project))
+        cells = cells_of(params, project, results)
+        drawings = figures(results, looks, code_points(params, project), cells)
         every = [figure for group in drawings.values() for figure in group]
         plots = {figure.name: Plot.of(figure) for figure in substeps(every, len(every))}
         step("figures")
@@ -53,7 +55,9 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         gallery, key_facts = pictures(params, project), facts(params, results)
         step("pictures")
         details = {"Settings": settings(params), "Hashes": hashes(params, project)}
-        write_text(files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities))
+        write_text(
+            files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells)
+        )
         step("page")
 
 
