@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,13 +15,13 @@ from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws, fit_filling
-from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
+from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, standard_normal
+from postprior.stage2_latent.label_whitening import LabelWhitening
 from postprior.stage2_latent.layouts import coordinates, known_blocks
-from postprior.stage2_latent.moments import Whitening
-from postprior.stage2_latent.options import integer, number
+from postprior.stage2_latent.options import choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
-from postprior.stage2_latent.velocity import Field, Velocity, integrate
+from postprior.stage2_latent.velocity import NETWORKS, Field, Velocity, integrate
 
 HALF_PI = math.pi / 2
 ROWS = 1024
@@ -36,8 +37,8 @@ MAX_ODE_STEPS = 64
 class FlowMatching(Density):
     """p(z | y) = p(x₀) |det ∂x₀/∂z|, where a learned velocity transports noise x₀ at t = 0 to codes at t = 1.
 
-    Codes are centred on the mean of their label and whitened per block, x₁ = L⁻¹(z − m_y), with L the root of the
-    covariance within labels. The path between noise x₀ and codes x₁ is x_t = cos(πt/2) x₀ + sin(πt/2) x₁ (Lipman et al.
+    Codes are centred on the mean of their label and whitened per block, x₁ = L_y⁻¹(z − m_y), with L_y a root of the
+    covariance of the label, which is shrunk towards the mean covariance with the weight of D rows. The path between noise x₀ and codes x₁ is x_t = cos(πt/2) x₀ + sin(πt/2) x₁ (Lipman et al.
     2023, arXiv 2210.02747; the path is that of Albergo & Vanden-Eijnden 2023, arXiv 2209.15571). The network is fitted
     by least squares to the velocity of that path, on fresh posterior draws (AdamW, cosine decay):
 
@@ -77,25 +78,31 @@ class FlowMatching(Density):
     proposals = 16  # each score integrates an equation
     whitens = False
 
-    EVALUATIONS = 5
+    EVALUATIONS = 10
     """Number of evaluations on the held-out codes during training."""
 
     def __init__(
         self,
         *,
+        network: str = "plain",
         hidden: int = 192,
         steps: int = 1200,
         batch: int = 512,
         learning_rate: float = 5e-3,
         weight_decay: float = 1.0,
+        dropout: float = 0.0,
+        average: float = 0.0,
         ode_steps: int = 3,
         tolerance: float = 2e-3,
     ) -> None:
         super().__init__()
+        self.structure = choice("network", network, NETWORKS)
         self.hidden = integer("hidden", hidden)
         self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decay = number("weight_decay", weight_decay)
+        self.dropout = number("dropout", dropout, high=1.0)
+        self.average = number("average", average, high=1.0)
         self.ode_steps = integer("ode_steps", ode_steps)
         self.tolerance = number("tolerance", tolerance)
 
@@ -113,12 +120,13 @@ class FlowMatching(Density):
         table = train.table()
         self.ode_steps, self.exact_log_prob = self.options["ode_steps"], True
         self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
-        self.shape = self._shape()
+        self.shape = LabelWhitening.of(self.gaussians, self.layout)
         seed = seed_from(generator)
         self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
         group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
         descent = Descent(group, steps=self.steps, betas=(0.9, 0.99))
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
+        learner, self.network = self.network, copy.deepcopy(self.network).requires_grad_(False)
 
         def evaluate(step: int) -> float:
             scores = [self.mean_log_prob(*draws) for draws in (train_draws, held_out)]
@@ -127,7 +135,8 @@ class FlowMatching(Density):
 
         def take_step(step: int) -> None:
             if step < self.steps:  # no step follows the last evaluation
-                descent.step(self._loss(train, generator))
+                descent.step(self._loss(learner, train, generator))
+                follow(self.network, learner, max(1 - self.average, 10 / (step + 10)))
 
         every = self._interval
         frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
@@ -145,7 +154,7 @@ class FlowMatching(Density):
         """
         rows = len(z)
         noise = standard_normal(rows, z, generator)
-        wide = self.shape.inverse(noise) + self.gaussians.means[classes, 0]
+        wide = self.shape.inverse(noise, classes)
         classes = classes.repeat(3)
         while 2 * (steps := self.ode_steps) <= MAX_ODE_STEPS:
             self.ode_steps = 2 * steps
@@ -154,8 +163,8 @@ class FlowMatching(Density):
             fine = self._log_prob_of_classes(points, classes)
             self.ode_steps = steps
             coarse = self._log_prob_of_classes(points, classes)
-            residual = self._standard(points, classes)
-            top = torch.maximum(fine, _log_standard_normal(residual) + self.shape.log_det)
+            residual = self.shape.forward(points, classes)
+            top = torch.maximum(fine, _log_standard_normal(residual) + self.shape.log_det[classes])
             change = ((coarse - top).exp() - (fine - top).exp()).abs()[rows:].sum() / rows
             if max(float((coarse - fine)[:rows].abs().mean()), float(change)) <= self.tolerance:
                 return
@@ -163,11 +172,11 @@ class FlowMatching(Density):
         self.exact_log_prob = False
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
-        x1 = self._standard(x, torch.tensor([index], device=x.device))
+        x1 = self.shape.forward(x, torch.full((len(x),), index, device=x.device))
         fields = [field.with_divergence for field in reversed(self._fields(index, self._no_blocks()))]
         state = integrate(fields, nn.functional.pad(x1, (0, 1)), -1 / self.ode_steps)
         x0, change = state[:, :-1], state[:, -1]  # the change is −∫₀¹ ∇ · v dt, integrated backwards
-        return change + _log_standard_normal(x0) + self.shape.log_det
+        return change + _log_standard_normal(x0) + self.shape.log_det[index]
 
     def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """Return log p(y) p(z | y) / q(y | z) for one label y ~ q(y | z) per code, shape (N,).
@@ -193,10 +202,10 @@ class FlowMatching(Density):
         if classes is None:
             _, classes = self._label_gaussians().complete(z, known, None, generator)
         noise = standard_normal(len(z), z, generator)
-        start = torch.where(known, self._standard(z, classes), noise)
+        start = torch.where(known, self.shape.forward(z, classes), noise)
         return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
-    def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
+    def _loss(self, network: Velocity, train: Draws, generator: torch.Generator) -> Tensor:
         """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch.
 
         Each code is combined with two opposite noises at the same time (antithetic variates). Their errors largely
@@ -205,7 +214,7 @@ class FlowMatching(Density):
         device, pairs = train.rows.device, max(1, self.batch // 2)
         rows = torch.randint(len(train), (pairs,), generator=generator, device=device)
         classes = train.classes[rows]
-        x1 = self._standard(train.draw(generator, rows), classes).unsqueeze(1)  # (B/2, 1, D)
+        x1 = self.shape.forward(train.draw(generator, rows), classes).unsqueeze(1)  # (B/2, 1, D)
         noise = standard_normal(pairs, x1, generator)
         x0 = torch.stack([noise, -noise], dim=1)  # (B/2, 2, D)
         known = self._masks(pairs, generator)
@@ -213,9 +222,17 @@ class FlowMatching(Density):
         t = (uniform((1,), x1, generator) + torch.arange(pairs, device=device) / pairs) % 1  # stratified
         cos, sin = (each[:, None, None] for each in ((HALF_PI * t).cos(), (HALF_PI * t).sin()))
         x = torch.where(moving, cos * x0 + sin * x1, x1)
-        v = self.network(x, self.network.modulation(t, classes, known).unsqueeze(1), moving)
+        v = network(x, network.modulation(t, classes, known).unsqueeze(1), moving, self._dropout(pairs, x, generator))
         error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
         return error.square().sum() / (2 * moving.sum())
+
+    def _dropout(self, rows: int, like: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """Draw the factors (rows, 1, hidden) of the units of both hidden layers: 0 with probability p, or 1 / (1 − p)."""
+        if not self.dropout:
+            return None
+        kept = uniform((2, rows, 1, self.hidden), like, generator) >= self.dropout
+        first, second = kept.to(like) / (1 - self.dropout)
+        return first, second
 
     def _masks(self, rows: int, generator: torch.Generator) -> Tensor:
         """Draw masks of known blocks (rows, blocks): none in half of the rows, some but not all in the others."""
@@ -229,13 +246,12 @@ class FlowMatching(Density):
     @torch.no_grad()
     def _carry_to_codes(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Transport points from t = 0 to codes (n, D), not whitened, while `known` blocks stay fixed."""
-        z = torch.empty_like(start)
+        x1 = torch.empty_like(start)
         for index in classes.unique().tolist():
             fields = [field.velocity for field in self._fields(index, known)]
             for rows in (classes == index).nonzero().squeeze(-1).split(ROWS):
-                x1 = integrate(fields, start[rows], 1 / self.ode_steps)
-                z[rows] = self.shape.inverse(x1) + self.gaussians.means[index, 0]
-        return z
+                x1[rows] = integrate(fields, start[rows], 1 / self.ode_steps)
+        return self.shape.inverse(x1, classes)
 
     def _fields(self, index: int, known: Tensor) -> list[Field]:
         """Return the velocity given a class and known blocks at the times of the Runge–Kutta steps, from 0 to 1."""
@@ -245,19 +261,6 @@ class FlowMatching(Density):
     def _label_gaussians(self) -> Gaussians:
         """Return one Gaussian per label, with the probabilities of the labels as weights."""
         return replace(self.gaussians, log_weights=self.classes.probabilities.log().unsqueeze(-1))
-
-    def _standard(self, z: Tensor, classes: Tensor) -> Tensor:
-        """Return x₁ = L⁻¹(z − m_y), where L is block-diagonal."""
-        return self.shape.forward(z - self.gaussians.means[classes, 0])
-
-    def _shape(self) -> Whitening:
-        """Return L from the mean covariance within labels, with the covariances between blocks set to 0."""
-        roots = inverse_factors(self.gaussians.factors[:, 0].double())
-        covariance = torch.einsum("k,kij,klj->il", self.classes.probabilities.double(), roots, roots)
-        owner = coordinates(self.layout, torch.arange(len(self.layout), device=roots.device))
-        root = torch.linalg.cholesky(covariance * (owner == owner.unsqueeze(-1)))
-        mean = self.gaussians.means[0, 0]
-        return Whitening(torch.zeros_like(mean), root.to(mean))
 
     def _evaluation_draws(self, draws: Draws, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return `EVALUATION_DRAWS` draws of random rows, repeated if there are fewer rows, and their classes."""
@@ -271,9 +274,9 @@ class FlowMatching(Density):
 
     def _build(self, seed: int, **sizes: int) -> Velocity:
         """Create an untrained network from its own seed, since torch draws weights from its global generator."""
-        D = self.gaussians.means.shape[-1]
+        blocks = [block.size for block in self.layout]
         with seeded(seed):
-            return Velocity(D, len(self.layout), len(self.classes), self.hidden, **sizes)
+            return NETWORKS[self.structure](blocks, len(self.classes), self.hidden, **sizes)
 
     def _floats_per_row(self) -> int:
         return 12 * self.hidden * 4 * self.ode_steps  # stored for the gradient
@@ -285,7 +288,7 @@ class FlowMatching(Density):
         return add_prefix("network.", self.network.state_dict()) | add_prefix("gaussians.", self.gaussians.tensors())
 
     def _learned(self) -> dict[str, Any]:
-        return {"ode_steps": self.ode_steps, "exact_log_prob": self.exact_log_prob}
+        return {"ode_steps": self.ode_steps, "exact_log_prob": self.exact_log_prob, "covariances": "label"}
 
     def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
         return add_prefix("gaussians.", Gaussians.shapes)
@@ -294,12 +297,19 @@ class FlowMatching(Density):
         self.ode_steps = learned.get("ode_steps", self.ode_steps)
         self.exact_log_prob = learned.get("exact_log_prob", True)
         self.gaussians = Gaussians.of(strip_prefix("gaussians.", tensors))
-        self.shape = self._shape()
+        shares = None if learned.get("covariances") == "label" else self.classes.probabilities  # of earlier versions
+        self.shape = LabelWhitening.of(self.gaussians, self.layout, shares)
         weights = strip_prefix("network.", tensors)
         width, inputs = weights["modulate.0.weight"].shape  # larger in earlier versions
         frequencies = (inputs - len(self.classes) - len(self.layout)) // 2
         network = self._build(0, width=width, frequencies=frequencies)
         self.network = frozen(network.to(self.gaussians.means), weights)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, learner: nn.Module, share: float) -> None:
+    """Move every parameter of a running average by a share of its distance to the parameter of the learner."""
+    torch._foreach_lerp_(list(average.parameters()), list(learner.parameters()), share)
 
 
 def _log_standard_normal(x: Tensor) -> Tensor:
