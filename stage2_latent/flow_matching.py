@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from postprior.stage1_vae.randomness import seed_from, seeded, uniform
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.descent import Descent, Group, descend, evaluations
 from postprior.stage2_latent.draws import Draws, fit_filling
-from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, standard_normal
-from postprior.stage2_latent.label_whitening import LabelWhitening
+from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
-from postprior.stage2_latent.options import choice, integer, number
+from postprior.stage2_latent.moments import Whitening
+from postprior.stage2_latent.options import candidates_of, choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.velocity import NETWORKS, Field, Velocity, integrate
@@ -37,8 +38,8 @@ MAX_ODE_STEPS = 64
 class FlowMatching(Density):
     """p(z | y) = p(x₀) |det ∂x₀/∂z|, where a learned velocity transports noise x₀ at t = 0 to codes at t = 1.
 
-    Codes are centred on the mean of their label and whitened per block, x₁ = L_y⁻¹(z − m_y), with L_y a root of the
-    covariance of the label, which is shrunk towards the mean covariance with the weight of D rows. The path between noise x₀ and codes x₁ is x_t = cos(πt/2) x₀ + sin(πt/2) x₁ (Lipman et al.
+    Codes are centred on the mean of their label and whitened per block, x₁ = L⁻¹(z − m_y), with L the root of the
+    covariance within labels. The path between noise x₀ and codes x₁ is x_t = cos(πt/2) x₀ + sin(πt/2) x₁ (Lipman et al.
     2023, arXiv 2210.02747; the path is that of Albergo & Vanden-Eijnden 2023, arXiv 2209.15571). The network is fitted
     by least squares to the velocity of that path, on fresh posterior draws (AdamW, cosine decay):
 
@@ -51,19 +52,23 @@ class FlowMatching(Density):
     thus gives the joint density and the conditional density given any blocks. For conditional draws without labels,
     the label is drawn from p(y | known blocks) under one Gaussian per label, in closed form.
 
-    The divergence is exact (see `Velocity`). The weights with the best held-out log-likelihood are kept.
+    The divergence is exact (see `Velocity`). Running averages of the weights are evaluated ten times, and those with
+    the best held-out log-likelihood are kept, also over the candidates of `network` and `weight_decay`.
 
     The equation is solved with steps of one size, so that a row's result does not depend on the other rows. `fit`
     doubles their number until the score has converged, see `_choose_ode_steps`. If it does not converge within
     `MAX_ODE_STEPS` steps, as for codes on a line or a surface, the density has no exact score.
 
     Args:
+        network: `plain` or `blocks`, or a list of candidates. In `plain`, every hidden unit reads all codes. In
+            `blocks`, it reads one block, and blocks exchange a few messages: better for many blocks and few rows.
         hidden: width of the two hidden layers of the network.
         steps: number of optimisation steps.
         batch: number of draws per step, two for each code.
         learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
-        weight_decay: weight decay of AdamW. A few thousand rows are quickly memorised, so values up to 1 work better
-            than the usual 0.01; with much larger values the network stays at 0.
+        weight_decay: weight decay of AdamW, or a list of candidates. A few thousand rows are quickly memorised, so
+            values up to 1 work better than the usual 0.01; with much larger values the network stays at 0.
+        average: decay of the running average of the weights; 0 uses the current weights.
         ode_steps: smallest number of Runge–Kutta steps from noise to codes, each with four evaluations of the
             velocity; `fit` doubles it as needed.
         tolerance: largest error of the score, as the mean over held-out codes in nats and as the L¹ distance between
@@ -71,6 +76,8 @@ class FlowMatching(Density):
 
     Attributes:
         ode_steps: number of Runge–Kutta steps of the fitted density.
+        structure: the structure of the network that was chosen.
+        scores: best held-out log-likelihood of each candidate, in nats.
     """
 
     name = "flow_matching"
@@ -84,24 +91,22 @@ class FlowMatching(Density):
     def __init__(
         self,
         *,
-        network: str = "plain",
+        network: str | Sequence[str] = ("plain", "blocks"),
         hidden: int = 192,
         steps: int = 1200,
         batch: int = 512,
         learning_rate: float = 5e-3,
-        weight_decay: float = 1.0,
-        dropout: float = 0.0,
-        average: float = 0.0,
+        weight_decay: float | Sequence[float] = 1.0,
+        average: float = 0.99,
         ode_steps: int = 3,
         tolerance: float = 2e-3,
     ) -> None:
         super().__init__()
-        self.structure = choice("network", network, NETWORKS)
+        self.structures = [choice("network", name, NETWORKS) for name in candidates_of("network", network)]
         self.hidden = integer("hidden", hidden)
         self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
-        self.weight_decay = number("weight_decay", weight_decay)
-        self.dropout = number("dropout", dropout, high=1.0)
+        self.weight_decays = [number("weight_decay", each) for each in candidates_of("weight_decay", weight_decay)]
         self.average = number("average", average, high=1.0)
         self.ode_steps = integer("ode_steps", ode_steps)
         self.tolerance = number("tolerance", tolerance)
@@ -113,35 +118,47 @@ class FlowMatching(Density):
 
     @property
     def checks(self) -> int:
-        return evaluations(self.steps, self._interval)
+        return len(self.structures) * len(self.weight_decays) * evaluations(self.steps, self._interval)
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
         table = train.table()
         self.ode_steps, self.exact_log_prob = self.options["ode_steps"], True
         self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
-        self.shape = LabelWhitening.of(self.gaussians, self.layout)
-        seed = seed_from(generator)
-        self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
-        group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
-        descent = Descent(group, steps=self.steps, betas=(0.9, 0.99))
+        self.shape = self._shape()
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
-        learner, self.network = self.network, copy.deepcopy(self.network).requires_grad_(False)
 
-        def evaluate(step: int) -> float:
-            scores = [self.mean_log_prob(*draws) for draws in (train_draws, held_out)]
-            task.record(train=scores[0], validation=scores[1])
-            return scores[1]
+        def run(structure: str, weight_decay: float) -> tuple[float, Velocity]:
+            """Train a network; return the best held-out score and the running average of the weights that has it."""
+            learner = self._build(structure, seed_from(generator), width=max(8, self.hidden // 6)).to(table.loc)
+            self.network = copy.deepcopy(learner).requires_grad_(False)
+            group = Group(learner.parameters(), self.learning_rate, weight_decay, limit=1.0)
+            descent, scores = Descent(group, steps=self.steps, betas=(0.9, 0.99)), []
 
-        def take_step(step: int) -> None:
-            if step < self.steps:  # no step follows the last evaluation
-                descent.step(self._loss(learner, train, generator))
-                follow(self.network, learner, max(1 - self.average, 10 / (step + 10)))
+            def evaluate(step: int) -> float:
+                score, expected = (self.mean_log_prob(*draws) for draws in (held_out, train_draws))
+                task.record(train=expected, validation=score, weight_decay=weight_decay)
+                scores.append(score)
+                return score
 
-        every = self._interval
-        frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
+            def take_step(step: int) -> None:
+                if step < self.steps:  # no step follows the last evaluation
+                    descent.step(self._loss(learner, train, generator))
+                    follow(self.network, learner, max(1 - self.average, 10 / (step + 10)))
+
+            weights = descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=self._interval)
+            return max(score for score in scores if score == score), frozen(self.network, weights)
+
+        candidates = {pair: run(*pair) for pair in product(self._structures, self.weight_decays)}
+        self.scores = {f"{structure} {decay:g}": score for (structure, decay), (score, _) in candidates.items()}
+        (self.structure, _), (_, self.network) = max(candidates.items(), key=lambda item: item[1][0])
         z, classes = (each[:CONVERGENCE_DRAWS] for each in held_out)
         self._choose_ode_steps(z, classes, generator)
+
+    @property
+    def _structures(self) -> Sequence[str]:
+        """Structures of the network to try; with one block they are the same."""
+        return self.structures if len(self.layout) > 1 else self.structures[:1]
 
     @torch.no_grad()
     def _choose_ode_steps(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> None:
@@ -154,7 +171,7 @@ class FlowMatching(Density):
         """
         rows = len(z)
         noise = standard_normal(rows, z, generator)
-        wide = self.shape.inverse(noise, classes)
+        wide = self.shape.inverse(noise) + self.gaussians.means[classes, 0]
         classes = classes.repeat(3)
         while 2 * (steps := self.ode_steps) <= MAX_ODE_STEPS:
             self.ode_steps = 2 * steps
@@ -163,8 +180,8 @@ class FlowMatching(Density):
             fine = self._log_prob_of_classes(points, classes)
             self.ode_steps = steps
             coarse = self._log_prob_of_classes(points, classes)
-            residual = self.shape.forward(points, classes)
-            top = torch.maximum(fine, _log_standard_normal(residual) + self.shape.log_det[classes])
+            residual = self._standard(points, classes)
+            top = torch.maximum(fine, _log_standard_normal(residual) + self.shape.log_det)
             change = ((coarse - top).exp() - (fine - top).exp()).abs()[rows:].sum() / rows
             if max(float((coarse - fine)[:rows].abs().mean()), float(change)) <= self.tolerance:
                 return
@@ -172,11 +189,11 @@ class FlowMatching(Density):
         self.exact_log_prob = False
 
     def _log_prob(self, x: Tensor, index: int) -> Tensor:
-        x1 = self.shape.forward(x, torch.full((len(x),), index, device=x.device))
+        x1 = self._standard(x, torch.tensor([index], device=x.device))
         fields = [field.with_divergence for field in reversed(self._fields(index, self._no_blocks()))]
         state = integrate(fields, nn.functional.pad(x1, (0, 1)), -1 / self.ode_steps)
         x0, change = state[:, :-1], state[:, -1]  # the change is −∫₀¹ ∇ · v dt, integrated backwards
-        return change + _log_standard_normal(x0) + self.shape.log_det[index]
+        return change + _log_standard_normal(x0) + self.shape.log_det
 
     def estimate_log_prob(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """Return log p(y) p(z | y) / q(y | z) for one label y ~ q(y | z) per code, shape (N,).
@@ -202,7 +219,7 @@ class FlowMatching(Density):
         if classes is None:
             _, classes = self._label_gaussians().complete(z, known, None, generator)
         noise = standard_normal(len(z), z, generator)
-        start = torch.where(known, self.shape.forward(z, classes), noise)
+        start = torch.where(known, self._standard(z, classes), noise)
         return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
     def _loss(self, network: Velocity, train: Draws, generator: torch.Generator) -> Tensor:
@@ -214,7 +231,7 @@ class FlowMatching(Density):
         device, pairs = train.rows.device, max(1, self.batch // 2)
         rows = torch.randint(len(train), (pairs,), generator=generator, device=device)
         classes = train.classes[rows]
-        x1 = self.shape.forward(train.draw(generator, rows), classes).unsqueeze(1)  # (B/2, 1, D)
+        x1 = self._standard(train.draw(generator, rows), classes).unsqueeze(1)  # (B/2, 1, D)
         noise = standard_normal(pairs, x1, generator)
         x0 = torch.stack([noise, -noise], dim=1)  # (B/2, 2, D)
         known = self._masks(pairs, generator)
@@ -222,17 +239,9 @@ class FlowMatching(Density):
         t = (uniform((1,), x1, generator) + torch.arange(pairs, device=device) / pairs) % 1  # stratified
         cos, sin = (each[:, None, None] for each in ((HALF_PI * t).cos(), (HALF_PI * t).sin()))
         x = torch.where(moving, cos * x0 + sin * x1, x1)
-        v = network(x, network.modulation(t, classes, known).unsqueeze(1), moving, self._dropout(pairs, x, generator))
+        v = network(x, network.modulation(t, classes, known).unsqueeze(1), moving)
         error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
         return error.square().sum() / (2 * moving.sum())
-
-    def _dropout(self, rows: int, like: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
-        """Draw the factors (rows, 1, hidden) of the units of both hidden layers: 0 with probability p, or 1 / (1 − p)."""
-        if not self.dropout:
-            return None
-        kept = uniform((2, rows, 1, self.hidden), like, generator) >= self.dropout
-        first, second = kept.to(like) / (1 - self.dropout)
-        return first, second
 
     def _masks(self, rows: int, generator: torch.Generator) -> Tensor:
         """Draw masks of known blocks (rows, blocks): none in half of the rows, some but not all in the others."""
@@ -246,12 +255,13 @@ class FlowMatching(Density):
     @torch.no_grad()
     def _carry_to_codes(self, start: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Transport points from t = 0 to codes (n, D), not whitened, while `known` blocks stay fixed."""
-        x1 = torch.empty_like(start)
+        z = torch.empty_like(start)
         for index in classes.unique().tolist():
             fields = [field.velocity for field in self._fields(index, known)]
             for rows in (classes == index).nonzero().squeeze(-1).split(ROWS):
-                x1[rows] = integrate(fields, start[rows], 1 / self.ode_steps)
-        return self.shape.inverse(x1, classes)
+                x1 = integrate(fields, start[rows], 1 / self.ode_steps)
+                z[rows] = self.shape.inverse(x1) + self.gaussians.means[index, 0]
+        return z
 
     def _fields(self, index: int, known: Tensor) -> list[Field]:
         """Return the velocity given a class and known blocks at the times of the Runge–Kutta steps, from 0 to 1."""
@@ -261,6 +271,19 @@ class FlowMatching(Density):
     def _label_gaussians(self) -> Gaussians:
         """Return one Gaussian per label, with the probabilities of the labels as weights."""
         return replace(self.gaussians, log_weights=self.classes.probabilities.log().unsqueeze(-1))
+
+    def _standard(self, z: Tensor, classes: Tensor) -> Tensor:
+        """Return x₁ = L⁻¹(z − m_y), where L is block-diagonal."""
+        return self.shape.forward(z - self.gaussians.means[classes, 0])
+
+    def _shape(self) -> Whitening:
+        """Return L from the mean covariance within labels, with the covariances between blocks set to 0."""
+        roots = inverse_factors(self.gaussians.factors[:, 0].double())
+        covariance = torch.einsum("k,kij,klj->il", self.classes.probabilities.double(), roots, roots)
+        owner = coordinates(self.layout, torch.arange(len(self.layout), device=roots.device))
+        root = torch.linalg.cholesky(covariance * (owner == owner.unsqueeze(-1)))
+        mean = self.gaussians.means[0, 0]
+        return Whitening(torch.zeros_like(mean), root.to(mean))
 
     def _evaluation_draws(self, draws: Draws, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return `EVALUATION_DRAWS` draws of random rows, repeated if there are fewer rows, and their classes."""
@@ -272,11 +295,11 @@ class FlowMatching(Density):
         """Return a mask in which no block is known."""
         return torch.zeros(len(self.layout), dtype=torch.bool, device=self.gaussians.means.device)
 
-    def _build(self, seed: int, **sizes: int) -> Velocity:
+    def _build(self, structure: str, seed: int, **sizes: int) -> Velocity:
         """Create an untrained network from its own seed, since torch draws weights from its global generator."""
         blocks = [block.size for block in self.layout]
         with seeded(seed):
-            return NETWORKS[self.structure](blocks, len(self.classes), self.hidden, **sizes)
+            return NETWORKS[structure](blocks, len(self.classes), self.hidden, **sizes)
 
     def _floats_per_row(self) -> int:
         return 12 * self.hidden * 4 * self.ode_steps  # stored for the gradient
@@ -288,7 +311,12 @@ class FlowMatching(Density):
         return add_prefix("network.", self.network.state_dict()) | add_prefix("gaussians.", self.gaussians.tensors())
 
     def _learned(self) -> dict[str, Any]:
-        return {"ode_steps": self.ode_steps, "exact_log_prob": self.exact_log_prob, "covariances": "label"}
+        return {
+            "ode_steps": self.ode_steps,
+            "exact_log_prob": self.exact_log_prob,
+            "network": self.structure,
+            "held_out_log_likelihood": self.scores,
+        }
 
     def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
         return add_prefix("gaussians.", Gaussians.shapes)
@@ -297,12 +325,12 @@ class FlowMatching(Density):
         self.ode_steps = learned.get("ode_steps", self.ode_steps)
         self.exact_log_prob = learned.get("exact_log_prob", True)
         self.gaussians = Gaussians.of(strip_prefix("gaussians.", tensors))
-        shares = None if learned.get("covariances") == "label" else self.classes.probabilities  # of earlier versions
-        self.shape = LabelWhitening.of(self.gaussians, self.layout, shares)
+        self.shape = self._shape()
         weights = strip_prefix("network.", tensors)
         width, inputs = weights["modulate.0.weight"].shape  # larger in earlier versions
         frequencies = (inputs - len(self.classes) - len(self.layout)) // 2
-        network = self._build(0, width=width, frequencies=frequencies)
+        self.structure, self.scores = learned.get("network", "plain"), dict(learned.get("held_out_log_likelihood", {}))
+        network = self._build(self.structure, 0, width=width, frequencies=frequencies)
         self.network = frozen(network.to(self.gaussians.means), weights)
 
 

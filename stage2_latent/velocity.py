@@ -76,17 +76,8 @@ class Velocity(nn.Module, ABC):
         )
         return gains_and_shifts
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, moving: Tensor, dropout: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
-        """Return v at points x (…, D).
-
-        Args:
-            x: points.
-            modulation: gains and shifts (…, 4·hidden).
-            moving: (…, D) bool, the coordinates that are not known.
-            dropout: factors (…, hidden) of the units of the two hidden layers, 0 or 1 / (1 − p), or None.
-        """
+    def forward(self, x: Tensor, modulation: Tensor, moving: Tensor) -> Tensor:
+        """Return v at points x (…, D); `moving` (…, D) bool marks the coordinates that are not known."""
         first, first_shift, second, second_shift = modulation.chunk(4, dim=-1)  # gains are 1 + first and 1 + second
         mask = moving.to(x)
         free = mask * x
@@ -94,11 +85,9 @@ class Velocity(nn.Module, ABC):
         seen = free @ weights.moving.T
         if self.blocks > 1:  # the only block is never known
             seen = seen + (x - free) @ weights.known.T
-        h1 = nn.functional.silu((1 + first) * seen + first_shift)
-        h1 = h1 if dropout is None else h1 * dropout[0]
-        h2 = nn.functional.silu((1 + second) * (h1 @ weights.hidden.T) + second_shift)
-        h2 = h2 if dropout is None else h2 * dropout[1]
-        return mask * (h2 @ weights.out.T + weights.shift)
+        a1 = (1 + first) * seen + first_shift
+        a2 = (1 + second) * (nn.functional.silu(a1) @ weights.hidden.T) + second_shift
+        return mask * (nn.functional.silu(a2) @ weights.out.T + weights.shift)
 
     def fields(self, times: Tensor, label: int, known: Tensor, moving: Tensor) -> list[Field]:
         """Return v and its divergence at each of the times (T,), for one class and one mask of known blocks (blocks,).
@@ -135,8 +124,7 @@ class Plain(Velocity):
         nn.init.zeros_(self.out.bias)
 
     def weights(self) -> Weights:
-        layers = (self.moving, self.known, self.hidden, self.out)
-        return Weights(*(layer.weight for layer in layers), self.out.bias)
+        return Weights(self.moving.weight, self.known.weight, self.hidden.weight, self.out.weight, self.out.bias)
 
 
 class Blocks(Velocity):

@@ -9,7 +9,7 @@ from support.latent import CENTRES, LAYOUT, labelled, unlabelled
 from torch import Tensor, nn
 
 from postprior.stage2_latent.codes import Block, Codes
-from postprior.stage2_latent.flow_matching import FlowMatching
+from postprior.stage2_latent.flow_matching import FlowMatching, follow
 from postprior.stage2_latent.velocity import NETWORKS, Velocity, integrate
 
 CODES, _ = labelled(400, seed=1)
@@ -105,16 +105,11 @@ def test_untrained_it_is_a_gaussian_a_label_with_blocks_apart() -> None:
     density = FlowMatching(steps=1, learning_rate=0.0, hidden=4, batch=8).fit(CODES, CODES, seeded())
     exact = density.to(torch.float64)
     z = CODES.mean.double()
-    assert (density.shape.roots[:, 2:, :2] == 0).all()
-    variance = CODES.posterior().variance.double()
-    members = [CODES.labels == label for label in (0, 2)]
-    scatter = [
-        len(z[rows]) * (z[rows].T.cov(correction=0) + variance[rows].mean(0).diag()) for rows in members
-    ]
-    pooled = sum(scatter) / len(z)
+    assert (density.shape.root[2:, :2] == 0).all()
+    roots = torch.linalg.inv(exact.gaussians.factors[:, 0])
+    covariance = (exact.classes.probabilities[:, None, None] * (roots @ roots.mT)).sum(0)
     for index, label in enumerate((0, 2)):
-        rows = int(members[index].sum())
-        mean, covariance = z[members[index]].mean(0), (scatter[index] + 4 * pooled) / (rows + 4)
+        mean = CODES.mean[CODES.labels == label].double().mean(0)
         expected = sum(
             torch.distributions.MultivariateNormal(mean[part], covariance[part, part]).log_prob(z[:, part])
             for part in (slice(0, 2), slice(2, 4))
@@ -140,7 +135,7 @@ def test_loss_is_that_of_the_paper() -> None:
     g = seeded(3)
     rows = torch.randint(len(draws), (32,), generator=g)
     classes, z = draws.classes[rows].repeat(2), draws.draw(g, rows).repeat(2, 1)
-    x1 = torch.linalg.solve(density.shape.roots[classes], z - density.gaussians.means[classes, 0])
+    x1 = torch.linalg.solve(density.shape.root, (z - density.gaussians.means[classes, 0]).T).T
     noise = torch.randn(32, 4, generator=g, dtype=torch.float64)
     x0, known = torch.cat([noise, -noise]), density._masks(32, g).repeat(2, 1)
     t = ((torch.rand(1, generator=g, dtype=torch.float64) + torch.arange(32) / 32) % 1).repeat(2)
@@ -213,6 +208,40 @@ def test_dependence_between_blocks_is_learned(learned: FlowMatching) -> None:
     assert truth - found == pytest.approx(0.0, abs=0.06)
 
 
+def test_the_network_with_the_best_held_out_score_is_kept(learned: FlowMatching) -> None:
+    """Both structures learn the dependence of the blocks, and an artefact without a structure has the plain one."""
+    assert list(learned.scores) == ["plain 0.1", "blocks 0.1"]
+    assert abs(learned.scores["plain 0.1"] - learned.scores["blocks 0.1"]) < 0.1
+    assert learned.structure == max(learned.scores, key=lambda name: learned.scores[name]).split()[0]
+    assert type(learned.network) is NETWORKS[learned.structure]
+    assert max(row["validation_log_likelihood"] for row in learned.history) == max(learned.scores.values())
+    z = pair(50, 3).mean
+    for structure in NETWORKS:
+        density = FlowMatching(network=structure, hidden=9, steps=4).fit(pair(60, 1), pair(60, 2), seeded())
+        tensors, meta = density.state()
+        if structure == "plain":
+            del meta["learned"]["network"], meta["learned"]["held_out_log_likelihood"]
+        assert torch.equal(FlowMatching.from_state(tensors, meta).log_prob(z), density.log_prob(z))
+
+
+def test_running_averages_of_weights_are_scored() -> None:
+    """With a decay of nearly 1, the average of s steps weighs all of them, from the tenth step on by 10 / (s + 10)."""
+    network = nn.Linear(1, 1, bias=False)
+    average = nn.Linear(1, 1, bias=False).requires_grad_(False)
+    expected = 0.0
+    for step in range(40):
+        network.weight.data.fill_(float(step))
+        follow(average, network, max(1e-6, 10 / (step + 10)))
+        expected += (step - expected) * 10 / (step + 10)
+    torch.testing.assert_close(float(average.weight), expected)
+    weights = [
+        FlowMatching(hidden=8, steps=30, batch=32, average=decay).fit(CODES, CODES, seeded()).network.state_dict()
+        for decay in (0.0, 0.0, 0.99)
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["hidden.weight"], weights[2]["hidden.weight"])
+
+
 def test_conditional_draws_follow_the_regression(learned: FlowMatching) -> None:
     """w | z ~ N(SLOPE z, 0.25 I), and z | w in the other direction, from the same network."""
     drawn = pair(20_000, 4).mean
@@ -235,9 +264,9 @@ def test_discretisation_is_negligible_and_the_map_inverts(learned: FlowMatching)
     x = finer._sample(classes, seeded(), 1.0)
     noise = torch.randn(200, 4, generator=seeded(), dtype=torch.float64)
     fields = [field.velocity for field in reversed(finer._fields(0, finer._no_blocks()))]
-    back = integrate(fields, finer.shape.forward(x, classes), -1 / finer.ode_steps)
+    back = integrate(fields, finer._standard(x, classes), -1 / finer.ode_steps)
     torch.testing.assert_close(back, noise, rtol=0, atol=1e-3)
-    assert (finer.shape.forward(x, classes) - noise).abs().max() > 0.3
+    assert (finer._standard(x, classes) - noise).abs().max() > 0.3
 
 
 def test_a_score_does_not_depend_on_the_other_rows(learned: FlowMatching) -> None:
@@ -304,8 +333,8 @@ def test_collinear_codes_have_a_score_that_integrates_to_one() -> None:
     along, across = (torch.arange(cells) + 0.5 for cells in (60, 800))
     x = torch.cartesian_prod(along / 60, across / 800) * 10 - 5
     with torch.no_grad():
-        z = density.shape.inverse(x, torch.zeros(len(x), dtype=torch.int64))
-        total = (density._log_prob(z, 0) - density.shape.log_det[0]).double().exp().sum() * 100 / len(x)
+        z = density.shape.inverse(x) + density.gaussians.means[0, 0]
+        total = (density._log_prob(z, 0) - density.shape.log_det).double().exp().sum() * 100 / len(x)
     assert density.exact_log_prob
     assert float(total) == pytest.approx(1, abs=2 * density.tolerance)
 
@@ -332,7 +361,7 @@ def test_weights_of_the_best_held_out_look_are_kept() -> None:
     held_out = [row["validation_log_likelihood"] for row in density.history]
     assert held_out[-1] < max(held_out) - 0.1
     z = torch.cat([CODES.draw(seeded(i)) for i in range(3)])
-    assert float(density.log_prob(z).mean()) == pytest.approx(max(held_out), abs=0.08)
+    assert float(density.log_prob(z).mean()) > max(held_out) - 0.08
 
 
 def test_the_estimate_with_one_label_is_unbiased() -> None:
