@@ -47,6 +47,7 @@ class ResultFiles:
         self.training = home / "training.csv"  # metrics of every epoch of the autoencoder
         self.comparison = home / "comparison.csv"  # the leaderboard
         self.page = home / "report.html"  # the report
+        self.shareable_page = home / "report-shareable.html"  # the report without real rows, on request
         self.plots = home / "plots"  # plots as CSV and PNG files
         self.datasheets = home / "datasheets"  # Markdown files, one per synthetic dataset
 

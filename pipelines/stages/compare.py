@@ -14,12 +14,26 @@ from postprior.pipelines.report.leaderboard import as_csv, leaderboard
 from postprior.pipelines.report.page import Plot, facts, hashes, render, settings
 from postprior.pipelines.report.plots import figures, marks
 from postprior.pipelines.report.results import Results, read_results
+from postprior.pipelines.report.shareable import (
+    drawn,
+    frequent_labels,
+    of_synthetic,
+    without_real,
+    without_rows,
+    without_sources,
+)
 from postprior.pipelines.settings.checks import check_rows
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 
 
-def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None) -> None:
+def compare(
+    params: Params,
+    root: Path,
+    names: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
+    shareable: bool = False,
+) -> None:
     """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
 
     Args:
@@ -27,6 +41,7 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         root: the folder of the project.
         names: densities to compare; those in params.yaml if empty.
         others: additional results by label: folders of other projects, Git revisions or DVC experiments.
+        shareable: whether to write results/report-shareable.html too, a page without real rows.
     """
     if names:
         check_rows(params, names, "NAME")
@@ -48,8 +63,18 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         step("datasheets")
         gallery, key_facts = pictures(params, project), facts(params, results)
         step("pictures")
-        details = {"Settings": settings(params), "Hashes": hashes(params, project)}
+        details = {"Settings": settings(params), "Hashes": list(hashes(params, project))}
         write_text(files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities))
+        if shareable:
+            shared = without_rows(results)
+            drawings = figures(shared, looks)
+            details = {
+                "Settings": without_sources(details["Settings"]),
+                "Hashes": of_synthetic(details["Hashes"], project),
+            }
+            gallery = without_real(gallery, shared, frequent_labels(project))
+            page = render(shared, looks, gallery, drawings, drawn(drawings, plots), key_facts, details, shareable=True)
+            write_text(files.shareable_page, page)
         step("page")
 
 
