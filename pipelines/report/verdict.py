@@ -20,7 +20,7 @@ COVERED = 0.5  # coverage and recall, divided by those of real rows
 TOLD_APART = 0.9  # AUC of the classifier that tells samples from real rows
 FLOOR_SCORES = ("frechet_distance", "coverage", "recall", "c2st_auc")  # by which a density must beat each baseline
 WORDS = {"yes": "Yes", "limited": "With limits", "unknown": "Cannot be said", "no": "No"}  # the best first
-STANDING = "Do not take it for anonymous: the tests find only the leaks that they look for."
+STANDING = "Do not take them for anonymous: the tests find only the leaks that they look for."
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def verdict(results: Results) -> Verdict:
        - explore the data, if no baseline beats it and its coverage is at least `COVERED` times that of real rows;
        - be shared, if privacy is clear and they serve another purpose.
     3. Privacy is *flagged* if a privacy test flags the samples, or if drawn codes memorise training codes. It is
-       *untested* if the tests of near copies and membership have no value, if fewer than `FEWEST` rows were held out, or
-       if half the interval of the attack's AUC is wider than `WIDEST`. Otherwise, it is *clear*.
+       *untested* if the tests of near copies and membership have no value, if fewer than `FEWEST` rows were held out,
+       or if half the interval of the attack's AUC is wider than `WIDEST`. Otherwise, it is *clear*.
     4. A baseline (the model's own prior, the Gaussian copula, independent columns) beats a density if it is clearly
        better in more of the `FLOOR_SCORES` than it is clearly worse in (see `clearly`).
     5. *No* without a purpose; *unknown* instead if the interval of utility or coverage contains its limit. *Yes* with a
@@ -115,10 +115,8 @@ def _judged(results: Results, row: Row) -> Verdict:
     if purposes and privacy == "clear":
         purposes.append("To share with people who may not see the real rows, if your rules allow it.")
     warnings = [*_warnings(results, row)]
-    if purposes:
-        use = "limited" if warnings else "yes"
-    else:
-        use = "unknown" if None in (trains, explores) else "no"
+    without = "unknown" if None in (trains, explores) else "no"
+    use = ("limited" if warnings else "yes") if purposes else without
     reasons = [_reason(use), why_private, *_against_floor(results, row)]
     return Verdict(use, row, privacy, tuple(filter(None, reasons)), tuple(purposes), (*warnings, STANDING))
 
@@ -205,13 +203,17 @@ def _explores(results: Results, row: Row) -> bool | None:
 
 def _beaten_by(results: Results, row: Row) -> dict[Row, list[Metric]]:
     """Return the baselines that beat a density, each with the scores in which it is clearly better."""
-    metrics = [metric for metric in LEADERBOARD if metric.key in FLOOR_SCORES]
-    beaten = {}
-    for floor in _floors(results, row):
-        signs = {metric: clearly(metric, row, floor) for metric in metrics}
-        if sum(signs.values()) < 0:
-            beaten[floor] = [metric for metric, sign in signs.items() if sign < 0]
-    return beaten
+    signs = {floor: _signs(row, floor) for floor in _floors(results, row)}
+    return {
+        floor: [metric for metric, sign in by_metric.items() if sign < 0]
+        for floor, by_metric in signs.items()
+        if sum(by_metric.values()) < 0
+    }
+
+
+def _signs(row: Row, floor: Row) -> dict[Metric, int]:
+    """Return whether a density is clearly better (1) or worse (−1) than a baseline, by score."""
+    return {metric: clearly(metric, row, floor) for metric in LEADERBOARD if metric.key in FLOOR_SCORES}
 
 
 def _floors(results: Results, row: Row) -> list[Row]:
@@ -222,9 +224,12 @@ def _floors(results: Results, row: Row) -> list[Row]:
 
 
 def _against_floor(results: Results, row: Row) -> Iterator[str]:
-    """Say that a density is better than the model's own prior, if it is."""
-    if not _beaten_by(results, row) and above_prior(row, "frechet_distance"):
-        yield "They are clearly nearer to real rows than draws from N(0, I)."
+    """Say which baselines a density is clearly better than, and which not."""
+    signs = {floor: sum(_signs(row, floor).values()) for floor in _floors(results, row)}
+    if better := [floor for floor, sign in signs.items() if sign > 0]:
+        yield f"They are clearly better than those of {titles(better)}."
+    if equal := [floor for floor, sign in signs.items() if sign == 0]:
+        yield f"They are not clearly better than those of {titles(equal)}."
 
 
 def _warnings(results: Results, row: Row) -> Iterator[str]:
@@ -258,7 +263,8 @@ def _poor_use(row: Row) -> Iterator[str]:
 def _poor_likeness(results: Results, row: Row) -> Iterator[str]:
     """Warn of statements that samples do not support."""
     real = results.baseline_of(row, "real")
-    if results.labelled and not above_prior(row, "joint_coherence"):
+    coherence, target = row.estimate("joint_coherence"), real.estimate("joint_coherence")
+    if coherence and target and coherence.below(target.value) and not above_prior(row, "joint_coherence"):
         yield "Do not use their modalities together: these agree no more often than in draws from N(0, I)."
     lacking = []
     for key in ("coverage", "recall"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 from postprior.pipelines.report.findings.faithful import faithful
 from postprior.pipelines.report.findings.leaks import leaks
@@ -22,7 +21,12 @@ QUESTIONS = {
 
 def findings(results: Results, best: Row | None = None) -> Iterator[Finding]:
     """Compute what the comparison found, question by question; `best` is the density that the page recommends."""
-    answers = (partial(faithful, best=best or results.densities[0]), useful, leaks, reliability)
+    answers = (
+        faithful(results, best or results.densities[0]),
+        useful(results),
+        leaks(results),
+        reliability(results),
+    )
     for question, answer in zip(QUESTIONS, answers, strict=True):
-        for finding in answer(results):
+        for finding in answer:
             yield replace(finding, question=question)

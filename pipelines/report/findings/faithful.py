@@ -225,8 +225,8 @@ def _significance(results: Results, metric: str, first: Row, second: Row) -> str
         p = p_value(pair.p_holm)
         p = f"p\u202f{p}" if p.startswith("<") else f"p\u202f=\u202f{p}"
         verdict = f"The difference to {first.title} is {'' if apart else 'not '}significant"
-        paired = f"paired difference, {first.title} minus {second.title}: {value}"
-        return f" {verdict} ({paired}; {p} after Holm's correction)."
+        minus = f"paired difference, {first.title} minus {second.title}: {value}"
+        return f" {verdict} ({minus}; {p} after Holm's correction)."
     if any(score is None or score.high is None for score in (first.estimate(metric), second.estimate(metric))):
         return ""
     return f" The 95\u202f% confidence intervals of the two {'do not overlap' if apart else 'overlap'}."

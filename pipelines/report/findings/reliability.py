@@ -108,7 +108,7 @@ def _autoencoder(results: Results) -> Iterator[Finding]:
     correlation, accuracy = posterior.estimate("correlation"), posterior.estimate("accuracy")
     sentences = []
     if correlation:
-        text = f"The values of held-out rows and of their reconstructions have a correlation of {number_ci(correlation, 2)}"
+        text = f"Values and reconstructions of held-out rows have a correlation of {number_ci(correlation, 2)}"
         modalities = [Row(name, "", scores) for name, scores in posterior.scores.get("modalities", {}).items()]
         each = estimates(modalities, "correlation")
         if 1 < len(each) <= MAX_LISTED:
