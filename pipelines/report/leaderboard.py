@@ -131,7 +131,7 @@ def cell(row: Row, metric: Metric, results: Results) -> Cell:
     ranked = row.kind == "density" and bool(metric.better) and len(rivals) > 1
     best = ranked and estimate.value == (min if metric.better == "lower" else max)(rivals)
     interval = ""
-    if estimate.low is not None and estimate.high is not None:
+    if estimate.low is not None and estimate.high is not None and estimate.low < estimate.high:
         interval = f"{number(estimate.low, metric.decimals)}–{number(estimate.high, metric.decimals)}"
     return Cell(number(estimate.value, metric.decimals), interval, repr(estimate.value), best, why)
 

@@ -18,7 +18,12 @@ WIDEST = 0.1  # half the width of the interval of the attack's AUC; a wider one 
 USEFUL = 0.9  # accuracy after training on samples, divided by that after training on real rows
 COVERED = 0.5  # coverage and recall, divided by those of real rows
 TOLD_APART = 0.9  # AUC of the classifier that tells samples from real rows
-FLOOR_SCORES = ("frechet_distance", "coverage", "recall", "c2st_auc")  # by which a density must beat each baseline
+FLOOR_SCORES = {  # names of the scores by which densities are held against baselines
+    "frechet_distance": "Frechet distance",
+    "coverage": "coverage",
+    "recall": "recall",
+    "c2st_auc": "the two-sample test",
+}
 WORDS = {"yes": "Yes", "limited": "With limits", "unknown": "Cannot be said", "no": "No"}  # the best first
 STANDING = "Do not take them for anonymous: the tests find only the leaks that they look for."
 
@@ -238,7 +243,7 @@ def _warnings(results: Results, row: Row) -> Iterator[str]:
     if privacy != "clear":
         yield f"Do not share them with people who may not see the real rows. {why}"
     for floor, metrics in _beaten_by(results, row).items():
-        better = listed([metric.title for metric in metrics])
+        better = listed([FLOOR_SCORES[metric.key] for metric in metrics])
         yield f"Do not take them for a good likeness of real rows: {_named(floor)} is better in {better}."
     yield from _poor_use(row)
     yield from _poor_likeness(results, row)

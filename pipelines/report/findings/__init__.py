@@ -19,11 +19,11 @@ QUESTIONS = {
 }
 
 
-def findings(results: Results, best: Row | None = None) -> Iterator[Finding]:
+def findings(results: Results, best: Row) -> Iterator[Finding]:
     """Compute what the comparison found, question by question; `best` is the density that the page recommends."""
     answers = (
-        faithful(results, best or results.densities[0]),
-        useful(results),
+        faithful(results, best),
+        useful(results, best),
         leaks(results),
         reliability(results),
     )

@@ -129,10 +129,9 @@ def _diversity(results: Results, best: Row) -> Iterator[Finding]:
     ]
     if scores:
         blind = "Coherence" if best.estimate("joint_coherence") else "Precision"
-        text = f"{blind} alone does not reveal a collapse of diversity. "
-        text += f"Other scores of {best.title}: {', '.join(scores)}."
-        uneven = " Its labels are far less even than those of real rows." if collapsed(results, best) else ""
-        yield Finding("Diversity", text + uneven)
+        text = f"The samples of {best.title} have {listed(scores)}."
+        uneven = " Their labels are far less even than those of real rows." if collapsed(results, best) else ""
+        yield Finding("Diversity", f"{text}{uneven} {blind} alone does not reveal a collapse of diversity.")
 
 
 def _cells(results: Results, best: Row) -> Iterator[Finding]:

@@ -193,9 +193,9 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
     if ratios := estimates(rows, *JOINT, "distance_ratio"):
         yield Finding(
             "Distances",
-            "The distance ratio is the median distance of samples to their nearest training row, divided by that of "
-            "held-out rows that were encoded and decoded; it is 1 if nothing is memorised. The ratio is "
-            f"{number_by_row(ratios, 2)}.",
+            f"The distance ratio is {number_by_row(ratios, 2)}; it is 1 if nothing is memorised. It is the median "
+            "distance of samples to their nearest training row, divided by that of held-out rows that were encoded and "
+            "decoded.",
         )
 
 
