@@ -21,12 +21,16 @@ from postprior.pipelines.report.rows import Estimate, Row
 from postprior.pipelines.report.wording import (
     Finding,
     compared,
+    folded,
     in_words,
     listed,
+    number,
     number_ci,
     p_value,
     percent,
+    percent_ci,
     points_ci,
+    rounded,
 )
 
 SAME_LABEL = "all 5 modalities show the same label"
