@@ -232,9 +232,9 @@ def _against_floor(results: Results, row: Row) -> Iterator[str]:
     """Say which baselines a density is clearly better than, and which not."""
     signs = {floor: sum(_signs(row, floor).values()) for floor in _floors(results, row)}
     if better := [floor for floor, sign in signs.items() if sign > 0]:
-        yield f"They are clearly better than those of {titles(better)}."
+        yield f"They are clearly nearer to real rows than those of {titles(better)}."
     if equal := [floor for floor, sign in signs.items() if sign == 0]:
-        yield f"They are not clearly better than those of {titles(equal)}."
+        yield f"They are not clearly nearer to real rows than those of {titles(equal)}."
 
 
 def _warnings(results: Results, row: Row) -> Iterator[str]:

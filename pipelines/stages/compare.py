@@ -9,7 +9,8 @@ from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.datasheet import datasheet
-from postprior.pipelines.report.gallery import code_points, pictures
+from postprior.pipelines.report.figures import Mark
+from postprior.pipelines.report.gallery import Pictures, code_points, pictures
 from postprior.pipelines.report.leaderboard import as_csv, leaderboard
 from postprior.pipelines.report.page import Plot, facts, hashes, render, settings
 from postprior.pipelines.report.plots import figures, marks
@@ -63,19 +64,38 @@ def compare(
         step("datasheets")
         gallery, key_facts = pictures(params, project), facts(params, results)
         step("pictures")
-        details = {"Settings": settings(params), "Hashes": list(hashes(params, project))}
+        details = {"Settings": settings(params), "Hashes": hashes(params, project)}
         write_text(files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities))
         if shareable:
-            shared = without_rows(results)
-            drawings = figures(shared, looks)
-            details = {
-                "Settings": without_sources(details["Settings"]),
-                "Hashes": of_synthetic(details["Hashes"], project),
-            }
-            gallery = without_real(gallery, shared, frequent_labels(project))
-            page = render(shared, looks, gallery, drawings, drawn(drawings, plots), key_facts, details, shareable=True)
-            write_text(files.shareable_page, page)
+            write_text(files.shareable_page, shareable_page(params, project, results, looks, gallery, plots))
         step("page")
+
+
+def shareable_page(
+    params: Params,
+    project: Project,
+    results: Results,
+    looks: Mapping[str, Mark],
+    gallery: Pictures,
+    plots: Mapping[str, Plot],
+) -> str:
+    """Return the page without real rows, from what the default page shows; equal figures are not drawn again."""
+    shared = without_rows(results)
+    drawings = figures(shared, looks)
+    details = {
+        "Settings": without_sources(settings(params)),
+        "Hashes": of_synthetic(hashes(params, project), project),
+    }
+    return render(
+        shared,
+        looks,
+        without_real(gallery, shared, frequent_labels(project)),
+        drawings,
+        drawn(drawings, plots),
+        facts(params, shared),
+        details,
+        shareable=True,
+    )
 
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:

@@ -1,6 +1,7 @@
 """Is it faithful? Compare the best density with the normal prior, with real rows and with the other densities."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from postprior.pipelines.report.findings.comparisons import above_prior, collapsed, paired, told_apart
 from postprior.pipelines.report.findings.ranking import ranking
@@ -21,6 +22,13 @@ from postprior.pipelines.report.wording import (
     rounded,
 )
 from postprior.pipelines.settings.params import SAMPLER_ROWS
+
+DIVERSITY: dict[str, Callable[[float], str]] = {  # scores of diversity, and how each is formatted
+    "label_entropy": partial(number, decimals=3),
+    "recall": percent,
+    "coverage": percent,
+    "beta_recall": partial(number, decimals=3),
+}
 
 
 def faithful(results: Results, best: Row) -> Iterator[Finding]:
@@ -123,8 +131,8 @@ def _pairings(results: Results, best: Row) -> Iterator[Finding]:
 def _diversity(results: Results, best: Row) -> Iterator[Finding]:
     real_row = results.baseline_of(best, "real")
     scores = [
-        f"{key.replace('beta_', 'β-').replace('_', ' ')} {percent(score.value)} (real rows {percent(real.value)})"
-        for key in ("label_entropy", "recall", "coverage", "beta_recall")
+        f"{key.replace('beta_', 'β-').replace('_', ' ')} {shown(score.value)} (real rows {shown(real.value)})"
+        for key, shown in DIVERSITY.items()
         if (score := best.estimate(key)) and (real := real_row.estimate(key))
     ]
     if scores:

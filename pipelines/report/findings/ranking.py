@@ -20,7 +20,8 @@ def ranking(results: Results) -> str:
     else:
         agreement = f": {_agreement(best, coherence, 'its samples')}" if coherence else ""
         result = (
-            "No fitted density is clearly better than the autoencoder's own prior. The first density is "
+            f"By {metric.replace('_', ' ').replace('frechet', 'Frechet')}, no fitted density is clearly better than "
+            "the autoencoder's own prior. The first density is "
             f"{best.title}{agreement}"
         )
     return f"{result}."

@@ -100,7 +100,8 @@ def test_without_labels_distance_is_what_counts(unlabelled: Results) -> None:
     worse = {"frechet_distance": {"value": -1.0, "low": -3.0, "high": 0.5}}
     inside = changed(unlabelled, "gmm", difference_to_normal=worse, gap_closed={"frechet_distance": None})
     assert ranking(inside) == (
-        "No fitted density is clearly better than the autoencoder's own prior. The first density is gmm."
+        "By Frechet distance, no fitted density is clearly better than the autoencoder's own prior. The first density "
+        "is gmm."
     )
     assert (
         "The share that gmm closes of the gap between the normal prior and the reconstructions, measured by Frechet "
@@ -135,7 +136,7 @@ def test_a_collapse_does_not_win_unnoticed(results: Results) -> None:
     collapse = changed(results, "vamp", label_entropy={"value": 0.4, "low": 0.35, "high": 0.45})
     uneven = ", but its labels are far less even than those of real rows"
     assert ranking(collapse).endswith(f"{SAME_LABEL}{uneven}.")
-    assert "β-recall 48.5 % (real rows 49.9 %). Their labels are far less even than those of real rows." in sentences(
+    assert "β-recall 0.485 (real rows 0.499). Their labels are far less even than those of real rows." in sentences(
         collapse
     )
 
@@ -427,8 +428,8 @@ def test_a_difference_inside_the_noise(results: Results) -> None:
     unclear = changed(results, "vamp", difference_to_normal=noise)
     assert "is 1.0 percentage points (95 % CI −2.0 to 4.0), which is not clearly above 0." in sentences(unclear)
     assert ranking(unclear).replace("\u202f", " ") == (
-        "No fitted density is clearly better than the autoencoder's own prior. The first density is vamp: in 82.0 % "
-        "of its samples, all 5 modalities show the same label."
+        "By joint coherence, no fitted density is clearly better than the autoencoder's own prior. The first density "
+        "is vamp: in 82.0 % of its samples, all 5 modalities show the same label."
     )
 
 

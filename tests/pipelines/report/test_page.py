@@ -158,8 +158,8 @@ def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
     first = "gmm, the density of the verdict:"
     for sentence in (
         "You can use the samples of gmm. ✓ Can I use it? Yes. vamp has the highest joint coherence, but privacy tests "
-        "flag it. No privacy test flags its samples. They are clearly better than those of Normal prior. → For what? "
-        "To train classifiers in place of real rows: they reach 98.0 % of the accuracy with real rows.",
+        "flag it. No privacy test flags its samples. They are clearly nearer to real rows than those of Normal prior. "
+        "→ For what? To train classifiers in place of real rows: they reach 98.0 % of the accuracy with real rows.",
         "✕ What not? Do not share samples of vamp: privacy tests flag them. Do not take them for anonymous",
         "Of 3 fitted densities, vamp draws the most coherent samples: in 82.0 % of them, all 5 modalities show the "
         "same label.",

@@ -68,7 +68,7 @@ def test_a_good_density_can_be_used_and_shared() -> None:
     assert EXPLORE in found.purposes
     assert "To share with people who may not see the real rows" in text(found)
     assert found.warnings == (STANDING,)
-    assert "They are clearly better than those of Normal prior." in found.reasons
+    assert "They are clearly nearer to real rows than those of Normal prior." in found.reasons
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,9 @@ def test_a_baseline_that_wins_one_score_of_four_does_not_beat() -> None:
 def test_paired_differences_decide_about_the_prior() -> None:
     near = Row("normal", "baseline", PRIOR.scores | {"frechet_distance": estimate(8.1), "coverage": share(0.8)})
     equal = {"c2st_auc": share(0.95), "recall": share(0.75)}
-    assert "not clearly better than those of Normal prior" in text(judged(density(**equal), floors=(near,)))
+    assert "not clearly nearer to real rows than those of Normal prior" in text(
+        judged(density(**equal), floors=(near,))
+    )
     for sign in (-1, 1):
         paired = {"frechet_distance": {"value": 0.1 * sign, "low": 0.1 * sign - 0.05, "high": 0.1 * sign + 0.05}}
         found = judged(density(**equal, difference_to_normal=paired), floors=(near,))

@@ -250,7 +250,7 @@ def test_seeds_are_averaged_with_an_interval_over_them(project: Path) -> None:
     assert row not in results.densities
     assert results.rows.index(row) < results.rows.index(results.row("gmm"))  # 0.81 is higher than its 0.80
     text = " ".join(finding.text for finding in findings(results, results.densities[0])).replace("\u202f", " ")
-    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (95 % CI 72.0 to 90.0)" in text
+    assert "gmm, mean of 3 seeds: a joint coherence of 81 % (95 % CI 72 to 90)" in text
 
 
 def test_other_settings_are_not_another_seed(project: Path) -> None:
