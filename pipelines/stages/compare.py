@@ -8,6 +8,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
+from postprior.pipelines.report.cells import cells_of
 from postprior.pipelines.report.datasheet import datasheet
 from postprior.pipelines.report.figures import Mark
 from postprior.pipelines.report.gallery import Pictures, code_points, pictures
@@ -23,8 +24,10 @@ from postprior.pipelines.report.shareable import (
     without_rows,
     without_sources,
 )
+from postprior.pipelines.report.summary import summary, summary_table
 from postprior.pipelines.settings.checks import check_rows
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import write_json
 from postprior.pipelines.tracking.runs import track
 
 
@@ -35,7 +38,7 @@ def compare(
     others: Mapping[str, str] | None = None,
     shareable: bool = False,
 ) -> None:
-    """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
+    """Write results/summary.{json,csv}, results/comparison.csv, results/plots, datasheets and results/report.html.
 
     Args:
         params: the settings.
@@ -52,12 +55,15 @@ def compare(
     files, results = project.results, read_results(params, root, others, names, titles)
     looks = marks([*params.densities, *(row.name for row in results.rows)])
     with track("compare", params, root), progress("compare", 4) as step:
-        drawings = figures(results, looks, code_points(params, project))
+        cells = cells_of(params, project, results)
+        drawings = figures(results, looks, code_points(params, project), cells)
         every = [figure for group in drawings.values() for figure in group]
         plots = {figure.name: Plot.of(figure) for figure in substeps(every, len(every))}
         step("figures")
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
+        write_text(files.summary_table, as_csv(*summary_table(results)))
+        write_json(files.summary, summary(results), sort_keys=False)
         for name in params.densities:
             text = datasheet(results.row(name), results, params, project.synthetic(name))
             write_text(files.datasheets / f"{name}.md", text)
@@ -65,7 +71,9 @@ def compare(
         gallery, key_facts = pictures(params, project), facts(params, results)
         step("pictures")
         details = {"Settings": settings(params), "Hashes": hashes(params, project)}
-        write_text(files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities))
+        write_text(
+            files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells)
+        )
         if shareable:
             write_text(files.shareable_page, shareable_page(params, project, results, looks, gallery, plots))
         step("page")
@@ -81,7 +89,8 @@ def shareable_page(
 ) -> str:
     """Return the page without real rows, from what the default page shows; equal figures are not drawn again."""
     shared = without_rows(results)
-    drawings = figures(shared, looks)
+    cells = cells_of(params, project, shared, shareable=True)
+    drawings = figures(shared, looks, cells=cells)
     details = {
         "Settings": without_sources(settings(params)),
         "Hashes": of_synthetic(hashes(params, project), project),
@@ -94,6 +103,7 @@ def shareable_page(
         drawn(drawings, plots),
         facts(params, shared),
         details,
+        cells=cells,
         shareable=True,
     )
 
