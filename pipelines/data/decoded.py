@@ -1,4 +1,8 @@
-"""From the values that decoders of a model return to values of data, and to the units of files."""
+"""From the values that decoders of a model return to values of data, and to the units of files.
+
+What rows store where a value is missing tells nothing: scores read rows through `values_of`, which puts the same fill
+value there in real and in synthetic rows.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +32,19 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
 
 
 def emptied(rows: Dataset) -> Dataset:
-    """Return rows with the fill value of data wherever a value is missing, so that what was decoded there is gone."""
-    data = dict(rows.data)
-    for index, modality in enumerate(rows.modalities):
-        if modality.name in rows.cells or not rows.observed[:, index].all():
-            values = data[modality.name]
-            fill = fill_values(modality, rows.conversion).astype(values.dtype)
-            data[modality.name] = np.where(rows.missing(modality.name), fill, values)
-    return replace(rows, data=data)
+    """Return rows with the fill value of data wherever a value is missing, so that what was stored there is gone."""
+    whole = zip(rows.modalities, rows.fully_observed.T, strict=True)
+    return replace(rows, data={m.name: rows.data[m.name] if w.all() else values_of(rows, m) for m, w in whole})
+
+
+def values_of(data: Dataset, modality: Modality, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+    """Return the values (n, *shape) of a modality at `rows`, with the fill value of data where they are missing."""
+    values = data.data[modality.name][rows]
+    missing = data.missing(modality.name, rows)
+    if not missing.any():
+        return values
+    fill = fill_values(modality, data.conversion).astype(values.dtype)
+    return np.where(missing, fill, values)
 
 
 def fill_values(modality: Modality, conversion: dict[str, Any] | None) -> np.ndarray:

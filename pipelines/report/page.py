@@ -151,10 +151,10 @@ def _answers(results: Results) -> Iterator[dict[str, Any]]:
             (topic, [finding.text for finding in group])
             for topic, group in groupby(answers, lambda finding: finding.topic)
         ]
-        metrics = [metric for metric in LEADERBOARD if metric.question == question and metric.overview]
+        metrics = [metric for metric in LEADERBOARD if metric.question == question and metric.headline]
         numbers = [
             (number(estimate.value, metric.decimals), metric.title, _comparison(metric, results))
-            for metric in [metric for metric in metrics if metric.headline] or metrics
+            for metric in [metric for metric in metrics if metric.tested] or metrics
             if (estimate := best.estimate(*metric.keys))
         ]
         if answers:

@@ -15,13 +15,15 @@ from postprior.pipelines.report.leaderboard import as_csv, leaderboard
 from postprior.pipelines.report.page import Plot, facts, hashes, render, settings
 from postprior.pipelines.report.plots import figures, marks
 from postprior.pipelines.report.results import Results, read_results
+from postprior.pipelines.report.summary import summary, summary_table
 from postprior.pipelines.settings.checks import check_rows
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.storage import write_json
 from postprior.pipelines.tracking.runs import track
 
 
 def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None) -> None:
-    """Write results/comparison.csv, results/plots, results/datasheets and results/report.html.
+    """Write results/summary.{json,csv}, results/comparison.csv, results/plots, datasheets and results/report.html.
 
     Args:
         params: the settings.
@@ -44,6 +46,8 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         step("figures")
         write_plots(files.plots, plots.values(), results)
         write_text(files.comparison, as_csv(*leaderboard(results)))
+        write_text(files.summary_table, as_csv(*summary_table(results)))
+        write_json(files.summary, summary(results), sort_keys=False)
         for name in params.densities:
             text = datasheet(results.row(name), results, params, project.synthetic(name))
             write_text(files.datasheets / f"{name}.md", text)
