@@ -116,7 +116,7 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
     """Read real and synthetic rows and summarise them; None without tables and vectors.
 
     With `shareable`, nothing shows single real rows: examples are left out, and so are classes and patterns that fewer
-    than `FEWEST` of the real rows have.
+    than `FEWEST` of the real rows have, and bins of numbers that begin among so few.
     """
     modalities = project.synthetic(params.densities[0]).modalities
     if not any(m.kind in ("table", "vector") for m in modalities):
@@ -136,7 +136,7 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
         {names[part]: shares for part, shares in parts.items()},
         missing_patterns(sets, REAL, PATTERNS, fewest) if parts else (),
         _constraints(sets),
-        tuple(features_of(vector, sets, REAL) for vector in vectors),
+        tuple(features_of(vector, sets, REAL, fewest) for vector in vectors),
         None if shareable else _examples(sets, names),
         names,
     )
@@ -208,7 +208,7 @@ def _with_marginal(column: Column, side: Sides, values: Mapping[str, Floats], re
         marginal = of_classes(values, REAL, side.table.columns[place].classes or 2, fewest)
         texts = values_as_texts(side.table, place, np.array(marginal.classes, float), real.conversion)
         return replace(column, marginal=marginal, texts=tuple(texts))
-    marginal = of_numbers(values, REAL)
+    marginal = of_numbers(values, REAL, fewest)
     if marginal.edges is None or not is_temporal(side.table, place, real.conversion):
         return replace(column, marginal=marginal)
     chosen = marginal.edges[np.linspace(0, len(marginal.edges) - 1, TICKS).astype(int)]

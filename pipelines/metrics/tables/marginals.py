@@ -41,10 +41,13 @@ class Marginal:
         return bool(ratios[0] > 1.01 and np.allclose(ratios, ratios[0]))
 
 
-def of_numbers(values: Mapping[str, Floats], real: str) -> Marginal:
-    """Return the distribution of numbers (n,), NaN where missing; the bins fit those of the set `real`."""
+def of_numbers(values: Mapping[str, Floats], real: str, fewest: int = 1) -> Marginal:
+    """Return the distribution of numbers (n,), NaN where missing; the bins fit those of the set `real`.
+
+    The outermost bins begin within at least `fewest` of its values at each end.
+    """
     observed = {name: numbers[np.isfinite(numbers)] for name, numbers in values.items()}
-    edges = _edges(observed, real)
+    edges = _edges(observed, real, fewest)
     last = len(edges) - 2
     shares = {}
     for name, numbers in observed.items():
@@ -72,17 +75,17 @@ def of_classes(values: Mapping[str, Floats], real: str, classes: int, fewest: in
     return Marginal(shares, None, tuple(kept), len(occurring) - len(kept))
 
 
-def _edges(values: Mapping[str, Floats], real: str) -> Floats:
+def _edges(values: Mapping[str, Floats], real: str, fewest: int) -> Floats:
     """Return edges of bins of a round width, which hold all but the tails of each set of numbers.
 
     Values of the data, multiples of their last decimal, lie within bins and not on edges. Other sets widen the range of
     the real numbers by at most its length on either side.
     """
-    ends = {name: np.quantile(x, [TAIL, 1 - TAIL]) for name, x in values.items() if len(x)}
+    ends = {name: _ends(x, fewest) for name, x in values.items() if len(x)}
     if not ends:
         return np.array([0.0, 1.0])
     known = values[real] if real in ends else np.concatenate(list(values.values()))
-    first, last = ends.get(real, np.quantile(known, [TAIL, 1 - TAIL]))
+    first, last = ends.get(real, _ends(known, fewest))
     room, bins = last - first, int(np.clip(np.ceil(2 * np.cbrt(len(known))), 1, BINS))  # Rice's rule
     low = max(min(low for low, _ in ends.values()), first - room)
     high = min(max(high for _, high in ends.values()), last + room)
@@ -92,11 +95,19 @@ def _edges(values: Mapping[str, Floats], real: str) -> Floats:
         half = unit / 2 or 0.5
         return np.array([low - half, low + half])
     if low > 0 and high > WIDE * low and low * ((high / low) ** (1 / bins) - 1) > unit:
-        return np.geomspace(low, high, bins + 1)
+        least, most = 10.0 ** np.floor(np.log10([low, high]))
+        return np.geomspace(np.floor(low / least) * least, np.ceil(high / most) * most, bins + 1)
     width = max(_round_up((high - low) / bins), unit)
     if unit:
         width = unit * np.rint(width / unit)
     return np.arange(np.floor(low / width), np.floor(high / width) + 2) * width - unit / 2
+
+
+def _ends(values: Floats, fewest: int) -> tuple[float, float]:
+    """Return the numbers beyond which the tails of values (n,), n ≥ 1, lie: at least `fewest` − 1 values each."""
+    tail = min(max(TAIL, fewest / len(values)), 0.5) if fewest > 1 else TAIL
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _round_up(width: float) -> float:
