@@ -22,8 +22,9 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.latent.code_map import CodeMap
+from postprior.pipelines.report.cells import FEWEST
 from postprior.pipelines.report.figures import Figure
-from postprior.pipelines.report.shareable import FEWEST, frequent_labels
+from postprior.pipelines.report.shareable import frequent_labels
 from postprior.pipelines.storage import read_json, write_json
 from postprior.stage1_vae.distributions import Block
 from postprior.stage2_latent.codes import Codes
