@@ -5,8 +5,8 @@ The page that is made of these contents holds no real row, no id, no label that 
 - pictures of real rows, of their reconstructions, of conditional generation and of nearest training rows are left out,
   and so are samples of densities that a privacy test flags;
 - labels beside samples are left out if fewer than `FEWEST` training and test rows have them;
-- of tables and vectors (`cells.cells_of`), rows in full are left out, and so are classes, patterns of missing cells, bins
-  of numbers and statistics of features that fewer than `FEWEST` real rows determine;
+- of tables and vectors (`cells.cells_of`), rows in full are left out, and so are classes, patterns of missing cells,
+  bins of numbers and statistics of features that fewer than `FEWEST` real rows determine;
 - near copies, which name training rows, and the map of the codes, in which each point is a row, are left out;
 - the settings of the data, which name files, are left out;
 - of the hashes, only those of the synthetic datasets are shown: they let a recipient check a dataset. A hash of data or

@@ -36,8 +36,8 @@ class FeatureStatistics:
 
     def without(self, hidden: NDArray[np.bool_]) -> "FeatureStatistics":
         """Return the statistics with NaN for some of the features, hidden (X,)."""
-        shown = (np.where(hidden, np.nan, values) for values in (self.means, self.variances, self.zeros))
-        return FeatureStatistics(*shown, self.totals)
+        means, variances, zeros = (np.where(hidden, np.nan, x) for x in (self.means, self.variances, self.zeros))
+        return FeatureStatistics(means, variances, zeros, self.totals)
 
 
 def by_mean(means: Floats) -> list[Ints]:
