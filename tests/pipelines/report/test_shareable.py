@@ -22,11 +22,14 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.latent.code_map import CodeMap
+from postprior.pipelines.metrics.tables.marginals import of_numbers
 from postprior.pipelines.report.cells import FEWEST
+from postprior.pipelines.report.features import features_of
 from postprior.pipelines.report.figures import Figure
 from postprior.pipelines.report.shareable import frequent_labels
 from postprior.pipelines.storage import read_json, write_json
 from postprior.stage1_vae.distributions import Block
+from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.codes import Codes
 
 RARE, FREQUENT = "label-of-a-rare-disease", "label-of-many"
@@ -157,3 +160,27 @@ def test_the_scores_and_the_verdict_are_the_same(project: Path, pages: tuple[str
     assert links
     assert all(f'id="{link[1:]}"' in pages[1] for link in links)
     assert not re.findall(r"https?://", pages[1])
+
+
+def test_bins_and_features_of_few_real_rows_are_hidden() -> None:
+    real = np.concatenate([np.arange(12) % 3, np.full(12, 9.0), [4.0, 5.0]])
+    shown = of_numbers({"Real": real, "gmm": real}, "Real", FEWEST)
+    assert shown.edges is not None
+    places = np.clip(np.searchsorted(shown.edges, real, side="right") - 1, 0, len(shown.edges) - 2)
+    counts = np.bincount(places, minlength=len(shown.edges) - 1)
+    few = (counts > 0) & (counts < FEWEST)
+    assert few.any()
+    np.testing.assert_array_equal(np.isnan(shown.shares["Real"]), few)
+    np.testing.assert_allclose(shown.shares["gmm"], counts / len(real))  # samples are no secret
+    assert shown.edges[0] > real.min() - 1
+    assert not np.isnan(of_numbers({"Real": real}, "Real").shares["Real"]).any()
+
+    vector = Modality("x", "vector", (3,), "negative_binomial")
+    values = np.zeros((40, 3), np.float32)
+    values[:, 0], values[:9, 1], values[:10, 2] = 1, 977, 5
+    sets = {name: Dataset((vector,), {"x": values}) for name in ("Real", "gmm")}
+    own = features_of(vector, sets, "Real", FEWEST).statistics
+    np.testing.assert_array_equal(np.isnan(own["Real"].means), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(own["Real"].zeros), [False, True, False])
+    np.testing.assert_allclose(own["gmm"].means, values.mean(0))
+    assert not np.isnan(features_of(vector, sets, "Real").statistics["Real"].means).any()
