@@ -19,8 +19,9 @@ REFERENCES = ("real", "normal")
 def summary(results: Results) -> dict[str, Any]:
     """Return the content of summary.json: the best density with its headline metrics, and the main ones of each row.
 
-    The best density is that of the verdict, or the first of the leaderboard if it is another source's. The main metrics are the first two by which densities are tested
-    and that any of them has. Scores without a value are left out, because DVC has no columns for them.
+    The best density is that of the verdict, or the first of the leaderboard if it is another source's. The main metrics
+    are the first two by which densities are tested and that any of them has. Scores without a value are left out,
+    because DVC has no columns for them.
     """
     best = next(row for row in (verdict(results).density, *results.densities) if not row.source)
     main = [
