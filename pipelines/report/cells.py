@@ -32,7 +32,7 @@ REAL = "Real"
 SHOWN = 4  # densities in the figures, at most
 HARDEST = 12  # columns whose distributions are shown
 RELATED, CANDIDATES = 20, 60  # columns whose associations are shown, and from which these are chosen
-ROWS = 4  # rows of each set that are shown in full
+ROWS, LINES = 4, 40  # rows of each set that are shown in full, and their columns
 PATTERNS = 8  # patterns of missing parts
 VECTORS = 3  # vectors that are shown
 FEWEST = 10  # rows that a class or a pattern needs on a page that can be shared
@@ -119,7 +119,7 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
     than `FEWEST` of the real rows have, and bins of numbers that begin among so few.
     """
     modalities = project.synthetic(params.densities[0]).modalities
-    if not any(m.kind in ("table", "vector") for m in modalities):
+    if not any(m.tabular for m in modalities):
         return None
     rows = [row for row in results.densities if not row.source][:SHOWN]
     sets = _sets(project, rows)
@@ -154,15 +154,12 @@ def _sets(project: Project, rows: Sequence[Row]) -> dict[str, Dataset]:
 def _narrowed(rows: Dataset) -> Dataset:
     """Return rows without the values of other modalities than tables and vectors, whose masks stay."""
     values = {
-        m.name: rows.data[m.name]
-        if m.kind in ("table", "vector")
-        else np.broadcast_to(np.float32(0), (len(rows), *(1 for _ in m.shape)))
+        m.name: rows.data[m.name] if m.tabular else np.broadcast_to(np.float32(0), (len(rows), *(1 for _ in m.shape)))
         for m in rows.modalities
     }
-    kept = {name: rows.source_values[name] for name in rows.source_values if name in values}
-    shown = {m.name for m in rows.modalities if m.kind in ("table", "vector")}
+    shown = {m.name for m in rows.modalities if m.tabular}
     cells = {name: seen for name, seen in rows.cells.items() if name in shown}
-    sources = {name: content for name, content in kept.items() if name in shown}
+    sources = {name: rows.source_values[name] for name in rows.source_values if name in shown}
     return replace(rows, data=values, cells=cells, source_values=sources, filled_cells={})
 
 
@@ -277,6 +274,3 @@ def _examples(sets: Mapping[str, Dataset], names: Names) -> Examples | None:
         {name: [own.get(line, absent) for line in shown] for name, own in texts.items()},
         len(lines) - len(shown),
     )
-
-
-LINES = 40  # columns of the rows that are shown in full

@@ -12,7 +12,9 @@ from postprior.pipelines.metrics.statistics.intervals import Floats
 BINS = 20  # of numbers, about; fewer rows have fewer bins
 TAIL = 0.01  # share of the values at each end that are in the outermost bins
 CLASSES = 8  # classes that have a share of their own, at most
-WIDE = 50.0  # positive numbers whose ends have a greater ratio are cut into bins of equal ratios
+WIDE, SKEW = 50.0, 5.0
+"""Positive numbers are cut into bins of equal ratios if their ends have a ratio greater than `WIDE`, and half of the
+numbers lie in the first of `SKEW` parts."""
 STEPS = np.array([1.0, 2.0, 2.5, 5.0, 10.0])  # widths of bins, times a power of ten
 
 
@@ -82,7 +84,7 @@ def _edges(values: Mapping[str, Floats], real: str, fewest: int) -> Floats:
     """Return edges of bins of a round width, which hold all but the tails of each set of numbers.
 
     Values of the data, multiples of their last decimal, lie within bins and not on edges. Other sets widen the range of
-    the real numbers by at most its length on either side.
+    the real numbers by at most its length on either side, but not if the outermost bins must have `fewest` of these.
     """
     ends = {name: _ends(x, fewest) for name, x in values.items() if len(x)}
     if not ends:
@@ -90,14 +92,17 @@ def _edges(values: Mapping[str, Floats], real: str, fewest: int) -> Floats:
     known = values[real] if real in ends else np.concatenate(list(values.values()))
     first, last = ends.get(real, _ends(known, fewest))
     room, bins = last - first, int(np.clip(np.ceil(2 * np.cbrt(len(known))), 1, BINS))  # Rice's rule
-    low = max(min(low for low, _ in ends.values()), first - room)
-    high = min(max(high for _, high in ends.values()), last + room)
+    low, high = first, last
+    if fewest == 1:
+        low = max(min(low for low, _ in ends.values()), first - room)
+        high = min(max(high for _, high in ends.values()), last + room)
     decimals = int(fewest_decimals(known))
     unit = 10.0**-decimals if decimals <= MOST else 0.0
     if not low < high:
         half = unit / 2 or 0.5
         return np.array([low - half, low + half])
-    if low > 0 and high > WIDE * low and low * ((high / low) ** (1 / bins) - 1) > unit:
+    skewed = known.min() > 0 and high > WIDE * low > 0 and np.median(known) < low + (high - low) / SKEW
+    if skewed and low * ((high / low) ** (1 / bins) - 1) > unit:
         least, most = 10.0 ** np.floor(np.log10([low, high]))
         return np.geomspace(np.floor(low / least) * least, np.ceil(high / most) * most, bins + 1)
     width = max(_round_up((high - low) / bins), unit)

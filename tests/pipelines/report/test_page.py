@@ -152,6 +152,10 @@ def test_the_page_shows_settings_and_hashes(project: Path) -> None:
     assert "vae.options.mopoe" not in html
 
 
+def test_images_have_no_section_of_tables(project: Path) -> None:
+    assert 'id="tables"' not in page(project)
+
+
 def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page(project))).replace("\u202f", " "))
     neutral = {metric.key: metric.neutral.replace("\u202f", " ") for metric in LEADERBOARD}

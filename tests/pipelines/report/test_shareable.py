@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -21,13 +22,17 @@ from postprior.pipelines.artefacts.codes import save_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.formats.contents import Roles
+from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.metrics.latent.code_map import CodeMap
 from postprior.pipelines.metrics.tables.marginals import of_numbers
 from postprior.pipelines.report.cells import FEWEST
 from postprior.pipelines.report.features import features_of
 from postprior.pipelines.report.figures import Figure
 from postprior.pipelines.report.shareable import frequent_labels
-from postprior.pipelines.storage import read_json, write_json
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.stages.compare import compare
+from postprior.pipelines.storage import read_json, save_artefact, write_json
 from postprior.stage1_vae.distributions import Block
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.codes import Codes
@@ -160,6 +165,49 @@ def test_the_scores_and_the_verdict_are_the_same(project: Path, pages: tuple[str
     assert links
     assert all(f'id="{link[1:]}"' in pages[1] for link in links)
     assert not re.findall(r"https?://", pages[1])
+
+
+@pytest.fixture(scope="module")
+def of_table(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, list[str]]:
+    """Both pages of a table whose numbers are unique, and these numbers as their file has them."""
+    home, rng = tmp_path_factory.mktemp("table"), np.random.default_rng(0)
+    numbers = [f"{1e4 + number:.4f}" for number in rng.permutation(300) * 7.7713]
+    wards, extremes = ["north"] * 290 + ["ward-for-zebras"] * 10, np.full(300, 20)
+    extremes[::30] = 98765 + np.arange(10)
+    frame = pd.DataFrame({"id": range(300), "dose": numbers, "ward": wards, "stay": extremes}).sample(frac=1, random_state=0)
+    frame.to_csv(home / "t.csv", index=False)
+    import_data([home / "t.csv"], home / "data", Roles(id="id"))
+    root = make_project(home / "project", labels=False)
+    real, made = (Dataset.load(home / "data" / split) for split in ("test", "train"))
+    real.save(root / "artefacts/data/test")
+    values = {"t": made.data["t"] + np.float32([0.123, 0, 0])}
+    for name in ("gmm", "flow", "vamp"):
+        provenance = Dataset.load(root / f"artefacts/synthetic/{name}").provenance
+        Dataset(made.modalities, values, provenance=provenance, conversion=made.conversion).save(
+            root / f"artefacts/synthetic/{name}"
+        )
+    save_artefact(root / "artefacts/baselines", "reference", {}, arrays={"rows.reference": np.arange(len(real))})
+    for name in ("gmm", "flow", "vamp"):
+        path = root / f"results/metrics/{name}.json"
+        write_json(path, read_json(path) | {"samples": len(made)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
+        patch.setattr(Figure, "pngs", white)
+        compare(load_params(root / "params.yaml"), root, shareable=True)
+    page, shared = (decoded((root / f"results/report{of}.html").read_text()) for of in ("", "-shareable"))
+    return page, shared, [*numbers, *map(str, range(98765, 98775))]
+
+
+def test_no_number_or_category_of_few_rows_is_in_the_page_to_share(of_table: tuple[str, str, list[str]]) -> None:
+    page, shared, numbers = of_table
+    assert "ward-for-zebras" in page
+    assert "ward-for-zebras" not in shared
+    assert "north" in shared
+    assert any(number in page for number in numbers)
+    assert not [number for number in numbers if number in shared]
+    assert "987" in re.sub(r"base64,[^\"]+", "", page)  # an extreme is an end of a bin
+    assert "Rows side by side" in page
+    assert "Rows side by side" not in shared
 
 
 def test_bins_and_features_of_few_real_rows_are_hidden() -> None:
