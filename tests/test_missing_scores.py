@@ -167,7 +167,8 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
         lacks_others = line["row"] in (*SAMPLER_ROWS, "gmm")  # other modalities than the rows of the reference set
         assert line["joint_coherence_why"] == why or lacks_others
     page = (root / "results/report.html").read_text()
-    assert (f"<h1>The samples have no scores: {why}.</h1>" in page) == (why == ONE)
+    assert "<h1>It cannot be said whether these samples can be used.</h1>" in page
+    assert (f"</b> The samples have no scores: {why}." in page) == (why == ONE)
     assert f'title="{why}">–</td>' in page
     assert re.search(f"Some rows have no value for Joint coherence, .* and \\w+ more. Reason: {why}.", page)
 
