@@ -43,8 +43,8 @@ SCRIPTS = sorted([*(REPOSITORY / "docs/examples").glob("*.py"), *(REPOSITORY / "
 def test_scripts_import_what_is_there_and_through_the_door_where_it_has_it(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and f"{node.module}".partition(".")[0] == "postprior":
+            exec(compile(ast.Module([node], []), str(path), "exec"), {})  # also a module that nothing has imported yet
             for name in (alias.name for alias in node.names):
-                assert hasattr(import_module(f"{node.module}"), name), f"{node.module}.{name}"
                 assert (name in postprior.HOMES) == (node.module == "postprior"), name
 
 

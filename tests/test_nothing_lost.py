@@ -99,7 +99,6 @@ def place(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory
 def work(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.chdir(place.home / "docs")
     monkeypatch.setenv("HOME", str(place.home))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     return place
 
 
