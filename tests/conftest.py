@@ -1,4 +1,4 @@
-"""A small trained project, which the real stages make once per test run, a database for MLflow, and a console script."""
+"""A small trained project, which the real stages make once per test run, an MLflow database, and a console script."""
 
 import shutil
 from collections.abc import Iterator

@@ -62,7 +62,8 @@ def serve(address: str) -> None:
             connection, _ = listener.accept()
             if not os.fork():
                 listener.close()
-                return answer(connection)
+                answer(connection)
+                return
             connection.close()
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
