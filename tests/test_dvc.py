@@ -22,6 +22,7 @@ from support.project import REPOSITORY
 from support.recorded import Recorded
 
 from postprior.pipelines.artefacts.code import SILENT, _computed_imports, _imports, closure
+from postprior.pipelines.report.figures import Figure
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.profiles import SECTIONS
 from postprior.pipelines.stages.code import code
@@ -279,6 +280,11 @@ def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
     shutil.copytree(first[0], root, ignore=shutil.ignore_patterns(".git", ".dvc"))
     params = load_params(root / "params.yaml")
     tree = params.model_dump()
+    monkeypatch.setattr(
+        Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24))
+    )  # no setting is read while they are drawn
+    for rounds in ("imputers", "chained"):
+        monkeypatch.setattr(f"postprior.pipelines.metrics.imputation.{rounds}.ROUNDS", 1)
     wrong: dict[str, tuple[set[str], set[str]]] = {}
     for stage in STAGES:
         name, _, item = stage.partition("@")

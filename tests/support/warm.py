@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 LIBRARIES = (
     *("torch", "normflows", "safetensors.torch", "scipy.stats", "threadpoolctl", "PIL.Image", "pandas"),
@@ -39,15 +40,15 @@ def console_script(folder: Path) -> Iterator[Path]:
 
     It hands its arguments, folder, environment and streams to the server, and ends with the exit code of the command.
     """
-    address, script = str(folder / "server"), folder / "postprior"
-    script.write_text(CLIENT.format(python=sys.executable, address=address))
-    script.chmod(0o755)
-    with subprocess.Popen(
-        [sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as server:  # its end closes stdin, which ends the server
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        yield folder
+    with TemporaryDirectory() as short:  # the path of a socket has at most 100 bytes or so
+        address, script = f"{short}/server", folder / "postprior"
+        script.write_text(CLIENT.format(python=sys.executable, address=address))
+        script.chmod(0o755)
+        command = [sys.executable, __file__, address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
+            yield folder  # then stdin is closed, which ends the server
 
 
 def serve(address: str) -> None:
