@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from postprior.pipelines.generation.augmentation import ARMS, epochs_of
 from postprior.pipelines.generation.augmentation import MOST as COPIES
 from postprior.pipelines.metrics.imputation.chained import ROUNDS, TRAINING, VARIABLES
+from postprior.pipelines.metrics.privacy.attacks.attribute_inference import SECRETS
+from postprior.pipelines.metrics.privacy.attacks.attributes import MOST as ATTRIBUTES
+from postprior.pipelines.metrics.privacy.attacks.suite import SYNTHETIC
 from postprior.pipelines.planning.fits import fit_seconds
 from postprior.pipelines.planning.workload import Workload
 from postprior.pipelines.settings.checks import read_entry
@@ -112,7 +115,17 @@ def privacy(work: Workload, item: str) -> float:
     attacked = drawn * min(work.rows["test"], SCORED)
     compared = min(work.params.generate.samples, SCORED) + min(work.rows["test"], SCORED)
     distances = work.rows["train"] * compared * work.values
-    return drawn * work.speeds.decode + work.speeds.pace * (0.1 + 5.7e-8 * attacked + 6e-11 * distances)
+    tests = drawn * work.speeds.decode + work.speeds.pace * (0.1 + 5.7e-8 * attacked + 6e-11 * distances)
+    return tests + work.speeds.pace * attacks_on_people(work)
+
+
+def attacks_on_people(work: Workload) -> float:
+    """Return the seconds on the reference machine of the attacks on single people."""
+    people = min(work.params.privacy.attacks, work.rows["train"]) + min(work.params.privacy.attacks, work.rows["test"])
+    attributes, samples = min(work.columns, ATTRIBUTES), min(work.params.generate.samples, SYNTHETIC)
+    compared = 3e-9 * people * samples * (1 + attributes + min(attributes, SECRETS))
+    predicates = 1e-9 * work.params.privacy.attacks * (work.rows["train"] + work.rows["test"]) * attributes
+    return compared + predicates
 
 
 def evaluate_imputation_baselines(work: Workload, item: str) -> float:

@@ -2,7 +2,7 @@
 
 A row of code z, label y and values x lacks a pattern of units (`Units`), drawn in two steps:
 
-    pattern ~ softmax(W f(z, y, x)),    f = the shared code, the label and values that all rows have (`Predictors`)
+    pattern ~ softmax(W f(z, y, x)),    f = the code, the label and values that all rows have (`Predictors`)
     units that the level of a column decides about (`StructuralRule`) follow this level
 
 The patterns are those of at least `RARE` training rows. All other rows form one more class, whose units are drawn one
