@@ -97,7 +97,6 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         for module in ("imputers", "chained"):
             patch.setattr(f"postprior.pipelines.metrics.imputation.{module}.ROUNDS", 1)
         patch.setattr(Figure, "pngs", once)
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)
     return root, ONE if request.param["test"][1] else NONE
 
@@ -186,7 +185,6 @@ def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path
     params = write_params(root, tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
         utility_of_real(params, root)
         evaluate_baseline_imputers(params, root)
         for of_density in (utility, privacy, evaluate_imputation):
