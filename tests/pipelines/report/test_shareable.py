@@ -174,7 +174,8 @@ def of_table(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, list[s
     numbers = [f"{1e4 + number:.4f}" for number in rng.permutation(300) * 7.7713]
     wards, extremes = ["north"] * 290 + ["ward-for-zebras"] * 10, np.full(300, 20)
     extremes[::30] = 98765 + np.arange(10)
-    frame = pd.DataFrame({"id": range(300), "dose": numbers, "ward": wards, "stay": extremes}).sample(frac=1, random_state=0)
+    frame = pd.DataFrame({"id": range(300), "dose": numbers, "ward": wards, "stay": extremes})
+    frame = frame.sample(frac=1, random_state=0)
     frame.to_csv(home / "t.csv", index=False)
     import_data([home / "t.csv"], home / "data", Roles(id="id"))
     root = make_project(home / "project", labels=False)

@@ -269,7 +269,8 @@ KINDS = {
     "vector=count": "vector: float64 values .* whole numbers",
     "reads=boolean": "expected zeros and ones",
     "grey=tokens": "expected rows of whole numbers",
-    "vector=image": "expected one of numeric, nonnegative, log1p, count, normalised_count, log_normalised_count, boolean, tokens",
+    "vector=image": "expected one of numeric, nonnegative, log1p, count, normalised_count, log_normalised_count, "
+    "boolean, tokens",
 }
 
 
