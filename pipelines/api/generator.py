@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 from postprior.pipelines.api.detect import as_table
-from postprior.pipelines.api.objects import given_rows, in_python
+from postprior.pipelines.api.objects import given_rows, in_python, python_words
 from postprior.pipelines.api.repository import Repository
 from postprior.pipelines.api.synthetic import SyntheticDataset
+from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import samples_of
 from postprior.pipelines.data.formats.memory import filling, frames
+from postprior.pipelines.data.manifest import SUMMARY, labelled_in
 from postprior.pipelines.detection.detector import Detector
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation import generator as drawing
 from postprior.pipelines.generation.request import Labels, SampleRequest
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.progress import hidden
 from postprior.pipelines.publishing import check_file, publish, write_bytes
 from postprior.pipelines.settings.checks import load_params
@@ -107,6 +113,27 @@ class Generator(drawing.Generator):
             labels = {str(label): n}
         request = SampleRequest(n, seed, labels, values, temperature, truncation, complete)
         return SyntheticDataset.of(self.draw(request))
+
+    def blocks(self, request: SampleRequest) -> Iterator[drawing.Block]:
+        """Draw blocks of rows; if the density has no labels, the label classifiers of the project label them."""
+        evaluators = self._evaluators
+        for start, block in super().blocks(request):
+            if evaluators is not None:
+                block = replace(block, labels=evaluators.label(block), label_names=evaluators.label_names)
+            yield start, block
+
+    def describe(self, request: SampleRequest) -> dict[str, Any]:
+        """Return the provenance of a dataset drawn with this request."""
+        return super().describe(request) | ({} if self._evaluators is None else {"labels_from": "judges"})
+
+    @cached_property
+    def _evaluators(self) -> Evaluators | None:
+        """The label classifiers of the project, if the data have labels and the density has none."""
+        if self.root is None or self.label_names is not None or not labelled_in(self._project.artefacts.data / "train"):
+            return None
+        folder = self._project.artefacts.evaluators
+        evaluators = load_evaluators(folder) if (folder / MANIFEST).exists() else None
+        return None if evaluators is None or evaluators.label_names is None else evaluators
 
     def impute(
         self,
@@ -222,10 +249,8 @@ class Generator(drawing.Generator):
     @property
     def summary(self) -> str:
         """How the data were read, column by column; empty if they were not imported."""
-        from postprior.pipelines.data.manifest import SUMMARY
-
-        paths = [self._project.root / str(self._params.data.options.get("path", "")) / SUMMARY]
-        return paths[0].read_text(encoding="utf-8") if paths[0].is_file() else ""
+        path = self._project.root / str(self._params.data.options.get("path", "")) / SUMMARY
+        return python_words(path.read_text(encoding="utf-8")) if path.is_file() else ""
 
     @property
     def _project(self) -> Project:

@@ -13,9 +13,11 @@ from postprior.pipelines.api.generator import Generator
 from postprior.pipelines.api.init import settings as suited_settings
 from postprior.pipelines.api.init import write_project
 from postprior.pipelines.api.objects import in_python
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.formats import memory
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import SHARES, import_contents
+from postprior.pipelines.data.manifest import labelled_in
 from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.progress import hidden, progress
 from postprior.pipelines.settings.checks import check_density, check_model, load_params
@@ -25,6 +27,7 @@ from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.prepare import prepare
 from postprior.pipelines.stages.train import train
+from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.tracking.client import untracked
 
 DATA = "data"
@@ -89,7 +92,8 @@ def synthesise(
         roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
         objects = memory.named(data)
         contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
-        import_contents(contents, list(objects), root / DATA, roles, shares, seed)
+        files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
+        import_contents(contents, list(files), root / DATA, roles, shares, seed)
         chosen = {"profile": "quick", **suited_settings(read_folders(0, root / DATA, ""))}
         given = {"model": model, "epochs": epochs, "device": device, "seed": seed}
         chosen |= {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
@@ -99,6 +103,8 @@ def synthesise(
         params = load_params(root / TEMPLATES[0])
         _learn(params, root, step)
         generator = Generator.load(root)
+        if generator.label_names is None and labelled_in(Project(root).artefacts.data / "train"):
+            train_evaluators(params, root)  # they label the samples
     generator.home = home
     return generator
 

@@ -224,6 +224,8 @@ def _annotated(
     obs = pd.DataFrame(index=pd.Index(np.asarray(samples.ids.cast(pa.string()).to_pylist(), object)[rows]))
     for frame in (tables or {}).values():
         obs = obs.join(_named_rows(frame), rsuffix="_2")
+    if (labels := samples.labels()) is not None and samples.label_name not in obs:
+        obs[str(samples.label_name)] = pd.Categorical(labels.to_pandas()[rows])
     names = conversion.facts.get("features") or map(str, range(conversion.shape[0]))
     var = pd.DataFrame(index=pd.Index(list(names), dtype=object))
     return anndata.AnnData(samples.array(conversion)[rows], obs, var)

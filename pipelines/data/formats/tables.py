@@ -206,19 +206,19 @@ def table_contents(
     originals: Mapping[str, pa.ChunkedArray] | None = None,
     forms: Mapping[str, Form] | None = None,
     notes: Notes | None = None,
-    identity: str | None = None,
+    known_identity: str | None = None,
 ) -> SourceContents:
     """Sort the columns of a table by role; `facts` say how to write them back, `originals` as in `SourceContents`.
 
-    `identity` is the column of ids, if it is known.
+    `known_identity` is the column of ids, if it need not be found.
     """
     originals, notes = originals or {}, notes or Notes()
     forms = {name: form for name, form in (forms or {}).items() if form != PLAIN}
     names = table.column_names
-    identity = identity or id_column(table, roles)
+    identity = known_identity or id_column(table, roles)
     group = (roles.group, table[roles.group]) if roles.group in names else None
     ids = (identity, table[identity]) if identity in names else None
-    if ids is not None and identity not in (roles.id, IDS[0]):
+    if ids is not None and identity not in (roles.id, known_identity, IDS[0]):
         notes.add("rows are identified by {}; --id COLUMN chooses another column", [str(identity)])
     if ids is not None and roles.repeated == "first":
         rows = first_rows(ids[1])

@@ -37,15 +37,23 @@ def _in_memory(value: Any) -> Iterator[Any]:
     with allowed, h5py.File("memory", "w", driver="core", backing_store=False) as file:
         if suffix_of(value) == ".h5ad":
             anndata.io.write_elem(file, "/", value)
+            _without_nothing(file)
         else:
             file.attrs["axis"] = value.axis
             modalities = file.create_group("mod")
             modalities.attrs["mod-order"] = list(value.mod)
             for name, part in value.mod.items():
                 anndata.io.write_elem(modalities, name, part)
+                _without_nothing(modalities[name])
             anndata.io.write_elem(file, "obs", value.obs)
             anndata.io.write_elem(file, "obsm", {name: value.obsm[name] for name in value.mod if name in value.obsm})
         yield file
+
+
+def _without_nothing(group: Any) -> None:
+    """Remove `raw` if it is None, which files leave out."""
+    if "raw" in group and group["raw"].attrs.get("encoding-type") == "null":
+        del group["raw"]
 
 
 @contextmanager
