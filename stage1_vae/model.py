@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class MultimodalVAE(nn.Module, ABC):
             weights inversely proportional to the numbers of values; the largest modality has weight 1. None gives all
             modalities the same weight.
         networks: networks by modality instead of the defaults of the kind; see `postprior.stage1_vae.networks`.
-        private: dimension of the private codes, one for all modalities or by name.
+        private: dimension of the private codes, one for all modalities or by name; 0 where it is not given, if there is
+            a shared code.
         seed: seed of the initial parameters; the state of the global generator does not change.
 
     Raises:
@@ -83,6 +85,9 @@ class MultimodalVAE(nn.Module, ABC):
     """Family of the unimodal posteriors."""
     incomplete: ClassVar[bool] = True
     """Whether every phase of training uses incomplete rows."""
+    shares: ClassVar[bool] = True
+    """Whether modalities share a code z. Without it, a private code has `latent` dimensions unless `private` says
+    otherwise, but at most as many as its modality has values."""
     tractable: ClassVar[bool] = True
     """Whether `log_evidence` is available."""
 
@@ -95,7 +100,7 @@ class MultimodalVAE(nn.Module, ABC):
         likelihood_scale: Scale | Mapping[str, Scale] = 0.1,
         rescaling: Mapping[str, float] | str | None = None,
         networks: Mapping[str, str] | None = None,
-        private: int | Mapping[str, int] = 0,
+        private: int | Mapping[str, int] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -109,7 +114,10 @@ class MultimodalVAE(nn.Module, ABC):
         scales = per_modality("likelihood_scale", likelihood_scale, names, 0.1)
         self.scales = Scales({name: scales[name] for name in shapes}, shapes)
         self.weights = rescaling_weights(rescaling, self.modalities)
-        sizes = per_modality("private", private, names, 0)
+        self.shared = self.latent if self.shares else 0
+        given = per_modality("private", private, names, None)
+        own = {m.name: 0 if self.shares else min(self.latent, math.prod(m.shape)) for m in self.modalities}
+        sizes = {name: own[name] if size is None else size for name, size in given.items()}
         self.blocks = tuple(Block(f"w_{name}", (size,), name) for name, size in sizes.items() if size)
         owners = [torch.full((block.size,), names.index(str(block.owner))) for block in self.blocks]
         self.owners: Tensor  # (P,) index of the modality that owns each private coordinate
@@ -119,15 +127,15 @@ class MultimodalVAE(nn.Module, ABC):
             self.encoders, self.decoders = (
                 build_networks(build, self.modalities, features, width, self.networks)
                 for build, features in (
-                    (encoder, {name: 2 * (latent + size) for name, size in sizes.items()}),
-                    (decoder, {name: latent + size for name, size in sizes.items()}),
+                    (encoder, {name: 2 * (self.shared + size) for name, size in sizes.items()}),
+                    (decoder, {name: self.shared + size for name, size in sizes.items()}),
                 )
             )
 
     @property
     def layout(self) -> tuple[Block, ...]:
         """Blocks of the code, in the order of its coordinates."""
-        return (Block("z", (self.latent,)), *self.blocks)
+        return (*([Block("z", (self.shared,))] if self.shared else []), *self.blocks)
 
     @abstractmethod
     def aggregate(self, experts: Any, subsets: Tensor) -> Diagonal | Mixture:
@@ -139,7 +147,7 @@ class MultimodalVAE(nn.Module, ABC):
 
     def shared_prior(self) -> Any:
         """Return p(z), event (D,), a diagonal distribution or a mixture. By default: location 0 and scale 1."""
-        return self._standard(self.latent)
+        return self._standard(self.shared)
 
     def private_prior(self) -> Diagonal:
         """Return p(w) of all private codes, concatenated, event (P,): location 0 and scale 1."""
@@ -156,8 +164,8 @@ class MultimodalVAE(nn.Module, ABC):
     def unimodal(self, batch: Batch) -> Unimodal:
         """Return the posteriors given each modality alone."""
         raw = [output.unflatten(-1, (2, -1)) for output in self.outputs(batch)]  # (B, 2, ·): locations, log-scales
-        shared = torch.stack([part[..., : self.latent] for part in raw], 1)  # (B, M, 2, D)
-        private = torch.cat([part[..., self.latent :] for part in raw], -1)  # (B, 2, P)
+        shared = torch.stack([part[..., : self.shared] for part in raw], 1)  # (B, M, 2, D)
+        private = torch.cat([part[..., self.shared :] for part in raw], -1)  # (B, 2, P)
         experts, own = (self.experts_family.from_raw(part.flatten(-2)) for part in (shared, private))
         return Unimodal(experts, self.mask_private(own, batch.observed))
 

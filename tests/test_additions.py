@@ -158,8 +158,8 @@ def count(params: options.ParamsFile = options.DEFAULT) -> None:
     lines = {
         "pipelines/commands/stages.py": [(command, "def train_evaluators(")],
         "dvc.yaml": [(entry, "  train-evaluators:\n")],
-        "pipelines/tracking/runs.py": [
-            ('    "count": StageOutputs(metrics={FILES.scores("metrics", "count"): ""}),', '    "train-evaluators": ')
+        "pipelines/tracking/outputs.py": [
+            ('    "count": StageOutputs(files=(FILES.scores("metrics", "count"),)),', '    "train-evaluators": ')
         ],
     }
     assert add(ours, "pipelines/stages/count.py", lines) == 4

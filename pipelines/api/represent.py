@@ -75,10 +75,13 @@ def _parquet(rows: Dataset, codes: Codes, path: Path) -> None:
 
 
 def _h5ad(rows: Dataset, codes: Codes, path: Path) -> None:
-    """Write an AnnData file: the shared code as X, ids and labels as obs, private codes as obsm."""
+    """Write an AnnData file: the shared code as X, ids and labels as obs, private codes as obsm.
+
+    If no code is shared, X has all codes side by side.
+    """
     h5py = optional("h5py", "omics", ".h5ad")
     means = _means(codes)
-    shared_blocks = [block for block in codes.layout if block.owner is None]
+    shared_blocks = [block for block in codes.layout if block.owner is None] or codes.layout
     private = {block.name: means[block.name] for block in codes.layout if block.owner is not None}
     shared = np.concatenate([means[block.name] for block in shared_blocks], 1)
     features = [f"{block.name}_{i}" for block in shared_blocks for i in range(block.size)]

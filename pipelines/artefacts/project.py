@@ -46,6 +46,8 @@ class ResultFiles:
         self.home = home
         self.training = home / "training.csv"  # metrics of every epoch of the autoencoder
         self.comparison = home / "comparison.csv"  # the leaderboard
+        self.summary = home / "summary.json"  # its headline metrics, as DVC shows them
+        self.summary_table = home / "summary.csv"  # the same with intervals
         self.page = home / "report.html"  # the report
         self.plots = home / "plots"  # plots as CSV and PNG files
         self.datasheets = home / "datasheets"  # Markdown files, one per synthetic dataset

@@ -33,7 +33,7 @@ class Surprisals:
     """
 
     reconstruction: Floats  # (N, P), −log p(x_m | z), z ~ q(z | x): how badly the row's code explains each modality
-    inconsistency: Floats  # (N, P), −log p(x_m | z), z ~ q(z | x without m); (N, 0) if there is only one modality
+    inconsistency: Floats  # (N, P), −log p(x_m | z), z given x without m; (N, 0) if there is only one modality
     code: Floats  # (N, 1 + P), −log f(z) under the density, for the code of the row and of each modality alone
     codes: tuple[Floats, ...]  # means of these codes, 1 + P arrays (N, D) of the blocks that the modalities inform
     cells: dict[str, Floats]  # by modality, (N, 2, J), or (N, 1, J) if there is only one modality
@@ -73,6 +73,8 @@ def _block(
     if len(modalities) > 1:
         others = (pattern & ~single).repeat(DRAWS, 1)  # one subset per draw, so that encoders run only once
         predicted = model.infer(batch, others, generator).unflatten(1, (DRAWS, len(single)))  # (B, K, P, F)
+        if model.blocks and density.conditional:
+            predicted = _completed(model, density, predicted, pattern & ~single, generator)
         cells.append(_cell_surprisals(model, modalities, batch, predicted.transpose(0, 1)))
     totals = [torch.stack([_total(by_name[m.name]) for m in modalities], 1) for by_name in cells]
     known = [observed_blocks(model, observed.unsqueeze(0))[0] for observed in (pattern, *single)]
@@ -86,6 +88,18 @@ def _block(
         tuple(map(_array, means)),
         {name: _array(torch.stack([by_name[name] for by_name in cells], 1)) for name in featured},
     )
+
+
+def _completed(
+    model: MultimodalVAE, density: Density, codes: Tensor, patterns: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw the private codes that each of P patterns of modalities (P, M) lacks, given the others: (B, K, P, D)."""
+    codes = codes.nan_to_num(FARTHEST, FARTHEST, -FARTHEST).clamp(-FARTHEST, FARTHEST)
+    drawn = []
+    for place, known in enumerate(observed_blocks(model, patterns)):
+        given = split_blocks(model.layout, codes[:, :, place].flatten(0, 1), known)
+        drawn.append(density.condition(given, generator).loc[:, 0].to(codes).unflatten(0, codes.shape[:2]))
+    return torch.stack(drawn, 2)
 
 
 def _array(values: Tensor) -> Floats:

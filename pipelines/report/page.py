@@ -16,6 +16,8 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.pictures import EXACT, GAP, Sheet
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
+from postprior.pipelines.report.cell_tables import checks, sheet
+from postprior.pipelines.report.cells import Cells
 from postprior.pipelines.report.figures import Figure, Mark, readable
 from postprior.pipelines.report.findings import QUESTIONS, findings, headline
 from postprior.pipelines.report.gallery import Pictures
@@ -68,6 +70,7 @@ def render(
     facts: Sequence[str],
     tables: Mapping[str, Iterable[tuple[str, Any]]],
     datasheets: Sequence[str] = (),
+    cells: Cells | None = None,
 ) -> str:
     """Return the page as text.
 
@@ -80,6 +83,7 @@ def render(
         facts: Short texts under the headline.
         tables: Keys and values of settings and hashes, by caption.
         datasheets: Rows whose synthetic dataset has a datasheet in datasheets/<row>.md beside the page.
+        cells: What the page shows of tables and vectors.
     """
     from markupsafe import Markup
 
@@ -133,6 +137,8 @@ def render(
         samples=_of_rows(results, pictures.samples),
         conditional=_of_rows(results, pictures.conditional),
         neighbours=_of_rows(results, pictures.neighbours),
+        checks=cells and checks(cells),
+        rows_in_full=cells and sheet(cells.examples, cells.densities),
     )
 
 
@@ -145,10 +151,10 @@ def _answers(results: Results) -> Iterator[dict[str, Any]]:
             (topic, [finding.text for finding in group])
             for topic, group in groupby(answers, lambda finding: finding.topic)
         ]
-        metrics = [metric for metric in LEADERBOARD if metric.question == question and metric.overview]
+        metrics = [metric for metric in LEADERBOARD if metric.question == question and metric.headline]
         numbers = [
             (number(estimate.value, metric.decimals), metric.title, _comparison(metric, results))
-            for metric in [metric for metric in metrics if metric.headline] or metrics
+            for metric in [metric for metric in metrics if metric.tested] or metrics
             if (estimate := best.estimate(*metric.keys))
         ]
         if answers:

@@ -14,6 +14,7 @@ from postprior.stage1_vae.models.mvae import MVAE
 from postprior.stage1_vae.models.mvtcae import MVTCAE
 from postprior.stage1_vae.models.nexus import Nexus
 from postprior.stage1_vae.models.telbo import TELBO
+from postprior.stage1_vae.models.unimodal import UnimodalVAE
 
 MODELS: dict[str, type[MultimodalVAE]] = {
     "mvae": MVAE,
@@ -29,4 +30,5 @@ MODELS: dict[str, type[MultimodalVAE]] = {
     "telbo": TELBO,
     "nexus": Nexus,
     "mhvae": MHVAE,
+    "unimodal": UnimodalVAE,
 }

@@ -2,7 +2,7 @@
 
 A row of code z, label y and values x lacks a pattern of units (`Units`), drawn in two steps:
 
-    pattern ~ softmax(W f(z, y, x)),    f = the shared code, the label and values that all rows have (`Predictors`)
+    pattern ~ softmax(W f(z, y, x)),    f = the code, the label and values that all rows have (`Predictors`)
     units that the level of a column decides about (`StructuralRule`) follow this level
 
 The patterns are those of at least `RARE` training rows. All other rows form one more class, whose units are drawn one
@@ -166,7 +166,7 @@ class Missingness:
         levels = self._levels(data, labels)
         x = self.predictors(z, labels, data, levels)
         uniform = torch.rand(n, 1 + len(self.units), generator=generator, dtype=torch.float64)
-        absent = self._patterns(torch.cat([torch.ones_like(x[:, :1]), x], 1), uniform).numpy()
+        absent = self._patterns(torch.cat([x.new_ones(len(x), 1), x], 1), uniform).numpy()
         forced = np.zeros_like(absent)
         for rule in self.rules:
             lacks, has = rule.decided(levels[rule.column])

@@ -25,7 +25,8 @@ class Predictors:
 
     Attributes:
         modalities: the modalities of the rows.
-        shared: (D,) bool, the coordinates of codes that all modalities share.
+        shared: (D,) bool, the coordinates of codes that all modalities share; if there are none, those of the
+            modalities that no training row lacks.
         labels: K, the number of labels; 0 if missingness does not depend on labels.
         columns: columns of tables, by modality and index, that no training row lacks.
         deciding: structural rules with free levels.
@@ -48,9 +49,11 @@ class Predictors:
         rules: tuple[StructuralRule, ...],
     ) -> Self:
         """Choose the predictors of training rows (N, U) that lack the units `absent`."""
-        shared = coordinates(layout, torch.tensor([block.owner is None for block in layout]))
         lacked = np.asarray(absent[:, : len(units.modalities)].any(axis=0))
         always = [m for m, lacking in zip(units.modalities, lacked.tolist(), strict=True) if not lacking]
+        owners = [block.owner for block in layout]
+        chosen = [None] if None in owners else [m.name for m in always]
+        shared = coordinates(layout, torch.tensor([owner in chosen for owner in owners]))
         columns = [(m, j) for m in always for j in range(len(m.columns)) if units.unit_of(m.name, j) < 0]
         if sum(_width(m.columns[j]) for m, j in columns) > MOST:
             columns = []

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.registry import bounds_of
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -79,7 +80,7 @@ def reconstruction_scores(
             means[m.name] = {"reconstruction_error": missing}
             continue
         observed = data.cells[m.name][rows] if m.name in data.cells else None
-        errors = row_errors(m, data.data[m.name][rows], reconstruction.data[m.name][rows], observed)
+        errors = row_errors(m, values_of(data, m, rows), values_of(reconstruction, m, rows), observed)
         means[m.name] = {key: weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
         if outputs.predictions is not None and outputs.labels is not None:
             rows = rows[outputs.labels[rows] >= 0]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from postprior.pipelines.metrics.privacy.near import expected_near_copies
 from postprior.pipelines.metrics.registry import JOINT
+from postprior.pipelines.report.findings.attacks import ATTACK_NAMES, attacks_on_people
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
 from postprior.pipelines.report.wording import Finding, in_words, listed, number_by_row, percent, percent_ci, titles
@@ -16,6 +17,7 @@ TESTS = {
     "near_copies": "the share of near copies",
     "authenticity": "authenticity",
     "membership_auc": "the membership inference attack",
+    **ATTACK_NAMES,
 }
 
 
@@ -28,6 +30,7 @@ def leaks(results: Results) -> Iterator[Finding]:
         yield from _unmeasured(tested)
         yield from _near_copies(tested)
         yield from _attack(tested)
+        yield from attacks_on_people(tested)
         yield from _distances(tested)
     else:
         yield Finding(

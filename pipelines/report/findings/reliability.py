@@ -92,6 +92,10 @@ COSTS: dict[str, Callable[[Any, Any], str]] = {
         f"The attacker sees {in_words(few)} samples per training row instead of {in_words(many)}. With fewer samples "
         "the attack is weaker, and a small leak can stay undetected; the intervals are as wide."
     ),
+    "privacy.attacks": lambda few, many: (
+        f"The attacks on single people are made on {few} of them instead of {many}. The intervals of the risks are "
+        f"{math.sqrt(many / few):.1f} times as wide."
+    ),
     "imputation.draws": lambda few, many: (
         f"Every hidden value was imputed {few} times instead of {many}. Energy score and coverage have more noise, "
         "which their intervals contain."

@@ -24,7 +24,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.layouts import split_blocks
 
 MODALITIES = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
-OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}}
+OPTIONS = {"mvtcae": {}, "dmvae": {"private": {"a": 2, "b": 1}}, "mmvaeplus": {"private": 2}, "unimodal": {}}
 N = 40
 RNG = np.random.default_rng(0)
 VALUES = {m.name: RNG.normal(size=(N, *m.shape)).astype(np.float32) for m in MODALITIES}
@@ -148,6 +148,15 @@ def test_anndata_has_the_shared_code_and_private_ones_beside_it(tmp_path: Path) 
     assert set(back.ids) < set(ROWS.ids)
     assert back.label_names == ROWS.label_names
     assert [back.label_names[label] for label in back.labels] == ["xyz"[int(i[3:]) % 3] for i in back.ids]
+
+
+def test_anndata_has_all_codes_side_by_side_if_none_is_shared(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    codes = codes_of(saved(tmp_path, "unimodal"), ROWS)
+    with h5py.File(written(tmp_path, ROWS, ".h5ad")) as file:
+        assert file["var/_index"].asstr()[:].tolist() == ["w_a_0", "w_a_1", "w_a_2", "w_b_0", "w_b_1"]
+        np.testing.assert_array_equal(file["X"], codes.mean)  # NaN equals NaN here
+        assert sorted(file["obsm"]) == ["w_a", "w_b"]
 
 
 def test_the_report_names_what_was_written(tmp_path: Path) -> None:

@@ -234,6 +234,25 @@ def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
     assert found.code[:, 1].min() >= least - 1e-3
 
 
+def test_a_density_predicts_the_private_codes_of_a_modality_from_the_others() -> None:
+    """Nothing is shared, so only the density knows that two modalities have the same code: swapped rows disagree."""
+    source = linear.exact(MODELS["mvae"](linear.modalities(2), latent=linear.LATENT, likelihood_scale=linear.SCALE))
+    model = MODELS["unimodal"](source.modalities, latent=linear.LATENT, likelihood_scale=linear.SCALE)
+    model.encoders, model.decoders = source.encoders, source.decoders
+    batch = linear.sample(source, 600)
+    model = model.float().requires_grad_(False)
+    data = Dataset(model.modalities, {name: x.float().numpy() for name, x in batch.data.items()})
+    swapped = replace(data, data={**data.data, "m1": np.roll(data.data["m1"], 1, 0)})
+    both, codes = torch.ones(2, dtype=torch.bool), posteriors(model, data, 1, torch.Generator())
+    told = {}
+    for name in ("gaussian", "normal"):
+        density = DENSITIES[name]().fit(codes)
+        one, other = (Surprisals.of(model, density, rows, both, 0).inconsistency for rows in (data, swapped))
+        told[name] = (other.mean(0) - one.mean(0)) / one.std(0) * math.sqrt(len(data))  # in standard errors
+    assert (told["gaussian"] > 5).all()
+    assert (np.abs(told["normal"]) < 1).all()
+
+
 def test_rows_beyond_all_bounds_stay_finite() -> None:
     model, density, data = exact()
     far = {name: np.full_like(x, 1e30) for name, x in data.data.items()}
@@ -243,6 +262,19 @@ def test_rows_beyond_all_bounds_stay_finite() -> None:
     near = Surprisals.of(model, density, data, WHOLE, 0)
     assert (found.reconstruction.min(0) > near.reconstruction.max(0)).all()
     assert (found.code.min(0) > near.code.max(0)).all()
+
+
+@pytest.mark.parametrize("name", ["gmm", "flow_matching"])
+def test_rows_beyond_all_bounds_stay_finite_where_private_codes_are_predicted(name: str) -> None:
+    modalities = (Modality("a", "vector", (3,), "normal"), Modality("b", "vector", (2,), "normal"))
+    model = MODELS["unimodal"](modalities, width=2).requires_grad_(False)
+    rows = {m.name: RNG.normal(size=(60, *m.shape)).astype(np.float32) for m in modalities}
+    data = Dataset(modalities, rows)
+    options = {"gmm": {"components": [1], "passes": 5}, "flow_matching": {"hidden": 8, "steps": 10}}[name]
+    density = DENSITIES[name](**options).fit(posteriors(model, data, 1, torch.Generator()))
+    far = replace(data, data={key: np.full_like(x, 1e30) for key, x in rows.items()})
+    found = Surprisals.of(model, density, far, torch.ones(2, dtype=torch.bool), 0)
+    assert np.isfinite(found.inconsistency).all()
 
 
 def test_rows_that_mostly_coincide_still_give_distances() -> None:

@@ -151,24 +151,25 @@ def test_rows_with_a_label_are_drawn_given_it_and_rows_without_one_over_all() ->
         have_moments(draws, covariance @ moment, covariance)
 
 
+@pytest.mark.parametrize("name", ["dmvae", "unimodal"])
 @pytest.mark.parametrize(
     "capabilities",
     [("exact_log_prob", "marginal", "conditional"), ("exact_log_prob",), ("exact_log_prob", "conditional")],
 )
-def test_private_codes_are_drawn_given_the_others(capabilities: tuple[str, ...]) -> None:
+def test_private_codes_are_drawn_given_the_others(name: str, capabilities: tuple[str, ...]) -> None:
     """Each pattern's known blocks are reweighted, and the private codes of the missing modalities follow them.
 
     Without marginals and conditionals the whole vector is reweighted, which has the same limit.
     """
     patterns = ((True, False, False), (False, True, True))
-    model = MODELS["dmvae"](MODALITIES, latent=2, width=4, private=1, seed=3).double().requires_grad_(False)
+    model = MODELS[name](MODALITIES, latent=2, width=4, private=1, seed=3).double().requires_grad_(False)
     f, batch = Gaussian(model, *capabilities), rows(*patterns)
     drawn, share = conditional_draw(model, f, batch, seeded(), DRAWS)  # type: ignore[arg-type]
     scored = "marginal" in capabilities or "conditional" not in capabilities
     assert bool((share > 1 - 1e-9).all()) != scored
     q = model.posterior(batch)
     for start, pattern in zip((0, TIMES), patterns, strict=True):
-        known = torch.tensor([True, True, *pattern])
+        known = torch.tensor([*[True, True][: 2 * model.shares], *pattern])
         expected = reweighted(Normal(q.loc[start], q.scale[start]), f, known, scored)
         have_moments(drawn[start : start + TIMES], *expected)
 

@@ -177,6 +177,26 @@ def test_cells_that_are_missing_together_stay_together_and_every_row_has_a_modal
     assert np.abs(patterns[0][1] - patterns[1][1]).max() < 4 * np.sqrt(2 * patterns[1][1].max())
 
 
+def test_without_a_shared_code_the_code_of_a_modality_that_all_rows_have_decides() -> None:
+    layout = (Block("w_record", (4,), "record"), Block("w_lab", (2,), "lab"))
+    noise = torch.Generator().manual_seed(0)
+
+    def own_codes(z: torch.Tensor) -> torch.Tensor:
+        return torch.cat([z, torch.randn(len(z), 2, generator=noise)], 1)
+
+    train, z = patients(4000, 0)
+    labels = torch.from_numpy(np.array(train.labels))
+    codes = Codes.empirical(layout, own_codes(z), labels, train.label_names)
+    codes = replace(codes, observed=torch.from_numpy(train.observed))
+    model = Missingness.fit(train, codes, True, noise)
+    assert model is not None
+    assert model.predictors.shared.tolist() == [True] * 4 + [False] * 2
+    others, z_others = patients(12_000, 1)
+    lacks = ~drawn(model, others, own_codes(z_others)).observed[:, 1]
+    for part in (z_others[:, 0] < 0, z_others[:, 0] >= 0):
+        agree(lacks[part.numpy()], ~others.observed[part.numpy(), 1], 2000, 6000)
+
+
 @pytest.fixture(scope="module")
 def generator() -> Generator:
     train, z = patients(600, 0)

@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "mopoe": ({"draws": DRAWS}, {"draws": DRAWS, "private": PRIVATE}),
     "dmvae": ({"private": PRIVATE},),
     "nexus": ({"bottom": LATENT},),
+    "unimodal": ({"private": PRIVATE},),
 }
 every_objective = pytest.mark.parametrize(
     ("name", "options"),
