@@ -97,7 +97,6 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         for module in ("imputers", "chained"):
             patch.setattr(f"postprior.pipelines.metrics.imputation.{module}.ROUNDS", 1)
         patch.setattr(Figure, "pngs", once)
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)
     return root, ONE if request.param["test"][1] else NONE
 
@@ -167,7 +166,8 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
         lacks_others = line["row"] in (*SAMPLER_ROWS, "gmm")  # other modalities than the rows of the reference set
         assert line["joint_coherence_why"] == why or lacks_others
     page = (root / "results/report.html").read_text()
-    assert (f"<h1>The samples have no scores: {why}.</h1>" in page) == (why == ONE)
+    assert "<h1>It cannot be said whether these samples can be used.</h1>" in page
+    assert (f"</b> The samples have no scores: {why}." in page) == (why == ONE)
     assert f'title="{why}">–</td>' in page
     assert re.search(f"Some rows have no value for Joint coherence, .* and \\w+ more. Reason: {why}.", page)
 
@@ -185,7 +185,6 @@ def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path
     params = write_params(root, tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
         utility_of_real(params, root)
         evaluate_baseline_imputers(params, root)
         for of_density in (utility, privacy, evaluate_imputation):

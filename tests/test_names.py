@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -146,6 +145,8 @@ def test_long_names_of_metrics_stay_different_and_within_the_limit() -> None:
 
 @pytest.mark.slow
 def test_names_in_results_and_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     names = ["基因", "error", "a//b", SCRIPT, "$\\frac{a}{b}$", LONG, ESCAPES, "values", "mean"]
     import_data(sources(tmp_path / "in", names, ["表格", "labels"]), tmp_path / "data", ROLES)

@@ -146,7 +146,8 @@ def evaluate_imputation(work: Workload, item: str) -> float:
 
 
 def compare(work: Workload, item: str) -> float:
-    return work.speeds.pace * (12.2 + 0.35 * len(work.params.densities))
+    cells = 6.0 + 0.012 * min(work.columns, 200) if work.columns else 0.0  # figures of tables and vectors
+    return work.speeds.pace * (12.2 + 0.35 * len(work.params.densities) + cells)
 
 
 def scored(work: Workload) -> int:

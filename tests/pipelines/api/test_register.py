@@ -28,6 +28,13 @@ from postprior.pipelines.tracking.groups import PARENT
 NAME = "posteriors made up"  # a space, as registries allow
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _tracked(database: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", database)
+        yield
+
+
 @pytest.fixture(scope="module")
 def registered(trained: tuple[Path, Params]) -> tuple[Path, Params, str]:
     """The trained project, and the line that `register` returns for its mixture."""
@@ -36,10 +43,10 @@ def registered(trained: tuple[Path, Params]) -> tuple[Path, Params, str]:
 
 
 @pytest.fixture(scope="module")
-def client(registered: tuple[Path, Params, str]) -> Any:
+def client(registered: tuple[Path, Params, str], database: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return MlflowClient(database)
 
 
 @pytest.fixture(scope="module")
