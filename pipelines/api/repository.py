@@ -15,12 +15,16 @@ from subprocess import CompletedProcess
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.git import run_git
 from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.round_trip import template
 from postprior.pipelines.texts import shell_quoted
 
 DVC_IGNORE = Path(".dvc/.gitignore")
 DVC_IGNORED = "/config.local\n/tmp\n/cache\n"
 """What `dvc init` writes to `DVC_IGNORE`: what DVC keeps beside its configuration is not for git."""
-OF_DVC = (".dvc/config", str(DVC_IGNORE))
+DVC_CONFIG = Path(".dvc/config")
+PLOTS_PAGE = Path(".dvc/plots/page.html")
+"""The page into which `dvc plots` writes the plots: DVC's own loads Vega from a server, this one contains it."""
+OF_DVC = (str(DVC_CONFIG), str(DVC_IGNORE), str(PLOTS_PAGE))
 MESSAGE = "Create the project with postprior init"
 IDENTIFY = 'git config --global user.name "YOUR NAME"', "git config --global user.email YOUR@EMAIL"
 
@@ -88,6 +92,8 @@ class Repository:
                 Repo.init(str(place), no_scm=self.top is None, subdir=below).close()
         if not (self.project / DVC_IGNORE).exists():
             write_text(self.project / DVC_IGNORE, DVC_IGNORED)
+        for name, text in plots_page(self.project).items():
+            write_text(self.project / name, text)
         return new
 
     def record(self, files: Sequence[str], new: bool) -> list[str]:
@@ -125,6 +131,18 @@ class Repository:
         """Run git, which guesses no name of the user, and return why it failed; empty if it did not."""
         answer = run_git(self.project, "-c", "user.useConfigOnly=true", *arguments)
         return _reason(answer) if answer.returncode else ""
+
+
+def plots_page(project: Path) -> dict[str, str]:
+    """Return the files that give `dvc plots` our page, by path; none if the project's configuration names another."""
+    path, setting = project / DVC_CONFIG, "html_template"
+    config = path.read_text(encoding="utf-8") if path.exists() else ""
+    line = f"    {setting} = {PLOTS_PAGE.relative_to('.dvc').as_posix()}\n"
+    if not re.search(rf"^\s*{setting}\s*=", config, re.MULTILINE):
+        section = "[plots]\n"
+        head, _, rest = config.partition(section) if section in config else (config, "", "")
+        config = f"{head}{section}{line}{rest}"
+    return {str(DVC_CONFIG): config, str(PLOTS_PAGE): template("plots.html")} if line.strip() in config else {}
 
 
 def git_pattern(folder: Path) -> str:

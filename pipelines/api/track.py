@@ -5,24 +5,25 @@ from pathlib import Path
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.tracking import runs as tracking
+from postprior.pipelines.tracking.outputs import FILES, RESULTS, curves, output_path
+from postprior.pipelines.tracking.runs import Run
+from postprior.pipelines.tracking.runs import track as log
 
 
 def track(params: Params, root: Path) -> None:
     """Log one run for every stage with results, as if the stage had just run."""
     logged = 0
-    for stage, results in tracking.RESULTS.items():
-        written = [*results.metrics, *results.files]
-        of_density = any("{density}" in str(pattern) for pattern in written)
+    for stage, results in RESULTS.items():
+        of_density = any("{density}" in str(pattern) for pattern in results.files)
         for density in params.densities if of_density else (None,):
-            if not any(tracking.output_path(root, pattern, density).exists() for pattern in written):
+            if not any(output_path(root, pattern, density).exists() for pattern in results.files):
                 continue
-            with tracking.track(stage, params, root, density, refuse) as run:
+            with log(stage, params, root, density, refuse) as run:
                 if stage == "train":
-                    _log_epochs(run, root / tracking.FILES.training)
+                    _log_epochs(run, root / FILES.training)
             logged += 1
     if not logged:
-        raise UserError(f"{root / tracking.FILES.home}: found no results to log; run `dvc repro` first")
+        raise UserError(f"{root / FILES.home}: found no results to log; run `dvc repro` first")
 
 
 def refuse(reason: str) -> None:
@@ -33,9 +34,8 @@ def refuse(reason: str) -> None:
     )
 
 
-def _log_epochs(run: tracking.Run, path: Path) -> None:
+def _log_epochs(run: Run, path: Path) -> None:
     """Log the metrics of every epoch; steps are numbered across all phases."""
     with open(path, encoding="utf-8", newline="") as file:
         for step, row in enumerate(csv.DictReader(file), 1):
-            values = {name: float(value) for name, value in row.items() if name not in ("epoch", "phase") and value}
-            run.metrics(values, step=step)
+            run.metrics({name: float(value) for name, value in curves(row).items() if value}, step=step)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.api.repository import DVC_IGNORE, DVC_IGNORED
+from postprior.pipelines.api.repository import DVC_IGNORE, DVC_IGNORED, PLOTS_PAGE, plots_page
 from postprior.pipelines.artefacts.project import MOVED
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
@@ -59,6 +59,10 @@ class Upgrade:
         texts = {name: yaml_text(tree, likes[name]) for name, tree in new.items()}
         if (root / ".dvc").is_dir() and not (root / DVC_IGNORE).exists():  # without it, git would store DVC's cache
             old[str(DVC_IGNORE)], texts[str(DVC_IGNORE)] = "", DVC_IGNORED
+        if (root / ".dvc").is_dir():
+            for name, text in plots_page(root).items():
+                old[name] = (root / name).read_text(encoding="utf-8") if (root / name).exists() else ""
+                texts[name] = text
         moves = {a: b for a, b in MOVED.items() if (root / a).exists() and not (root / b).exists()}
         return cls(root, old, texts, moves)
 
@@ -67,6 +71,9 @@ class Upgrade:
         lines: list[str] = []
         for name in self.new:
             sides = self.old[name].splitlines(), self.new[name].splitlines()
+            if name == str(PLOTS_PAGE):  # too long to show
+                lines += [f"write {name}, the page of `dvc plots`"] if sides[0] != sides[1] else []
+                continue
             lines += difflib.unified_diff(*sides, name, f"{name} (upgraded)", lineterm="")
         return lines + [f"move {a} → {b}" for a, b in self.moves.items()]
 

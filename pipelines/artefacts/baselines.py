@@ -139,7 +139,7 @@ class Baselines:
     def row(self, scores: Scores, reference: Dataset, synthetic: Dataset) -> dict[str, Any]:
         """Return the content of the results file of a sampler, with comparisons to `normal` and `reconstruction`."""
         written = row(scores, self.scores["normal"], self.scores["reconstruction"])
-        add_column_tests(written, reference, synthetic)
+        add_column_tests(written, reference, synthetic, self.limits)
         add_missing_shares(written, synthetic)
         if incomplete := int((~reference.observed.all(1)).sum()):
             written["incomplete_rows"] = incomplete  # of the scored rows, which lack a modality

@@ -46,7 +46,10 @@ class ResultFiles:
         self.home = home
         self.training = home / "training.csv"  # metrics of every epoch of the autoencoder
         self.comparison = home / "comparison.csv"  # the leaderboard
+        self.summary = home / "summary.json"  # its headline metrics, as DVC shows them
+        self.summary_table = home / "summary.csv"  # the same with intervals
         self.page = home / "report.html"  # the report
+        self.shareable_page = home / "report-shareable.html"  # the report without real rows, on request
         self.plots = home / "plots"  # plots as CSV and PNG files
         self.datasheets = home / "datasheets"  # Markdown files, one per synthetic dataset
 

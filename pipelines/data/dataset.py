@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import expand_like
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.manifest import OPTIONAL, SUMMARY, Manifest, files_of, origin_of
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
@@ -113,11 +112,12 @@ class Dataset:
                 complete[:, m] &= self.cells[modality.name].reshape(len(self), -1).all(1)
         return complete
 
-    def missing(self, name: str) -> np.ndarray:
-        """(N, *shape) bool: the missing values of a modality."""
-        values, (observed,) = self.data[name], self.observed.T[[m.name == name for m in self.modalities]]
-        absent = np.broadcast_to(expand_like(~observed, values), values.shape)
-        return absent | ~np.asarray(self.cells[name]) if name in self.cells else absent
+    def missing(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """(n, *shape) bool: the missing values of a modality, at `rows` or in all rows."""
+        (observed,) = self.observed[rows].T[[m.name == name for m in self.modalities]]
+        shape = self.data[name].shape[1:]
+        absent = np.broadcast_to((~observed).reshape(-1, *[1] * len(shape)), (len(observed), *shape))
+        return absent | ~np.asarray(self.cells[name][rows]) if name in self.cells else absent
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

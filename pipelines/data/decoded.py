@@ -1,13 +1,22 @@
-"""From the values that decoders of a model return to values of data, and to the units of files."""
+"""From the values that decoders of a model return to values of data, and to the units of files.
+
+What rows store where a value is missing tells nothing: scores read rows through `values_of`, which puts the same fill
+value there in real and in synthetic rows.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.stage1_vae.modalities import Modality
+
+if TYPE_CHECKING:
+    from postprior.pipelines.data.conversion import TableConversion
 
 
 def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
@@ -23,14 +32,19 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
 
 
 def emptied(rows: Dataset) -> Dataset:
-    """Return rows with the fill value of data wherever a value is missing, so that what was decoded there is gone."""
-    data = dict(rows.data)
-    for index, modality in enumerate(rows.modalities):
-        if modality.name in rows.cells or not rows.observed[:, index].all():
-            values = data[modality.name]
-            fill = fill_values(modality, rows.conversion).astype(values.dtype)
-            data[modality.name] = np.where(rows.missing(modality.name), fill, values)
-    return replace(rows, data=data)
+    """Return rows with the fill value of data wherever a value is missing, so that what was stored there is gone."""
+    whole = zip(rows.modalities, rows.fully_observed.T, strict=True)
+    return replace(rows, data={m.name: rows.data[m.name] if w.all() else values_of(rows, m) for m, w in whole})
+
+
+def values_of(data: Dataset, modality: Modality, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+    """Return the values (n, *shape) of a modality at `rows`, with the fill value of data where they are missing."""
+    values = data.data[modality.name][rows]
+    missing = data.missing(modality.name, rows)
+    if not missing.any():
+        return values
+    fill = fill_values(modality, data.conversion).astype(values.dtype)
+    return np.where(missing, fill, values)
 
 
 def fill_values(modality: Modality, conversion: dict[str, Any] | None) -> np.ndarray:
@@ -71,3 +85,69 @@ def in_units(table: Modality, values: np.ndarray, missing: np.ndarray, conversio
 
     with intact(table.title):
         return TableConversion.from_description(table.name, entry).numbers(np.asarray(values), ~missing)
+
+
+def vectors_in_units(vector: Modality, rows: Dataset) -> np.ndarray:
+    """Return the values (N, X) of a vector of rows as export writes them, as float64; NaN where missing."""
+    conversion = _conversion_of(vector, rows.conversion)
+    with _intact(vector):
+        missing = rows.missing(vector.name)
+        values, source = np.asarray(rows.data[vector.name]), rows.source_values.get(vector.name)
+        if isinstance(source, np.ndarray):
+            raw = conversion.restored(values, ~missing, source)
+        else:
+            raw = conversion.decode(values, ~missing)
+    return np.where(missing, np.nan, raw.reshape(len(rows), -1).astype(np.float64))
+
+
+def feature_names(vector: Modality, conversion: dict[str, Any] | None) -> list[str]:
+    """Return the names of the features of a vector, or their numbers if the file had none."""
+    width = vector.shape[0]
+    names = list(map(str, _conversion_of(vector, conversion).facts.get("features") or ()))
+    return names if len(names) == width else [f"feature {number}" for number in range(1, width + 1)]
+
+
+def cells_as_texts(table: Modality, rows: Dataset) -> dict[str, list[str | None]]:
+    """Return by column the cells of a table of rows as export writes them into a CSV; None where a cell is missing."""
+    conversion: TableConversion = _conversion_of(table, rows.conversion)
+    with _intact(table):
+        dialects = (rows.conversion or {}).get("dialects", {})
+        mark = dialects.get(conversion.facts.get("file"), {}).get("decimal", ".")
+        values, source = np.asarray(rows.data[table.name]), rows.source_values.get(table.name)
+        missing = rows.missing(table.name)
+        written = conversion.decode(values, ~missing, source, mark)
+    texts = {name: column.to_pylist() for name, column in zip(written.column_names, written.columns, strict=True)}
+    for column, holes in zip(table.columns, missing.T, strict=True):
+        texts[column.name] = [None if hole else text for text, hole in zip(texts[column.name], holes, strict=True)]
+    return texts
+
+
+def values_as_texts(table: Modality, column: int, values: np.ndarray, conversion: dict[str, Any] | None) -> list[str]:
+    """Return values (n,) of a column in the units of `in_units` as export writes them: of classes, their texts."""
+    own = _conversion_of(table, conversion).columns[column]
+    with _intact(table):
+        x = values if own.kind == "categorical" else own.standardised(values)
+        texts = own.form.written(own.decode(x, np.ones(len(x), bool)), ".").to_pylist()
+    return list(map(str, texts))
+
+
+def is_temporal(table: Modality, column: int, conversion: dict[str, Any] | None) -> bool:
+    """Whether a column has dates or times."""
+    name = _conversion_of(table, conversion).columns[column].type
+    return str(name).startswith(("date", "timestamp", "time"))
+
+
+def _conversion_of(modality: Modality, conversion: dict[str, Any] | None) -> Any:
+    """Return the conversion of a modality, or one that changes nothing if the manifest has none."""
+    from postprior.pipelines.data.conversion import from_description  # they import pyarrow
+    from postprior.pipelines.data.conversion.identity import identity_conversion
+
+    entry = (conversion or {}).get("modalities", {}).get(modality.name)
+    with _intact(modality):
+        return identity_conversion(modality) if entry is None else from_description(modality.name, entry)
+
+
+def _intact(modality: Modality) -> Any:
+    from postprior.pipelines.data.conversion import intact
+
+    return intact(modality.title)

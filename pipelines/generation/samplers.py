@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import emptied
 
 Cells = NDArray[np.float64]  # (N, C), NaN where a cell is missing
 COLUMNS = 2000  # maximum number of columns: the correlation matrix grows with its square
@@ -107,20 +108,18 @@ def _read(train: Dataset, rng: np.random.Generator) -> tuple[Dataset, Cells]:
 
 
 def _dataset(train: Dataset, drawn: Cells, mask: NDArray[np.bool_]) -> Dataset:
-    """Return drawn cells (n, C) as a dataset like the training rows, with its mask (n, M) and their fill values."""
+    """Return drawn cells (n, C), NaN where missing, as a dataset like the training rows, with its mask (n, M)."""
     parts = np.split(drawn, np.cumsum([m.shape[0] for m in train.modalities]), axis=1)
-    data, known = {}, {}
-    for m, part in zip(train.modalities, parts, strict=False):
-        first = train.missing(m.name).argmax(0)  # the first row that lacks a column holds its fill value
-        known[m.name] = ~np.isnan(part)
-        data[m.name] = np.where(known[m.name], part, train.data[m.name][first, range(len(first))]).astype(np.float32)
+    values = {m.name: part for m, part in zip(train.modalities, parts, strict=False)}
+    known = {name: ~np.isnan(part) for name, part in values.items()}
     labels = None if train.labels is None else np.where(np.isnan(parts[-1]), -1, parts[-1])[:, 0].astype(np.int64)
-    return Dataset(
+    rows = Dataset(
         train.modalities,
-        data,
+        {name: np.nan_to_num(part).astype(np.float32) for name, part in values.items()},
         mask=None if train.mask is None else mask,
         cells={name: known[name] | ~mask[:, [m]] for m, name in enumerate(known) if name in train.cells},
         labels=labels,
         label_names=train.label_names,
         conversion=train.conversion,
     )
+    return emptied(rows)

@@ -2,7 +2,10 @@
 
 To add a metric, write a function and add an entry here that names the function's module. In `fidelity`, the function
 `scores(real, fake)` of that module returns values (1 + B,) by key; in other families, extend the function that returns
-the family's scores. Interval bounds, comparison.csv, the report page and MLflow follow from the entry.
+the family's scores. Interval bounds, comparison.csv and the report page follow from the entry.
+
+The entries with `headline=True` are the ten metrics by which runs are compared. Runs in MLflow, results/summary.json,
+which `dvc metrics show` and `dvc exp show` print, and the short form of the leaderboard have these and no others.
 """
 
 from dataclasses import dataclass
@@ -18,7 +21,11 @@ GROUPS = {  # groups of columns in order, and the modules of their metrics
     "Overlap": ("fidelity/manifold", "fidelity/supports"),
     "Tables": ("tables/similarity", "tables/classifier_test"),
     "Use": ("utility/classifiers",),
-    "Leaks": ("privacy/membership", "privacy/proximity"),
+    "Leaks": (
+        "privacy/membership",
+        "privacy/proximity",
+        *(f"privacy/attacks/{attack}" for attack in ("attribute_inference", "linkability", "singling_out")),
+    ),
     "Other": (),
 }
 QUESTIONS = {  # the question that a metric helps to answer, by family
@@ -43,10 +50,11 @@ class Metric:
     bounds: Bounds = (0.0, 1.0)  # of values and intervals
     decimals: int = 3  # decimal places
     place: tuple[str, ...] = ()  # nested keys in a row's scores; (): the key
-    headline: bool = False  # whether densities are ranked and tested by it, and MLflow logs it with `gap_closed`
-    overview: bool = False  # whether the short form of the leaderboard shows it
+    headline: bool = False  # whether MLflow, DVC and the short form of the leaderboard show it
+    tested: bool = False  # whether densities are ranked and tested in pairs by it, with the share of the gap closed
     expected: float | None = None  # value of ideal samples
     neutral: str = ""  # explanation of that value for readers
+    percent: bool = False  # whether sentences give it as a percentage
 
     @property
     def family(self) -> str:
@@ -90,18 +98,21 @@ class Metric:
 
 
 JOINT = ("privacy", "spaces", "joint")  # nested keys of the joint privacy scores in a row
+ATTACKS = ("privacy", "attacks")  # nested keys of the attacks on single people
 METRICS = (
     Metric(
         "coherence/agreement",
         "joint_coherence",
         "share of rows in which all observed modalities have the same predicted label",
         headline=True,
-        overview=True,
+        tested=True,
+        percent=True,
     ),
     Metric(
         "coherence/agreement",
         "pairwise_coherence",
         "share of pairs of observed modalities with the same predicted label",
+        percent=True,
     ),
     Metric(
         "fidelity/frechet",
@@ -111,18 +122,18 @@ METRICS = (
         bounds=POSITIVE,
         decimals=2,
         headline=True,
-        overview=True,
+        tested=True,
     ),
     Metric(
         "coherence/agreement",
         "label_entropy",
         "entropy of the predicted labels over its maximum; 1 if all labels are equally frequent",
-        overview=True,
     ),
     Metric(
         "coherence/agreement",
         "label_agreement",
         "share of modalities whose predicted label is the label drawn with the sample",
+        percent=True,
     ),
     Metric(
         "coherence/alignment",
@@ -137,7 +148,7 @@ METRICS = (
         "pairing AUC of real rows minus that of the samples",
         better="lower",
         bounds=(-1.0, 1.0),
-        overview=True,
+        headline=True,
     ),
     Metric("coherence/alignment", "canonical_correlation", bounds=(-1.0, 1.0)),
     Metric(
@@ -157,6 +168,7 @@ METRICS = (
     ),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
+    Metric("fidelity/reconstruction", "correlation", bounds=(-1.0, 1.0)),
     Metric("fidelity/reconstruction", "ssim", name="SSIM", bounds=(-1.0, 1.0)),
     Metric("fidelity/reconstruction", "psnr", name="PSNR", bounds=SIGNED),
     Metric("fidelity/reconstruction", "l1", name="L1", better="lower", bounds=POSITIVE),
@@ -175,7 +187,6 @@ METRICS = (
         "unbiased squared MMD with a cubic polynomial kernel (KID), mean over modalities",
         better="lower",
         bounds=SIGNED,
-        overview=True,
     ),
     Metric("fidelity/kernels", "joint_kernel_distance", better="lower", bounds=SIGNED),
     Metric(
@@ -187,8 +198,19 @@ METRICS = (
         bounds=SIGNED,
         decimals=4,
     ),
-    Metric("fidelity/manifold", "precision", "share of samples inside a k-nearest-neighbour ball of a real row"),
-    Metric("fidelity/manifold", "recall", "share of real rows inside a k-nearest-neighbour ball of a sample"),
+    Metric(
+        "fidelity/manifold",
+        "precision",
+        "share of samples inside a k-nearest-neighbour ball of a real row",
+        percent=True,
+    ),
+    Metric(
+        "fidelity/manifold",
+        "recall",
+        "share of real rows inside a k-nearest-neighbour ball of a sample",
+        headline=True,
+        percent=True,
+    ),
     Metric(
         "fidelity/manifold",
         "density",
@@ -196,7 +218,11 @@ METRICS = (
         bounds=POSITIVE,
     ),
     Metric(
-        "fidelity/manifold", "coverage", "share of real k-nearest-neighbour balls that contain a sample", overview=True
+        "fidelity/manifold",
+        "coverage",
+        "share of real k-nearest-neighbour balls that contain a sample",
+        headline=True,
+        percent=True,
     ),
     Metric(
         "fidelity/supports",
@@ -214,29 +240,34 @@ METRICS = (
         "fidelity/supports",
         "authenticity",
         "share of samples farther from their nearest reference row than that row is from its own nearest neighbour",
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "column_shapes",
         "tables: similarity of the distributions of single columns, mean over columns (SDMetrics)",
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "column_pair_trends",
         "tables: similarity of the associations of two columns, mean over associated pairs (SDMetrics)",
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "quality",
         "tables: mean of column shapes and column pair trends (SDMetrics)",
         "Table quality",
-        overview=True,
+        headline=True,
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "validity",
         "tables: share of cells inside the range of the training rows, or with one of their categories, mean over "
         "columns (SDMetrics)",
+        percent=True,
     ),
     Metric(
         "tables/classifier_test",
@@ -245,7 +276,7 @@ METRICS = (
         "C2ST AUC",
         "lower",
         headline=True,
-        overview=True,
+        tested=True,
         expected=0.5,
         neutral="0.5 if nothing tells samples from real rows",
     ),
@@ -256,9 +287,10 @@ METRICS = (
         "Utility",
         bounds=POSITIVE,
         place=("utility", "ratio_to_real", "joint"),
-        overview=True,
+        headline=True,
         expected=1.0,
-        neutral="1 if as good as real rows",
+        neutral="100\u202f% if as good as real rows",
+        percent=True,
     ),
     Metric("imputation/scores", "energy_score", better="lower", bounds=POSITIVE),
     Metric("imputation/scores", "rmse", name="Error", better="lower", bounds=POSITIVE),
@@ -271,7 +303,7 @@ METRICS = (
         "Attack AUC",
         "lower",
         place=(*JOINT, "membership_auc"),
-        overview=True,
+        headline=True,
         expected=0.5,
         neutral="0.5 is chance level",
     ),
@@ -282,7 +314,52 @@ METRICS = (
         "more if there are fewer than a thousand held-out rows",
         better="lower",
         place=(*JOINT, "near_copies"),
-        overview=True,
+        headline=True,
+        percent=True,
+    ),
+    Metric(
+        "privacy/attacks/attribute_inference",
+        "attribute_inference",
+        "tables and vectors: risk that an unknown attribute of a person in the training data is inferred, beyond what "
+        "is inferred of held-out people",
+        "Inference risk",
+        "lower",
+        (-1.0, 1.0),
+        place=(*ATTACKS, "attribute_inference"),
+        expected=0.0,
+        neutral="0 if being in the training data makes no difference",
+    ),
+    Metric(
+        "privacy/attacks/linkability",
+        "linkability",
+        "risk that two partial records of a person in the training data are linked, beyond those of held-out people",
+        "Linkability risk",
+        "lower",
+        (-1.0, 1.0),
+        place=(*ATTACKS, "linkability"),
+        expected=0.0,
+        neutral="0 if being in the training data makes no difference",
+    ),
+    Metric(
+        "privacy/attacks/singling_out",
+        "singling_out",
+        "tables and vectors: risk that a combination of attributes isolates a person in the training data, beyond what "
+        "isolates a held-out one",
+        "Singling-out risk",
+        "lower",
+        (-1.0, 1.0),
+        place=(*ATTACKS, "singling_out"),
+        expected=0.0,
+        neutral="0 if being in the training data makes no difference",
+    ),
+    Metric(
+        "privacy/attacks/singling_out",
+        "singling_out_univariate",
+        name="Singling-out risk, one attribute",
+        better="lower",
+        bounds=(-1.0, 1.0),
+        place=(*ATTACKS, "singling_out_univariate"),
+        expected=0.0,
     ),
     Metric("privacy/proximity", "distance_ratio", better="", bounds=POSITIVE, expected=1.0),
     Metric("privacy/proximity", "authenticity"),
@@ -295,7 +372,8 @@ METRICS = (
 )
 """All metrics; the columns of comparison.csv have this order."""
 LEADERBOARD = tuple(metric for metric in METRICS if metric.about)
-HEADLINES = tuple(metric.key for metric in METRICS if metric.headline)
+HEADLINES = tuple(metric for metric in METRICS if metric.headline)
+TESTED = tuple(metric.key for metric in METRICS if metric.tested)
 
 
 def of_family(*families: str) -> dict[str, Metric]:

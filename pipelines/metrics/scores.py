@@ -10,7 +10,7 @@ import numpy as np
 from postprior.pipelines.metrics.coherence.agreement import joint_agreement, label_entropy, pairwise_agreement
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.registry import HEADLINES, bounds_of, of_family
+from postprior.pipelines.metrics.registry import TESTED, bounds_of, of_family
 from postprior.pipelines.metrics.statistics.intervals import (
     FEWEST,
     PAIRED,
@@ -159,9 +159,9 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
             place[kind]["standard_error"] = float(
                 values[1:].std()
             )  # over half-samples; estimates that of the full sample
-    headlines = [name for name in HEADLINES if name in scores and name in normal]
-    differences = {name: combined(np.subtract, scores[name], normal[name]) for name in headlines}
-    gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in headlines}
+    tested = [name for name in TESTED if name in scores and name in normal]
+    differences = {name: combined(np.subtract, scores[name], normal[name]) for name in tested}
+    gaps = {name: gap_closed(scores[name], normal[name], reconstruction[name]) for name in tested}
     written["difference_to_normal"] = {name: estimate(values) for name, values in differences.items()}
     written["gap_closed"] = {name: gap.written if isinstance(gap, Missing) else gap for name, gap in gaps.items()}
     return written

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from postprior.pipelines.generation.augmentation import ARMS, epochs_of
 from postprior.pipelines.generation.augmentation import MOST as COPIES
 from postprior.pipelines.metrics.imputation.chained import ROUNDS, TRAINING, VARIABLES
+from postprior.pipelines.metrics.privacy.attacks.attribute_inference import SECRETS
+from postprior.pipelines.metrics.privacy.attacks.attributes import MOST as ATTRIBUTES
+from postprior.pipelines.metrics.privacy.attacks.suite import SYNTHETIC
 from postprior.pipelines.planning.fits import fit_seconds
 from postprior.pipelines.planning.workload import Workload
 from postprior.pipelines.settings.checks import read_entry
@@ -112,7 +115,18 @@ def privacy(work: Workload, item: str) -> float:
     attacked = drawn * min(work.rows["test"], SCORED)
     compared = min(work.params.generate.samples, SCORED) + min(work.rows["test"], SCORED)
     distances = work.rows["train"] * compared * work.values
-    return drawn * work.speeds.decode + work.speeds.pace * (0.1 + 5.7e-8 * attacked + 6e-11 * distances)
+    tests = drawn * work.speeds.decode + work.speeds.pace * (0.1 + 5.7e-8 * attacked + 6e-11 * distances)
+    return tests + work.speeds.pace * attacks_on_people(work)
+
+
+def attacks_on_people(work: Workload) -> float:
+    """Return the seconds on the reference machine of the attacks on single people."""
+    attacks, samples = work.params.privacy.attacks, min(work.params.generate.samples, SYNTHETIC)
+    pairs = samples * sum(min(attacks, work.rows[split]) for split in ("train", "test"))
+    attributes = min(work.columns, ATTRIBUTES)
+    compared = 4.6e-9 * (attributes + min(attributes, SECRETS)) + 3e-11 * (work.values - work.columns)
+    guessed = 2.2e-8 * attacks * (work.rows["train"] + work.rows["test"] + samples) if attributes else 0.0
+    return pairs * compared + guessed
 
 
 def evaluate_imputation_baselines(work: Workload, item: str) -> float:
@@ -132,7 +146,8 @@ def evaluate_imputation(work: Workload, item: str) -> float:
 
 
 def compare(work: Workload, item: str) -> float:
-    return work.speeds.pace * (12.2 + 0.35 * len(work.params.densities))
+    cells = 6.0 + 0.012 * min(work.columns, 200) if work.columns else 0.0  # figures of tables and vectors
+    return work.speeds.pace * (12.2 + 0.35 * len(work.params.densities) + cells)
 
 
 def scored(work: Workload) -> int:

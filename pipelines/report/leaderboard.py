@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from postprior.pipelines.metrics.registry import GROUPS, HEADLINES, LEADERBOARD, SIGNED, Metric
+from postprior.pipelines.metrics.registry import GROUPS, LEADERBOARD, SIGNED, TESTED, Metric
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import INTERVAL, Row
 from postprior.pipelines.report.wording import number
@@ -80,14 +80,14 @@ FIT = (
 
 
 def columns(results: Results) -> list[Metric]:
-    """Return the metrics of the leaderboard by group; after each headline metric comes the gap closed.
+    """Return the metrics of the leaderboard by group; after each metric that is tested comes the gap closed.
 
     A metric is left out if no row has it or gives a reason why not.
     """
     listed = []
     for metric in sorted(LEADERBOARD, key=lambda metric: list(GROUPS).index(metric.group)):
         listed.append(metric)
-        if metric.headline:
+        if metric.tested:
             about = (
                 "share of the gap between Normal prior and Reconstruction that is closed, measured by " + metric.title
             )
@@ -130,9 +130,8 @@ def cell(row: Row, metric: Metric, results: Results) -> Cell:
     rivals = [rival.value for other in results.densities if (rival := other.estimate(*metric.keys))]
     ranked = row.kind == "density" and bool(metric.better) and len(rivals) > 1
     best = ranked and estimate.value == (min if metric.better == "lower" else max)(rivals)
-    interval = ""
-    if estimate.low is not None and estimate.high is not None:
-        interval = f"{number(estimate.low, metric.decimals)}–{number(estimate.high, metric.decimals)}"
+    ends = [number(end, metric.decimals) for end in (estimate.low, estimate.high) if end is not None]
+    interval = (" to " if "−" in ends[0] else "–").join(ends) if len(set(ends)) == 2 else ""
     return Cell(number(estimate.value, metric.decimals), interval, repr(estimate.value), best, why)
 
 
@@ -141,7 +140,7 @@ def leaderboard(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
 
     A fourth column gives the reason if a row lacks the score or its interval. Scores that no row has are left out.
     """
-    nested = [(group, key) for group in ("gap_closed", "difference_to_normal") for key in HEADLINES]
+    nested = [(group, key) for group in ("gap_closed", "difference_to_normal") for key in TESTED]
     nested += [(group, str(n)) for group in CONDITIONAL for n in results.posterior.by_size(CONDITIONAL[0])]
     columns = {metric.key: metric.keys for metric in LEADERBOARD}
     columns |= {"_".join(keys): keys for keys in (*nested, *(metric.keys for metric in FIT))}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.metrics.registry import HEADLINES
+from postprior.pipelines.metrics.registry import TESTED
 from postprior.pipelines.metrics.statistics.intervals import Floats, estimate
 from postprior.pipelines.report.rows import Estimate
 from postprior.pipelines.storage import load_artefact
@@ -53,7 +53,7 @@ def read_pairs(root: Path, names: Sequence[str]) -> tuple[Pair, ...]:
             arrays = load_artefact(folder, "evaluation").arrays
             scores[name] = {
                 metric: arrays[key]
-                for metric in HEADLINES
+                for metric in TESTED
                 if (key := f"scores.{metric}") in arrays and np.isfinite(arrays[key]).all()
             }
     return tuple(wald_tests(scores))

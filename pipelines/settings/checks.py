@@ -126,7 +126,7 @@ def _check_names(params: Params, file: str) -> None:
 def _check_free(key: str, name: str, others: Sequence[str] = ()) -> None:
     """Raise a UserError if a density has the name of other results, which its results would overwrite."""
     if name in (*OTHER_RESULTS, *others):
-        raise UserError(f"{key}: found '{name}', which names another file of results, expected a different name")
+        raise UserError(f"{key}: found '{name}', which names other results, expected a different name")
 
 
 def _check_entry(key: str, name: str, section: str, sections: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fals
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
 SAMPLER_ROWS = ("gaussian_copula", "independent_columns")  # further rows that it scores, of tables and vectors
 ALL = "all"  # may replace a number of rows
-OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers")
-"""Other names in the folders of results, which no density may have."""
+BEST = "best"  # names the best density in results/summary.json
+OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers", BEST)
+"""Other names in the results, which no density may have."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -144,10 +145,17 @@ class Evaluate(Section):
 
 
 class Privacy(Section):
-    """The membership inference attack: draws per training row, and dimensions in which it estimates densities."""
+    """The attacks on training rows.
+
+    The membership inference attack sees `draws` samples per training row, and estimates densities in `dimensions`. The
+    attacks on single people are made on `attacks` of them.
+    """
 
     draws: Annotated[int, Field(ge=0, description="a whole number of at least 0, which switches the attack off")]
     dimensions: Count
+    attacks: Annotated[
+        int, Field(ge=0, description="a whole number of at least 0, which switches the attacks on single people off")
+    ] = 0
 
 
 class ImputationSettings(Section):

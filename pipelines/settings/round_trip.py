@@ -13,7 +13,7 @@ TEMPLATES = ("params.yaml", "dvc.yaml")
 
 
 def template(name: str) -> str:
-    """Return the text of one of the `TEMPLATES`."""
+    """Return the text of one of the `TEMPLATES`, or of another file of a project that the package has."""
     return (files("postprior.pipelines.settings") / "templates" / name).read_text(encoding="utf-8")
 
 

@@ -38,7 +38,6 @@ def augment(size: str, params: Params, root: Path) -> None:
                     step(f"seed {seed}")
             tested = (np.stack(hits), test.groups, test.labels, test.mask)
             found = ArmHits(written["rows"], settings.seeds, list(ARMS), modality_names(test), *tested)
-            run.metrics(found.accuracy, prefix=f"augmentation.{found.rows}.")
         save_arm_hits(project.artefacts.augmentation / size, found, written | {"data": train.hash, "test": test.hash})
         if found is not None:
             written |= {"accuracy": found.accuracy, "samples": {"train": found.rows, "test": int(test.labelled.sum())}}

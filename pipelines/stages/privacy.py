@@ -1,12 +1,15 @@
 """Stage `privacy`: test whether samples of a density reveal rows that it and its autoencoder were trained on.
 
+Beside these tests, three attacks on single people use the synthetic dataset as it is published: see
+`postprior.pipelines.metrics.privacy.attacks`.
+
 Samples are decoded codes. They are smoother than real rows, and for this reason alone closer to all of them, whether
 used in training or not. So they are compared with held-out rows that were encoded and decoded as well, from one
 posterior draw each; in the space of codes, with these draws themselves. The membership inference attack compares real
 rows with real rows and does not need this. Only the attack detects a decoder that repeats training rows whatever the
 code is, because then the decoded held-out rows become copies too.
 
-Samples and decoded rows have all values in these tests. A synthetic dataset that lacks some reveals no more than these.
+Samples and decoded rows have all values in the other tests. A synthetic dataset that lacks some reveals no more.
 """
 
 from collections.abc import Iterator
@@ -25,6 +28,8 @@ from postprior.pipelines.data.dataset import SPLITS, Dataset, joined
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
 from postprior.pipelines.generation.request import SampleRequest
+from postprior.pipelines.metrics.privacy.attacks.attack import MARGIN, leaking_attacks
+from postprior.pipelines.metrics.privacy.attacks.suite import attack_people
 from postprior.pipelines.metrics.privacy.proximity import (
     CAUTION,
     MARGINS,
@@ -54,7 +59,7 @@ def privacy(name: str, params: Params, root: Path) -> None:
     project, settings = Project(root), params.evaluate
     generator, synthetic = Generator.load(project.artefacts.densities / name), project.synthetic(name)
     check_density(synthetic, generator)
-    with track("privacy", params, root, density=name) as run, progress(f"privacy {name}", 3) as step:
+    with track("privacy", params, root, density=name) as run, progress(f"privacy {name}", 4) as step:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
         rng = np.random.default_rng(settings.seed)
         real = splits(project, settings.seed)
@@ -72,6 +77,8 @@ def privacy(name: str, params: Params, root: Path) -> None:
             blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
             aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
         step("attack")
+        people = attack_people(train.data, test.data, synthetic, real.scales, params.privacy.attacks, settings.seed)
+        step("attacks on people")
         vectors = {
             space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
             for space, missing in untested.items()
@@ -82,8 +89,9 @@ def privacy(name: str, params: Params, root: Path) -> None:
         result = {
             "spaces": {space: estimates(values) for space, values in vectors.items()},
             "near_copies": near_copies(proximities, train.names),
-            "flagged": [*flagged],
-            "detected": [*leaking_tests(vectors, {}, len(real.fresh))],
+            "attacks": {attack: outcome.written for attack, outcome in people.items()},
+            "flagged": [*flagged, *leaking_attacks(people, MARGIN)],
+            "detected": [*leaking_tests(vectors, {}, len(real.fresh)), *leaking_attacks(people, 0.0)],
             "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
             "caution": CAUTION,
         } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}

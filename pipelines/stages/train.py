@@ -20,6 +20,7 @@ from postprior.pipelines.publishing import check_folder, write_text
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import files_of, save_artefact
 from postprior.pipelines.texts import tell
+from postprior.pipelines.tracking.outputs import curves
 from postprior.pipelines.tracking.runs import track
 from postprior.stage1_vae import training
 from postprior.stage1_vae.hiding import has_cells
@@ -46,7 +47,7 @@ def train(params: Params, root: Path) -> None:
             for epoch in as_user_errors(epochs):
                 history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
                 checkpoint.save(history, epoch.snapshot)
-                run.metrics(epoch.metrics, step=len(history))
+                run.metrics(curves(epoch.metrics), step=len(history))
                 step(f"loss {epoch.metrics['train_loss']:.1f}")
             tensors, description = model.state()
             facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}

@@ -1,34 +1,26 @@
-"""Connect to MLflow and group runs, without its telemetry, long waits and log messages."""
+"""Connect to MLflow, without its telemetry, long waits and log messages."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.publishing import write_text
-from postprior.pipelines.settings.params import Params, leaves
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "postprior"
 DATABASES = ("sqlite:", "postgresql:", "mysql:", "mssql:")
-TAG = "group"
 LONGEST_KEY = 250  # characters of the name of a metric or setting, the limit of MLflow
-PARENT = "mlflow.parentRunId"  # MLflow's own tag; its interface shows such runs below their parent
-DISPLAY_SETTINGS = ("densities", "compare")  # they choose which results are shown and do not change any result
 
 # Environment during calls to MLflow, unless the user has set it: no telemetry, no progress bars, no long retries.
 ENVIRONMENT = {
@@ -45,7 +37,7 @@ FAILED = ".postprior/failed-server"
 
 def address(root: Path) -> str | None:
     """Return where runs are logged: MLFLOW_TRACKING_URI or mlflow.db in the project; None if tracking is off."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_project(root) / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_of(root) / 'mlflow.db'}"
     return None if uri == "off" else uri
 
 
@@ -56,13 +48,13 @@ def log_no_more(uri: str, root: Path) -> str:
     """
     if uri.startswith(DATABASES):
         return ""
-    write_text(_project(root) / FAILED, _pipeline(uri))
+    write_text(project_of(root) / FAILED, _pipeline(uri))
     return "; the next stages of this pipeline do not try again"
 
 
 def has_failed(uri: str, root: Path) -> bool:
     """Whether a server failed in an earlier stage of this pipeline, in the last hour."""
-    path = _project(root) / FAILED
+    path = project_of(root) / FAILED
     with suppress(OSError, ValueError):
         return time.time() - path.stat().st_mtime < 3600 and path.read_text(encoding="utf-8") == _pipeline(uri)
     return False
@@ -73,16 +65,14 @@ def _pipeline(uri: str) -> str:
     return f"{os.getpgrp()} {uri}"
 
 
-def connect(uri: str, root: Path) -> tuple[MlflowClient, str]:
-    """Return a client and the id of the experiment."""
+def connect(uri: str) -> MlflowClient:
+    """Return a client."""
     from mlflow import MlflowClient
 
     if uri.startswith("sqlite:///"):  # raise at once if it cannot be written; MLflow would retry for long
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
             database.execute("BEGIN IMMEDIATE")
-    client = MlflowClient(tracking_uri=uri)
-    served = not uri.startswith(DATABASES)  # a server has its own place for artifacts
-    return client, _experiment(client, None if served else (_project(root) / "mlartifacts").as_uri())
+    return MlflowClient(tracking_uri=uri)
 
 
 def log_params(client: MlflowClient, run: str, params: Mapping[str, Any]) -> None:
@@ -153,82 +143,9 @@ def import_mlflow(root: Path) -> None:
             del sys.modules[name]
 
 
-@dataclass(frozen=True)
-class ExperimentGroup:
-    """The parent run of the stages of one `dvc repro`, by which experiments are compared.
-
-    All stages of an experiment belong to it, no matter which of them run.
-
-    Attributes:
-        name: The DVC experiment, or else the git branch or commit, or else the folder of the project.
-        settings: All settings that determine the results, by dotted key.
-        tags: The origin of the runs.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    tags: dict[str, str]
-
-    @classmethod
-    def of(cls, params: Params, root: Path) -> ExperimentGroup:
-        """Return the group of the runs with these settings."""
-        experiment, (commit, branch) = os.environ.get("DVC_EXP_NAME", ""), _revision(root)
-        tree = params.chosen(params.density)
-        settings = dict(leaves({key: value for key, value in tree.items() if key not in DISPLAY_SETTINGS}))
-        tags = {"DVC_EXP_NAME": experiment, "mlflow.source.git.commit": commit, "model": params.vae.model}
-        name = experiment or branch or commit[:12] or root.resolve().name
-        return cls(name, settings, {key: value for key, value in tags.items() if value})
-
-    @property
-    def key(self) -> str:
-        """The identifier of the group, which is the same in every process."""
-        text = json.dumps([self.name, self.settings], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def parent(self, client: MlflowClient, experiment: str) -> str:
-        """Return the id of the parent run: the first run with the key of the group, or a new one."""
-        parents = client.search_runs(
-            [experiment],
-            filter_string=f"tags.`{TAG}` = '{self.key}' AND tags.`stage` = 'all'",
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
-        if parents:
-            return str(parents[0].info.run_id)
-        tags = {**self.tags, TAG: self.key, "stage": "all"}
-        run = str(client.create_run(experiment, tags=tags, run_name=self.name).info.run_id)
-        log_params(client, run, self.settings)
-        return run
-
-
-def _project(root: Path) -> Path:
+def project_of(root: Path) -> Path:
     """Return the project of a folder; DVC runs queued experiments in temporary copies of the project."""
     root, original = root.resolve(), os.environ.get("DVC_ROOT")
     if original and Path(original).resolve() / ".dvc/tmp" in root.parents:
         return Path(original).resolve()
     return root
-
-
-def _experiment(client: MlflowClient, artifacts: str | None) -> str:
-    """Return the id of the experiment and create it if needed; another process may create it at the same time."""
-    from mlflow.exceptions import MlflowException
-
-    if not (experiment := client.get_experiment_by_name(EXPERIMENT)):
-        try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
-        except MlflowException:
-            if not (experiment := client.get_experiment_by_name(EXPERIMENT)):
-                raise
-    if experiment.lifecycle_stage == "deleted":  # its name stays taken
-        client.restore_experiment(experiment.experiment_id)
-    return str(experiment.experiment_id)
-
-
-def _revision(root: Path) -> tuple[str, str]:
-    """Return git's commit and branch, empty strings if there is none."""
-    command = ["git", "-C", str(root), "rev-parse", "HEAD", "--abbrev-ref", "HEAD"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-        commit, branch = answer.stdout.split()
-        return commit, "" if branch == "HEAD" else branch
-    return "", ""

@@ -15,8 +15,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from postprior.pipelines import signals
 from postprior.pipelines.tracking import client as mlflow_client
-from postprior.pipelines.tracking.client import ExperimentGroup
+from postprior.pipelines.tracking.groups import ExperimentGroup
 from postprior.pipelines.tracking.runs import Run
 
 WAIT = 10.0
@@ -46,15 +47,22 @@ class RemoteRun(Run):
         self, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str], group: ExperimentGroup
     ) -> None:
         """Open the run; see `Run.start`."""
-        self._send("start", str(root), name, params, tags, [group.name, group.settings, group.tags])
+        self._send("start", str(root), name, params, tags, astuple(group))
 
-    def metrics(self, values: Mapping[str, Any], step: int = 0, prefix: str = "") -> None:
+    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Log numbers; see `Run.metrics`."""
-        self._send("metrics", values, step=step, prefix=prefix)
+        self._send("metrics", values, step=step)
 
-    def headlines(self, row: str, values: Mapping[str, Any]) -> None:
-        """Log the scores by which experiments are compared; see `Run.headlines`."""
-        self._send("headlines", row, values)
+    def row(
+        self,
+        name: str,
+        scores: Mapping[str, float],
+        settings: Mapping[str, Any],
+        files: Sequence[Path | str],
+        samples: Path | str | None,
+    ) -> None:
+        """Log a row of the leaderboard; see `Run.row`."""
+        self._send("row", name, scores, settings, list(map(str, files)), samples and str(samples))
 
     def dataset(self, folder: Path, digest: str | None) -> None:
         """Tie the run to a dataset folder; see `Run.dataset`."""
@@ -63,10 +71,6 @@ class RemoteRun(Run):
     def file(self, path: Path) -> None:
         """Log a file or folder; see `Run.file`."""
         self._send("file", str(path))
-
-    def picture(self, folder: Path, name: str) -> None:
-        """Log a picture of the first samples; see `Run.picture`."""
-        self._send("picture", str(folder), name)
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag."""
@@ -167,7 +171,7 @@ def main(descriptor: int, meeting: Path | None = None) -> None:
 
 def _serve(connection: socket.socket) -> None:
     """Log what the lines of a stage say."""
-    run, paths = Run(), {"start", "dataset", "file", "picture"}
+    run, paths = Run(), {"start", "dataset", "file"}
     with connection.makefile() as lines:
         for line in lines:
             if not line.endswith("\n"):  # the stage died

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +15,11 @@ from postprior.pipelines.data.conversion import ArrayConversion, Conversion, Tab
 from postprior.pipelines.data.conversion.categories import OTHER
 from postprior.pipelines.data.conversion.columns import ColumnConversion, named_type
 from postprior.pipelines.data.conversion.forms import CELL, PLAIN
+from postprior.pipelines.data.conversion.identity import identity_conversion
 from postprior.pipelines.data.conversion.texts import matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.stage1_vae.modalities import COUNTS, Column, Modality
+from postprior.stage1_vae.modalities import Modality
 
 DIALECTS: dict[str, Sequence[str]] = {
     "delimiter": (",", ";", "\t", "|", " "),
@@ -26,7 +27,6 @@ DIALECTS: dict[str, Sequence[str]] = {
     "encoding": ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"),
 }
 """Column delimiters, decimal marks and encodings that text files may have."""
-AXES = {"image": "CHW", "volume": "CDHW", "vector": "X", "sequence": "X"}
 
 
 @dataclass(frozen=True)
@@ -238,26 +238,3 @@ def _typed(column: pa.Array, name: str | None) -> pa.Array:
     if pa.types.is_boolean(kind) and pa.types.is_string(column.type):
         return pc.equal(column, "True")
     return column.cast(kind)
-
-
-def identity_conversion(modality: Modality) -> Conversion:
-    """Return a conversion that changes nothing: a table is written to a CSV, an array to an .npz archive."""
-    if modality.columns:
-        columns = tuple(_identity_column(column) for column in modality.columns)
-        return TableConversion(
-            modality.name, columns, {"source": "tables", "file": f"{modality.name}.csv"}, title=modality.title
-        )
-    kind = "count" if modality.likelihood in COUNTS else "numeric"
-    kind = "tokens" if modality.kind == "sequence" else kind
-    dtype, facts = "float32" if kind == "numeric" else "int64", {"source": "npz", "file": "data.npz"}
-    conversion = partial(
-        ArrayConversion, range=modality.range, classes=modality.classes, facts=facts, title=modality.title
-    )
-    return conversion(modality.name, kind, AXES[modality.kind], dtype, modality.shape)
-
-
-def _identity_column(column: Column) -> ColumnConversion:
-    if column.classes is not None:
-        return ColumnConversion(column.name, "categorical", "int64", values=tuple(range(column.classes)))
-    kind = {"bernoulli": "boolean", **dict.fromkeys(COUNTS, "count")}.get(column.likelihood, "numeric")
-    return ColumnConversion(column.name, kind, "double" if kind == "numeric" else "int64")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.extractor import Extractor, FeatureSpace
@@ -78,7 +79,7 @@ class Evaluators:
             starts = range(0, len(dataset) or 1, self.extractor.block)  # one empty block if there are no rows
             for start in substeps(starts, len(starts)):
                 rows = slice(start, min(start + self.extractor.block, len(dataset)))
-                block, labels = self._evaluate(modality.name, dataset.data[modality.name][rows])
+                block, labels = self._evaluate(modality.name, values_of(dataset, modality, rows))
                 blocks.append(block)
                 if predictions is not None and labels is not None:
                     predictions[rows, m] = labels

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.networks.inputs import Table, Values, input_layer
@@ -105,11 +106,11 @@ def modalities_of(description: dict[str, Any]) -> tuple[Modality, ...]:
 def observed_values(
     dataset: Dataset, modality: Modality, size: int = BLOCK, dtype: Any = np.float32
 ) -> Iterator[Tensor]:
-    """Yield the observed values (≤ size, *shape) of a modality block by block."""
+    """Yield the values (≤ size, *shape) of the rows that have a modality block by block, see `values_of`."""
     rows = dataset.observed[:, [m.name for m in dataset.modalities].index(modality.name)]
     for start in range(0, len(dataset), size):
         block = slice(start, start + size)
-        yield torch.from_numpy(np.asarray(dataset.data[modality.name][block][rows[block]], dtype))
+        yield torch.from_numpy(np.asarray(values_of(dataset, modality, block)[rows[block]], dtype))
 
 
 def moments(blocks: Iterable[Floats], axes: tuple[int, ...] = (0,)) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
@@ -40,7 +41,7 @@ class Rows:
         values, numbers = np.empty((len(rows), *modality.shape), np.float32), self.places[rows.numpy()]
         for part, end in zip(self.parts, self.ends, strict=True):
             here = (end - len(part) <= numbers) & (numbers < end)
-            values[here] = part.data[modality.name][numbers[here] - end + len(part)]
+            values[here] = values_of(part, modality, numbers[here] - end + len(part))
         return torch.from_numpy(values)
 
 

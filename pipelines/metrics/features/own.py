@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import Extractor
 from postprior.stage1_vae.imports import UserCodeError, file_of, import_class, running
@@ -82,7 +83,7 @@ def try_own_extractor(extractor: OwnExtractor, dataset: Dataset) -> None:
     place, rebuilt = extractor.own_place, extractor.from_state(*extractor.state())
     for m in extractor.modalities:
         rows = np.arange(extractor.block) % len(dataset)
-        values = torch.from_numpy(np.asarray(dataset.data[m.name][rows], np.float32))
+        values = torch.from_numpy(np.asarray(values_of(dataset, m, rows), np.float32))
         found = extractor.features(m.name, values)
         alone = torch.cat([values[:1], torch.zeros_like(values[1:])])
         if not torch.allclose(extractor.features(m.name, alone)[0], found[0], 1e-3, 1e-4):

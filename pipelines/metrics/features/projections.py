@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.extractor import Extractor, observed_values
 from postprior.pipelines.metrics.features.label_classifiers import body
@@ -60,11 +61,11 @@ class Projected(Extractor):
                 f"{dataset.folder}: modality {modality.title} is observed in {len(rows)} rows, expected at least two; "
                 "add rows in which it is observed"
             )
-        one = torch.from_numpy(np.asarray(dataset.data[modality.name][rows[:1]], np.float32))
+        one = torch.from_numpy(np.asarray(values_of(dataset, modality, rows[:1]), np.float32))
         dimensions = self.vectors(modality.name, one).shape[1]
         rng = np.random.default_rng(self.seed)
         subset = np.sort(rng.permutation(rows)[: max(2, FLOATS // dimensions)])
-        values = Dataset((modality,), {modality.name: dataset.data[modality.name][subset]})
+        values = Dataset((modality,), {modality.name: values_of(dataset, modality, subset)})
         blocks = observed_values(values, modality, self.block)
         vectors = torch.cat([self.vectors(modality.name, block) for block in blocks])
         solver = "covariance_eigh" if dimensions <= NARROW else "randomized"

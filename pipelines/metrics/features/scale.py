@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.statistics.neighbours import CODES, JOINT, Points, blocks
 from postprior.stage1_vae.modalities import Modality
@@ -73,7 +74,9 @@ class Scale:
     def read(self, data: Dataset, rows: Ints) -> tuple[Tensor, Tensor]:
         """Return values (n, F) as encoders read them, and which of them are observed (n, F)."""
         name = self.modality.name
-        encoded = input_layer(self.modality)(torch.from_numpy(np.array(data.data[name][rows], np.float32)))
+        encoded = input_layer(self.modality)(
+            torch.from_numpy(np.array(values_of(data, self.modality, rows), np.float32))
+        )
         values = encoded.flatten(1)
         if name not in data.cells:
             return values, torch.ones(1, len(self.source), dtype=torch.bool).expand_as(values)

@@ -7,10 +7,9 @@
     validity = mean over columns of the share of values that are inside the range of the training rows, or are one of
         their categories; a missing cell counts as outside if the training rows miss none in its column
 
-A pair is associated if |ρ| > 0.5, or if Cramér's V of its contingency table is above 0.3, both in the real rows. In a
-contingency table with one column of numbers, these are cut into ten bins of equal width from the least to the greatest
-value, in real and in synthetic rows apart. A missing class is a class, and a missing number belongs to the bin of the
-greatest value. A pair of numbers is left out if one of its columns is constant in either set.
+A pair is associated if |ρ| > 0.5, or if Cramér's V of its contingency table is above 0.3, both in the real rows
+(`associations`). Numbers are cut into bins in real and in synthetic rows apart. A pair of numbers is left out if one of
+its columns is constant in either set.
 
 Column shapes need two observed rows of a column in both sets. A mean in a half-sample is over the columns and pairs
 that have a value there. More than 45 columns are compared by about `MOST` of their pairs. The fourth part of the
@@ -21,7 +20,6 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import (
@@ -30,14 +28,13 @@ from postprior.pipelines.metrics.statistics.intervals import (
     Ints,
     Score,
     Scores,
-    correlation,
     mean_of_present,
 )
 from postprior.pipelines.metrics.statistics.missing import Missing
+from postprior.pipelines.metrics.tables.associations import as_classes, contingency, cramers_v, pearson
 from postprior.pipelines.metrics.tables.columns import Limits, Sides, columns_of
 
 MOST = 1000  # maximum number of pairs of columns that are compared
-BINS = 10  # of numbers in a contingency table
 CORRELATED, ASSOCIATED = 0.5, 0.3  # associations of pairs in real rows above which they are compared
 NO_COLUMN = Missing("no column has two observed rows in both sets")
 NO_PAIR = Missing(
@@ -58,14 +55,14 @@ def table_scores(
     if not columns:
         return {}
     weights = real_weights, fake_weights
-    shapes = [_shape(sides, *weights) for sides in columns]
+    shapes = [column_shape(sides, *weights) for sides in columns]
     scores: Scores = {
         "column_shapes": _mean(shapes, NO_COLUMN),
         "column_pair_trends": _mean(_trends(columns, *weights), NO_PAIR),
     }
     scores["quality"] = mean_of_present(list(scores.values()))
     if limits is not None:
-        scores["validity"] = _validity(columns, limits, fake_weights)
+        scores["validity"] = _mean([*valid_shares(columns, limits, fake_weights)], NO_COLUMN)
     for table in dict.fromkeys(sides.table.name for sides in columns):
         own = [shape for sides, shape in zip(columns, shapes, strict=True) if sides.table.name == table]
         scores[f"column_shapes/{table}"] = _mean(own, NO_COLUMN)
@@ -81,14 +78,7 @@ def pairs_of_columns(columns: int) -> Iterable[tuple[int, int]]:
     return [(m, n) for m, n in np.unique(different, axis=0).tolist()]
 
 
-def cramers_v(counts: NDArray[np.floating]) -> float:
-    """Return Cramér's V of a contingency table (K, L), the root of χ² / n over its maximum; 0 for one row or column."""
-    joint = counts[counts.sum(1) > 0][:, counts.sum(0) > 0] / counts.sum()
-    expected = joint.sum(1, keepdims=True) * joint.sum(0)
-    return float(np.sqrt(((joint - expected) ** 2 / expected).sum() / max(min(joint.shape) - 1, 1)))
-
-
-def _shape(sides: Sides, real_weights: Floats, fake_weights: Floats) -> Floats:
+def column_shape(sides: Sides, real_weights: Floats, fake_weights: Floats) -> Floats:
     """Return 1 − the distance (1 + B,) of the distributions of a column; NaN where a set has fewer than two rows."""
     seen = [~np.isnan(values) for values in (sides.real, sides.fake)]
     x, y = sides.real[seen[0]], sides.fake[seen[1]]
@@ -102,7 +92,7 @@ def _shape(sides: Sides, real_weights: Floats, fake_weights: Floats) -> Floats:
 
 def _trends(columns: Sequence[Sides], real_weights: Floats, fake_weights: Floats) -> list[Floats]:
     """Return the similarity (1 + B,) of every associated pair of columns."""
-    classes = [[_classes(side, sides.classes) for side in (sides.real, sides.fake)] for sides in columns]
+    classes = [[as_classes(side, sides.classes) for side in (sides.real, sides.fake)] for sides in columns]
     varying = [all(len(np.unique(x[~np.isnan(x)])) > 1 for x in (sides.real, sides.fake)) for sides in columns]
     trends = []
     for m, n in pairs_of_columns(len(columns)):
@@ -119,28 +109,16 @@ def _trends(columns: Sequence[Sides], real_weights: Floats, fake_weights: Floats
 
 def _correlation(left: Sides, right: Sides, real_weights: Floats, fake_weights: Floats) -> Floats | None:
     """Return 1 − half the difference (1 + B,) of two correlations; None if the real rows have none."""
-    real = _pearson(left.real, right.real, real_weights[:1])
+    real = pearson(left.real, right.real, real_weights[:1])
     if not abs(real[0]) > CORRELATED:
         return None
-    real, fake = _pearson(left.real, right.real, real_weights), _pearson(left.fake, right.fake, fake_weights)
+    real, fake = pearson(left.real, right.real, real_weights), pearson(left.fake, right.fake, fake_weights)
     return 1 - np.abs(real - fake) / 2
-
-
-def _pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Return correlations (B,) over the rows that have both values; NaN where there are fewer than two or constants."""
-    seen = ~np.isnan(x) & ~np.isnan(y)
-    x, y, weights = x[seen], y[seen], weights[:, seen]
-    if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return np.full(len(weights), np.nan)
-    found = correlation((x - x.mean())[:, None], (y - y.mean())[:, None], weights)[:, 0]
-    return np.where((weights > 0).sum(1) >= FEWEST, found, np.nan)
 
 
 def _contingency(left: list[Ints], right: list[Ints], real_weights: Floats, fake_weights: Floats) -> Floats | None:
     """Return 1 − the distance (1 + B,) of two contingency tables; None if the real rows have no association."""
-    counts = np.zeros((left[0].max() + 1, right[0].max() + 1))
-    np.add.at(counts, (left[0], right[0]), 1)
-    if not cramers_v(counts) > ASSOCIATED:
+    if not cramers_v(contingency(left[0], right[0])) > ASSOCIATED:
         return None
     width = max(codes.max() for codes in right) + 1
     joint = [one * width + other for one, other in zip(left, right, strict=True)]
@@ -148,17 +126,6 @@ def _contingency(left: list[Ints], right: list[Ints], real_weights: Floats, fake
     rows = len(joint[0])
     apart = _shares(codes[:rows], len(values), real_weights) - _shares(codes[rows:], len(values), fake_weights)
     return 1 - np.abs(apart).sum(1) / 2
-
-
-def _classes(values: Floats, classes: bool) -> Ints:
-    """Return values (N,) as numbers of classes, a missing one as 0; numbers are cut into bins from 1 on."""
-    if classes:
-        return np.nan_to_num(values + 1).astype(int)
-    if np.isnan(values).all():
-        return np.full(len(values), BINS + 1)
-    low, high = np.nanmin(values), np.nanmax(values)
-    room = 0.0 if low < high else 0.5
-    return np.digitize(values, np.linspace(low - room, high + room, BINS + 1))
 
 
 def _shares(codes: Ints, count: int, weights: Floats) -> Floats:
@@ -172,8 +139,8 @@ def _shares(codes: Ints, count: int, weights: Floats) -> Floats:
         return shares / weights.sum(1, keepdims=True)
 
 
-def _validity(columns: Sequence[Sides], limits: Limits, weights: Floats) -> Score:
-    """Return the mean over columns of the share (1 + B,) of synthetic cells that the training rows allow."""
+def valid_shares(columns: Sequence[Sides], limits: Limits, weights: Floats) -> Floats:
+    """Return by column the share (C, 1 + B) of synthetic cells that the training rows allow. Weights: (1 + B, N′)."""
     rows = np.stack([sides.fake for sides in columns], axis=1)
     missing = np.isnan(rows)
     valid = (rows >= limits.low) & (rows <= limits.high)
@@ -181,8 +148,7 @@ def _validity(columns: Sequence[Sides], limits: Limits, weights: Floats) -> Scor
         valid[:, c] = np.isin(rows[:, c], limits.categories[limits.categories[:, 0] == c, 1])
     counted = ~missing | ~limits.nullable
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = (weights @ valid) / (weights @ counted)
-    return _mean([*shares.T], NO_COLUMN)
+        return np.asarray((weights @ valid) / (weights @ counted)).T
 
 
 def _mean(values: Sequence[Floats], none: Missing) -> Score:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
@@ -68,7 +69,8 @@ class Classifiers(nn.Module):
     def predict(self, dataset: Dataset) -> NDArray[np.int64]:
         """Return predicted labels (1 + M, N), the joint classifier first, computed in blocks."""
         starts = range(0, len(dataset), BLOCK)
-        blocks = [self(dataset.batch(slice(start, start + BLOCK))).argmax(2) for start in starts]
+        rows = emptied(dataset)
+        blocks = [self(rows.batch(slice(start, start + BLOCK))).argmax(2) for start in starts]
         return torch.cat(blocks).T.numpy()
 
     def hits(self, dataset: Dataset) -> NDArray[np.bool_]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from postprior.pipelines.report.cells import Cells
 from postprior.pipelines.report.figures import BASELINE_MARKS, Figure, Mark, density_mark
 from postprior.pipelines.report.plots.faithful import faithful
 from postprior.pipelines.report.plots.latent import latent_space, reliability
 from postprior.pipelines.report.plots.leaks import leaks
+from postprior.pipelines.report.plots.tables import tables
 from postprior.pipelines.report.plots.useful import useful
 from postprior.pipelines.report.results import Results
 
@@ -25,10 +27,13 @@ def marks(names: Sequence[str]) -> dict[str, Mark]:
     return BASELINE_MARKS | {name: density_mark(i) for i, name in enumerate(densities)}
 
 
-def figures(results: Results, look: Mapping[str, Mark], points: CodeMap | None = None) -> dict[str, tuple[Figure, ...]]:
+def figures(
+    results: Results, look: Mapping[str, Mark], points: CodeMap | None = None, cells: Cells | None = None
+) -> dict[str, tuple[Figure, ...]]:
     """Return the figures by section of the page; sections without figures are left out."""
     sections = {
         "faithful": faithful(results, look),
+        "tables": tables(cells, look),
         "useful": useful(results, look),
         "leaks": leaks(results, look),
         "latent": latent_space(results, points, look),

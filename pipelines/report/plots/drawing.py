@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ from postprior.pipelines.report.rows import INTERVAL, MISSING, Estimate, Row
 from postprior.pipelines.report.wording import number
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 LOG_RATIO = 10.0  # values whose largest is more than this many times the smallest get a logarithmic axis
 ROW = 0.24  # inches per line of dots
@@ -64,7 +66,7 @@ def dots(panel: DotPanel, lines: Mapping[str, Mark]) -> Panel:
     estimates = {line: panel.estimates.get(line, MISSING) for line in lines}
 
     def draw(axes: Axes, theme: Theme) -> None:
-        _frame(axes, theme, panel.title, list(lines), list(estimates.values()), panel.limits, panel.reference_line)
+        frame(axes, theme, panel.title, list(lines), list(estimates.values()), panel.limits, panel.reference_line)
         for height, (line, mark) in enumerate(lines.items()):
             if (estimate := estimates[line]) is MISSING:
                 continue
@@ -84,7 +86,7 @@ def dots(panel: DotPanel, lines: Mapping[str, Mark]) -> Panel:
     return draw
 
 
-def _frame(
+def frame(
     axes: Axes,
     theme: Theme,
     title: str,
@@ -106,6 +108,26 @@ def _frame(
         axes.set_xlim(*limits)
 
 
+def marks_by_line(
+    axes: Axes, theme: Theme, values: Mapping[str, Mapping[str, float]], look: Mapping[str, Mark]
+) -> None:
+    """Draw on the line of each name the marks of several rows; `values` are by name and row."""
+    frame(axes, theme, "", list(values), [], None, None)
+    for place, by_row in enumerate(values.values()):
+        axes.axhline(place, color=theme.grid, linewidth=0.6, zorder=0)
+        for row, value in reversed([*by_row.items()]):
+            axes.plot(value, place, look[row].shape, color=look[row].colour_in(theme), ms=5, clip_on=False)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+
+
+def as_percentages(axis: Axis, most: int) -> None:
+    """Write shares on an axis as percentages, at `most` so many and one more."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}\u202f%"))
+
+
 def height_of(lines: int) -> float:
     """Return the height in inches of a panel with a number of lines of dots."""
     return HEAD + ROW * lines
@@ -123,7 +145,7 @@ def grouped(
 
     def draw(axes: Axes, theme: Theme) -> None:
         every = [estimate for estimates in values.values() for estimate in estimates.values()]
-        _frame(axes, theme, title, names, every, limits, reference_line)
+        frame(axes, theme, title, names, every, limits, reference_line)
         for place, (row, estimates) in enumerate(values.items()):
             shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
             for height, estimate in enumerate(estimates.values()):
@@ -182,22 +204,31 @@ def lines(
 
 def with_legend(panels: Sequence[Panel], names: Mapping[str, Mark]) -> list[Panel]:
     """Add a legend of marks below the whole figure; the last panel draws it."""
+    shown = drawable(names)
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def handles(theme: Theme) -> list[Artist]:
         from matplotlib.lines import Line2D
 
-        shown = drawable(names)
-        panels[-1](axes, theme)
-        handles = [
+        return [
             Line2D([], [], color=mark.colour_in(theme), marker=mark.shape, linestyle="", ms=5, label=shown[name])
             for name, mark in names.items()
         ]
+
+    return with_handles(panels, handles, 0.2)
+
+
+def with_handles(panels: Sequence[Panel], handles: Callable[[Theme], list[Artist]], pad: float = 0.6) -> list[Panel]:
+    """Add a legend of these handles below the whole figure; the last panel draws it."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        panels[-1](axes, theme)
         canvas = axes.get_figure(root=True)
         if canvas is None:
             return
-        widest = 0.4 + LETTER * max(map(len, shown.values()))
+        found = handles(theme)
+        widest = 0.4 + LETTER * max(len(str(handle.get_label())) for handle in found)
         columns = max(int(canvas.get_figwidth() / widest), 1)
-        canvas.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=0.2)
+        canvas.legend(handles=found, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=pad)
 
     return [*panels[:-1], draw]
 

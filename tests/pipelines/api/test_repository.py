@@ -17,7 +17,15 @@ from postprior.pipelines.errors import UserError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
-FILES = {"params.yaml", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"}
+FILES = {
+    "params.yaml",
+    "dvc.yaml",
+    ".gitignore",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvc/plots/page.html",
+}
 LEFT = (".dvc/cache/files/md5/aa/1", ".dvc/tmp/rwlock", ".dvc/config.local", "artefacts/codes/z.npy", "mlflow.db")
 """Examples of what DVC and the stages leave in a project."""
 USER = '[user]\nname = "Ada"\nemail = "ada@example.org"\n'
@@ -34,7 +42,6 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("PATH", f"{BINARIES}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     return path
 
 

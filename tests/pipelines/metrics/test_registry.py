@@ -16,7 +16,7 @@ import pytest
 from support.project import REPOSITORY
 
 from postprior.pipelines.metrics.fidelity.space import Space
-from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, METRICS, Metric
+from postprior.pipelines.metrics.registry import HEADLINES, LEADERBOARD, METRICS, TESTED, Metric
 from postprior.pipelines.metrics.scores import FILES, fidelity
 
 DOCUMENTED = {"Faithful?": ("coherence", "fidelity", "tables"), "Leaks?": ("privacy",)}
@@ -32,13 +32,20 @@ def test_an_entry_is_complete(metric: Metric) -> None:
     assert (REPOSITORY / f"pipelines/metrics/{metric.file}.py").is_file()
     assert metric.better in ("higher", "lower", "")
     assert metric.bounds[0] < metric.bounds[1]
-    assert metric.about or not (metric.headline or metric.overview)
+    assert metric.about or not (metric.headline or metric.tested)
 
 
 def test_keys_are_unique_in_their_family_and_on_the_leaderboard() -> None:
     assert max(Counter((metric.family, metric.key) for metric in METRICS).values()) == 1
     assert max(Counter(metric.key for metric in LEADERBOARD).values()) == 1
-    assert HEADLINES == ("joint_coherence", "frechet_distance", "c2st_auc")
+    assert TESTED == ("joint_coherence", "frechet_distance", "c2st_auc")
+    assert set(TESTED) <= {metric.key for metric in HEADLINES}
+
+
+def test_the_headline_metrics_are_ten_with_names_without_dots() -> None:
+    assert len(HEADLINES) == 10
+    assert all(re.fullmatch(r"[a-z0-9_]+", metric.key) for metric in HEADLINES)
+    assert all(metric.better for metric in HEADLINES)
 
 
 @pytest.mark.parametrize("file", sorted(set(FILES.values())))

@@ -147,9 +147,9 @@ MISTAKES = [
     (
         "density.real",
         {"kind": "gmm"},
-        "density: found 'real', which names another file of results, expected a different",
+        "density: found 'real', which names other results, expected a different",
     ),
-    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', which names another file of results"),
+    ("density.baselines", {"kind": "gmm"}, "density: found 'baselines', which names other results"),
     ("density.gmm", 3, "density.gmm: found 3, expected names of letters, digits, - and _, each with its"),
     (
         "data.source",
@@ -417,7 +417,7 @@ def test_no_density_has_an_option_with_the_name_of_a_common_setting() -> None:
     [
         (["gmm", "flov"], "NAME: found 'flov', which has no entry under `density` (did you mean flow?)"),
         (["real"], "NAME: found 'real', which is always scored; leave it out"),
-        (["evaluators"], "NAME: found 'evaluators', which names another file of results, expected a different name"),
+        (["evaluators"], "NAME: found 'evaluators', which names other results, expected a different name"),
         (["gmm", "gmm"], "NAME: found a name twice in gmm, gmm, expected each name once"),
     ],
 )

@@ -19,10 +19,14 @@ from support.report_project import ROWS, make_project
 from postprior.pipelines.api.track import track as log_again
 from postprior.pipelines.commands.options import load_tracked
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.settings.defaults import differing
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.tracking.client import ENVIRONMENT, EXPERIMENT, FIRST_ANSWER, PARENT, has_failed
-from postprior.pipelines.tracking.runs import Run, numbers, track
+from postprior.pipelines.tracking.client import ENVIRONMENT, FIRST_ANSWER, has_failed
+from postprior.pipelines.tracking.groups import GROUP, NOTE, PARENT, SAMPLERS, STAGES
+from postprior.pipelines.tracking.outputs import numbers
+from postprior.pipelines.tracking.runs import Run, track
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +60,32 @@ def client(root: Path) -> Any:
     return MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
 
 
-def search(root: Path, condition: str) -> list[Any]:
-    """The runs in a project's database that meet a condition, the latest first."""
+def search(root: Path, name: str, condition: str = "") -> list[Any]:
+    """The runs of an experiment in a project's database that meet a condition, the latest first."""
     mlflow = client(root)
-    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    if (experiment := mlflow.get_experiment_by_name(name)) is None:
+        return []
     return list(mlflow.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
 
 
 def runs(root: Path) -> list[Any]:
     """The runs of stages."""
-    return search(root, "tags.stage != 'all'")
+    return search(root, STAGES, "tags.stage != 'all'")
 
 
 def parents(root: Path) -> list[Any]:
     """The parent runs of experiments."""
-    return search(root, "tags.stage = 'all'")
+    return search(root, STAGES, "tags.stage = 'all'")
+
+
+def rows(root: Path) -> dict[str, Any]:
+    """The latest runs of the rows of the leaderboard by name."""
+    return {run.data.tags["row"]: run for run in reversed(search(root, SAMPLERS))}
+
+
+def files(root: Path, run: Any, folder: str = "") -> set[str]:
+    """The paths of the artifacts of a run in one of its folders."""
+    return {file.path for file in client(root).list_artifacts(run.info.run_id, folder)}
 
 
 def commit(root: Path) -> None:
@@ -103,29 +118,71 @@ def test_a_run_has_stage_settings_and_origin(project: Path, params: Params, monk
     assert tags["DVC_EXP_NAME"] == "stuffy-otter"
     assert len(tags["mlflow.source.git.commit"]) == 40
     assert {"hash.autoencoder", "hash.densities", "hash.evaluators"} <= set(tags)
-    assert logged.data.params["vae.latent"] == str(params.vae.latent)
-    assert logged.data.params["data.digits.train"] == str(params.data.options["train"])
-    assert not [name for name in logged.data.params if name.startswith(("density.flow", "vae.options.mopoe"))]
+    assert logged.data.params == {"profile": "full"}  # the package's own settings, but for one
     (dataset,) = logged.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("gmm", "f" * 36)
 
 
-def test_scores_of_samplers_have_the_same_names(project: Path, params: Params) -> None:
-    with track("score-baselines", params, project):
+def test_a_setting_is_logged_if_it_differs_from_the_package_s_own(project: Path, params: Params) -> None:
+    density = params.density | {"gmm": params.density["gmm"] | {"components": [3]}, "flow": {"blocks": 9}}
+    density["mine"] = params.density["kde"] | {"kind": "kde", "bandwidth": [0.7]}
+    changed = params.model_copy(update={"seed": 5, "density": density})
+    assert differing(changed, ["gmm"]) == {"profile": "full", "seed": 5, "density.gmm.components": [3]}
+    assert differing(changed, ["mine"]) == {
+        "profile": "full",
+        "seed": 5,
+        "density.mine.kind": "kde",
+        "density.mine.bandwidth": [0.7],
+    }
+    logged = evaluated(changed, project)
+    assert logged.data.params == {"profile": "full", "seed": "5", "density.gmm.components": "[3]"}
+
+
+def test_all_densities_have_the_headline_metrics_and_no_others(project: Path, params: Params) -> None:
+    with track("compare", params, project):
         pass
-    with track("evaluate", params, project, density="gmm"):
-        pass
-    density, floor = runs(project)[:2]
-    assert floor.data.tags["density"] == "normal"
-    for row, logged in (("normal", floor), ("gmm", density)):
-        assert logged.data.metrics["joint_coherence"] == ROWS[row][0]
-        assert logged.data.metrics["frechet_distance"] == ROWS[row][1]
-        assert logged.data.metrics["joint_coherence.low"] < ROWS[row][0]
-        assert "modalities.m0.frechet_distance" in logged.data.metrics
-    assert floor.data.metrics["reconstruction.joint_coherence"] == ROWS["reconstruction"][0]
-    assert floor.data.metrics["autoencoder.conditional_coherence.1"] == pytest.approx(0.56)
-    assert [file.path for file in client(project).list_artifacts(density.info.run_id)] == ["samples.png"]
+    found = rows(project)
+    densities = [found[name] for name in params.densities]
+    names = {metric.key for metric in HEADLINES} - {"quality", "c2st_auc"}  # which tables and vectors have
+    assert all(run.data.metrics.keys() == names for run in densities)
+    assert {"normal", "reconstruction", "real"} <= found.keys()
+    for name, run in found.items():
+        assert run.data.metrics
+        assert run.data.metrics.keys() <= names
+        assert run.data.metrics["joint_coherence"] == ROWS[name][0]
+        assert run.data.metrics["frechet_distance"] == ROWS[name][1]
+        assert run.data.params["row"] == name
+    assert found["gmm"].data.params.keys() == found["flow"].data.params.keys()
+
+
+def test_all_other_scores_are_artifacts(project: Path, params: Params) -> None:
+    for stage in ("evaluate", "utility", "privacy", "evaluate-imputation"):
+        with track(stage, params, project, density="gmm"):
+            pass
+    assert not [run.data.metrics for run in runs(project) if run.data.metrics]
+    gmm = rows(project)["gmm"]
+    parts = ("metrics", "utility", "privacy", "imputation")
+    assert files(project, gmm) == {*parts, "samples.png"}
+    assert all(files(project, gmm, part) == {f"{part}/gmm.json"} for part in parts)
     assert (project / "mlartifacts").is_dir()
+
+
+def test_a_score_is_one_point_however_often_it_is_logged(project: Path, params: Params) -> None:
+    run = evaluated(params, project)
+    for stage in ("evaluate", "compare"):
+        with track(stage, params, project, density="gmm"):
+            pass
+    gmm = rows(project)["gmm"]
+    assert gmm.info.status == "FINISHED"
+    assert gmm.data.tags[GROUP] == run.data.tags[GROUP]
+    assert len(client(project).get_metric_history(gmm.info.run_id, "joint_coherence")) == 1
+    assert sum(run.data.tags["row"] == "gmm" for run in search(project, SAMPLERS)) == 1
+
+
+def test_the_experiment_of_samplers_says_which_direction_is_better(project: Path, params: Params) -> None:
+    evaluated(params, project)
+    note = client(project).get_experiment_by_name(SAMPLERS).tags[NOTE]
+    assert all(f"| `{metric.key}` | {metric.better} |" in note for metric in HEADLINES)
 
 
 def test_metrics_of_epochs_are_a_curve(project: Path, params: Params) -> None:
@@ -147,19 +204,9 @@ def test_stages_have_the_parent_run_of_their_experiment(project: Path, params: P
     assert second.data.tags[PARENT] == parent.info.run_id
     assert parent.info.run_name == "work"
     assert parent.info.status == "FINISHED"
-    assert parent.data.params["train.epochs"] == str(params.train.epochs)
-    for row in ("gmm", "normal", "real"):
-        assert parent.data.metrics[f"{row}.joint_coherence"] == ROWS[row][0]
-        assert parent.data.metrics[f"{row}.frechet_distance"] == ROWS[row][1]
-    assert "flow.joint_coherence" not in parent.data.metrics  # which this experiment did not evaluate
-
-
-def test_the_last_stage_tells_of_every_row(project: Path, params: Params) -> None:
-    with track("compare", params, project):
-        pass
-    parent = client(project).get_run(runs(project)[0].data.tags[PARENT])
-    rows = {name.removesuffix(".frechet_distance") for name in parent.data.metrics}
-    assert {"gmm", "flow", "vamp", "normal", "reconstruction", "real"} <= rows
+    assert parent.data.params == {"profile": "full"}
+    assert rows(project).keys() == {"gmm", "normal", "reconstruction", "real"}  # flow was not evaluated
+    assert rows(project)["gmm"].info.run_name == "work: gmm"
 
 
 def test_experiments_are_told_apart_by_name_and_settings(
@@ -181,20 +228,21 @@ def test_experiments_are_told_apart_by_name_and_settings(
 
 
 def test_an_experiment_whose_run_was_deleted_gets_another(project: Path, params: Params) -> None:
-    before = evaluated(params, project).data.tags[PARENT]
-    client(project).delete_run(before)
-    after = evaluated(params, project).data.tags[PARENT]
-    assert after != before
-    assert client(project).get_run(after).data.metrics["gmm.joint_coherence"] == ROWS["gmm"][0]
+    before = evaluated(params, project).data.tags[PARENT], rows(project)["gmm"].info.run_id
+    for run in before:
+        client(project).delete_run(run)
+    after = evaluated(params, project).data.tags[PARENT], rows(project)["gmm"].info.run_id
+    assert not set(after) & set(before)
+    assert rows(project)["gmm"].data.metrics["joint_coherence"] == ROWS["gmm"][0]
 
 
 def test_results_without_labels_are_compared_by_distance(project: Path, params: Params) -> None:
     path = project / "results/metrics/gmm.json"
     scores = {"frechet_distance": {"value": 3.0, "low": 2.0, "high": 4.0}, "label_agreement": None}
     path.write_text(json.dumps(scores))
-    parent = client(project).get_run(evaluated(params, project).data.tags[PARENT])
-    assert parent.data.metrics["gmm.frechet_distance"] == 3.0
-    assert "gmm.joint_coherence" not in parent.data.metrics
+    evaluated(params, project)
+    assert rows(project)["gmm"].data.metrics["frechet_distance"] == 3.0
+    assert "joint_coherence" not in rows(project)["gmm"].data.metrics
 
 
 def test_runs_of_a_copy_that_dvc_made_go_to_the_project(
@@ -220,7 +268,7 @@ def test_a_stage_that_does_not_end_well(project: Path, params: Params, error: Ba
         stage()
     logged = runs(project)[0]
     assert logged.info.status == status
-    assert not logged.data.metrics
+    assert not rows(project)
     assert client(project).get_run(logged.data.tags[PARENT]).info.status == status
 
 
@@ -311,7 +359,7 @@ def test_what_mlflow_logs_of_a_failure_is_not_shown(
 def test_a_deleted_experiment_is_restored(project: Path, params: Params) -> None:
     before = len(runs(project))
     mlflow = client(project)
-    mlflow.delete_experiment(mlflow.get_experiment_by_name(EXPERIMENT).experiment_id)
+    mlflow.delete_experiment(mlflow.get_experiment_by_name(STAGES).experiment_id)
     evaluated(params, project)
     assert len(runs(project)) == before + 1
 
@@ -381,17 +429,6 @@ def test_tracking_can_be_off(project: Path, params: Params, monkeypatch: pytest.
     assert len(runs(project)) == before
 
 
-def test_names_and_values_that_mlflow_allows() -> None:
-    values = {
-        "joint_coherence": {"value": 0.5, "low": 0.4, "high": None},
-        "modalities": {"m(0)!": {"frechet_distance": 2}},
-        "labels_from": "density",
-        "stores_training_codes": True,
-        "endless": float("inf"),
-        "list": [1, 2],
-    }
-    assert numbers(values) == {
-        "joint_coherence": 0.5,
-        "joint_coherence.low": 0.4,
-        "modalities.m_0__.frechet_distance": 2.0,
-    }
+def test_finite_numbers_are_logged() -> None:
+    values = {"loss": 0.5, "rows": 2, "name": "gmm", "bound": True, "endless": float("inf"), "list": [1], "none": None}
+    assert numbers(values) == {"loss": 0.5, "rows": 2.0}

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from support.project import small, write_params
 
+from postprior.pipelines.tracking.groups import STAGES
 from postprior.pipelines.tracking.worker import _plain
 
+TERMS = ("reconstruction", "kl", "kl_to_unimodal")  # of the loss of mvtcae
 STAGE = "from postprior.pipelines.commands import main; main()"
 
 
@@ -35,7 +37,7 @@ def runs(root: Path) -> dict[str, Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("postprior")
+    experiment = client.get_experiment_by_name(STAGES)
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])} if experiment else {}
 
 
@@ -53,7 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_is_one_run_with_its_datasets(prepared: Path) -> None:
     run = runs(prepared)["prepare"]
     assert run.info.status == "FINISHED"
-    assert run.data.params["data.source"] == "digits"
+    assert run.data.params["data.digits.train"] == "300"  # not the package's own setting
     assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"train", "validation", "test"}
 
 
@@ -63,7 +65,7 @@ def test_epochs_are_a_curve_and_files_are_logged(prepared: Path) -> None:
     assert process.returncode == 0, err
     run = runs(prepared)["train"]
     assert run.info.status == "FINISHED"
-    assert {"train_loss", "validation_loss"} <= run.data.metrics.keys()
+    assert run.data.metrics.keys() == {"train_loss", *(f"validation_{term}" for term in ("loss", *TERMS))}
     assert any((prepared / "mlartifacts").rglob("training.csv"))
 
 
@@ -88,10 +90,12 @@ IMPORT = """
 import sys
 from pathlib import Path
 from postprior.pipelines.tracking.client import connect, import_mlflow
+from postprior.pipelines.tracking.groups import STAGES, experiment_of
 
+uri = f"sqlite:///{sys.argv[1]}"
 import_mlflow(Path())
 assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules
-connect(f"sqlite:///{sys.argv[1]}", Path())
+experiment_of(connect(uri), STAGES, uri, Path.cwd())
 assert "pandas" not in sys.modules
 import pandas
 """
@@ -128,13 +132,13 @@ def test_a_command_that_is_refused_leaves_no_run(prepared: Path) -> None:
 RUN = """
 import socket, sys
 from pathlib import Path
-from postprior.pipelines.tracking.client import ExperimentGroup
+from postprior.pipelines.tracking.groups import ExperimentGroup
 from postprior.pipelines.tracking.worker import RemoteRun
 
 name, tag = sys.argv[1:]
 run = RemoteRun()
 print(run._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12).hex())
-run.start(Path(), name, {}, {}, ExperimentGroup("group", {}, {}))
+run.start(Path(), name, {}, {}, ExperimentGroup("group", "key", {}, {}))
 run.tag(tag, "value")
 if name != "killed":
     run.finish("FINISHED")
