@@ -318,7 +318,8 @@ def test_leaks_are_named(results: Results) -> None:
     text = sentences(results, "leaks")
     for sentence in (
         "No privacy test flags gmm or flow.",
-        "vamp is flagged by the share of near copies and the membership inference attack: do not share its samples.",
+        "vamp is flagged by the share of near copies, the membership inference attack and the linkage attack: do not "
+        "share its samples.",
         "According to the distance ratio, flow leaks more about training rows than expected by chance, but not enough "
         "for a flag.",
         "The samples of gmm and flow contain no near copies of training rows.",
@@ -326,6 +327,12 @@ def test_leaks_are_named(results: Results) -> None:
         "are expected. The nearest copies, in any modality, in all of them together or in the "
         "codes, are those of train-0, train-31 and train-62; results/privacy lists more.",
         "for flow. This is clearly better than chance (0.5) only for vamp.",
+        "An attacker who has two partial records of a person links them through the samples of vamp in 44.0 % of the "
+        "cases if the person was in the training data, and in 20.0 % if not. The risk is the share of wrong guesses "
+        "that training on a person makes right; it is clearly above 0 only for vamp: ",
+        "0.300 (95 % CI 0.260 to 0.340) for vamp",
+        "the attribute inference attack, the singling-out attack and the singling-out attack with one attribute could "
+        "not be made: the data have no tables or vectors, so that no value is an attribute of its own.",
         "The fitted artefact of vamp stores codes of training rows.",
         CAUTION,
         "Among drawn codes, their share is 6.0 % (95 % CI 3.6 to 8.4) for vamp.",
@@ -344,7 +351,7 @@ def test_leaks_are_named(results: Results) -> None:
     assert "flagged" not in clean
     assert "than expected by chance" not in clean
     few = results.row("gmm").scores["privacy"]
-    few = {**few, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
+    few = {**few, "attacks": {}, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
     usual = sentences(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")
     assert "where 1 % are expected. They are 1.1 % (95 % CI 0.9 to 1.3) of the samples of gmm." in usual
     assert "attacker" not in usual
@@ -353,6 +360,38 @@ def test_leaks_are_named(results: Results) -> None:
     high = results.row("vamp").scores["privacy"]
     both = only(changed(results, "gmm", privacy=high), "gmm", "vamp")
     assert "All of these AUCs are clearly better than chance" in sentences(both, "leaks")
+
+
+def test_attacks_on_single_people_say_what_an_attacker_could_do(results: Results) -> None:
+    def rates(main: float, control: float, risk: tuple[float, float, float], **more: Any) -> dict[str, Any]:
+        sides = {"main": made_up.share(main), "control": made_up.share(control), "naive": 0.1, "attacks": 2000}
+        return dict(zip(("value", "low", "high"), risk, strict=True)) | sides | more
+
+    secrets = [{"attribute": name, "value": 0.4, "low": low, "high": 0.5} for name, low in (("age", 0.3), ("sex", 0.1))]
+    attacks = {
+        "attribute_inference": rates(0.6, 0.5, (0.2, 0.15, 0.25), secrets=secrets),
+        "linkability": {"value": None, "why": "the data have only one column"},
+        "singling_out": rates(0.11, 0.1, (0.011, -0.02, 0.04)),
+        "singling_out_univariate": rates(0.9, 0.1, (0.89, 0.8, 0.95)),
+    }
+    found = changed(results, "gmm", privacy=results.row("gmm").scores["privacy"] | {"attacks": attacks})
+    text = sentences(only(found, "gmm"), "leaks")
+    for sentence in (
+        "guesses it from the samples of gmm. The guess is right in 60.0 % of the cases if the person was in the "
+        "training data, and in 50.0 % if not.",
+        "it is clearly above 0: 0.200 (95 % CI 0.150 to 0.250) for gmm. It is greatest for the attribute age: 0.400 ",
+        "An attacker takes a combination of attributes that only one sample of gmm has. In 11.0 % of the cases exactly "
+        "one person in the training data has it; if samples told nothing about single people, this would be 10.0 %. "
+        "Guesses without the samples are right in 10.0 % of the cases, so this attack learns nothing from them.",
+        "it is not clearly above 0: 0.011 (95 % CI −0.020 to 0.040) for gmm.",
+        "For gmm, the linkage attack could not be made: the data have only one column.",
+    ):
+        assert sentence in text
+    assert text.count("Guesses without the samples") == 1
+    flags = results.row("gmm").scores["privacy"] | {"flagged": ["singling_out_univariate"]}
+    assert "gmm is flagged by the singling-out attack with one attribute" in sentences(
+        only(changed(results, "gmm", privacy=flags), "gmm"), "leaks"
+    )
 
 
 def test_only_the_lowest_and_the_highest_of_many_densities_are_named(results: Results) -> None:

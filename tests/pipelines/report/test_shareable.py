@@ -173,10 +173,9 @@ def of_table(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, list[s
     home, rng = tmp_path_factory.mktemp("table"), np.random.default_rng(0)
     numbers = [f"{1e4 + number:.4f}" for number in rng.permutation(300) * 7.7713]
     wards, extremes = ["north"] * 290 + ["ward-for-zebras"] * 10, np.full(300, 20)
-    extremes[::30] = 98765 + np.arange(10)  # so that no class of them has five rows
-    frame = pd.DataFrame({"id": range(300), "dose": numbers, "ward": wards, "stay": extremes}).sample(
-        frac=1, random_state=0
-    )
+    extremes[::30] = 98765 + np.arange(10)  # fewer than five of each, so that they are no class
+    frame = pd.DataFrame({"id": range(300), "dose": numbers, "ward": wards, "stay": extremes})
+    frame = frame.sample(frac=1, random_state=0)
     frame.to_csv(home / "t.csv", index=False)
     import_data([home / "t.csv"], home / "data", Roles(id="id"))
     root = make_project(home / "project", labels=False)
