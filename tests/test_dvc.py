@@ -321,6 +321,7 @@ def test_the_results_are_for_git_and_the_artefacts_are_not(first: tuple[Path, st
         "results/metrics/gmm_free.json",
         "results/report.html",
         "results/comparison.csv",
+        "results/summary.json",
     } <= set(kept)
     assert not [path for path in kept if path.startswith(("artefacts/", ".postprior/"))]
 

@@ -7,6 +7,7 @@ from typing import Any
 from postprior.pipelines.metrics.registry import HEADLINES, Metric
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import INTERVAL, Row
+from postprior.pipelines.report.verdict import verdict
 from postprior.pipelines.settings.params import BEST
 
 OF_EVERY_ROW = 2
@@ -18,10 +19,11 @@ REFERENCES = ("real", "normal")
 def summary(results: Results) -> dict[str, Any]:
     """Return the content of summary.json: the best density with its headline metrics, and the main ones of each row.
 
-    The best density is the first of the leaderboard. The main metrics are the first two by which densities are tested
-    and that any of them has. Scores without a value are left out, because DVC has no columns for them.
+    The best density is that of the verdict, or the first of the leaderboard if it is another source's. The main metrics
+    are the first two by which densities are tested and that any of them has. Scores without a value are left out,
+    because DVC has no columns for them.
     """
-    best = next(row for row in results.densities if not row.source)
+    best = next(row for row in (verdict(results).density, *results.densities) if not row.source)
     main = [
         metric for metric in HEADLINES if metric.tested and any(_values(row, [metric]) for row in results.densities)
     ]

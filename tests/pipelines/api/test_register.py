@@ -23,7 +23,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.served import ServedGenerator, counts
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.tracking.client import PARENT
+from postprior.pipelines.tracking.groups import PARENT
 
 NAME = "posteriors made up"  # a space, as registries allow
 

@@ -138,7 +138,7 @@ def test_track_logs_what_is_there(scored: Path, tracked: str, monkeypatch: pytes
 
     def stages() -> dict[str, str]:
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        return {run.info.run_id: run.data.tags["stage"] for run in client.search_runs(ids)}
+        return {run.info.run_id: run.data.tags["stage"] for run in client.search_runs(ids, "tags.stage LIKE '%'")}
 
     before = stages()
     done("track")

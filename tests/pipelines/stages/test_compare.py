@@ -220,7 +220,8 @@ def test_a_row_of_another_source_is_compared_with_its_own_prior(project: Path) -
         gmm={"joint_coherence": made_up.estimate(0.9)},
         normal={"joint_coherence": made_up.estimate(0.2)},
     )
-    text = " ".join(finding.text for finding in findings(read(project, mopoe=mopoe)))
+    results = read(project, mopoe=mopoe)
+    text = " ".join(finding.text for finding in findings(results, results.densities[0]))
     assert "In 20.0\u202f% of the samples from the autoencoder's own prior (Normal prior in the report)" in text
 
 
@@ -248,8 +249,8 @@ def test_seeds_are_averaged_with_an_interval_over_them(project: Path) -> None:
     assert row.kind == "seeds"
     assert row not in results.densities
     assert results.rows.index(row) < results.rows.index(results.row("gmm"))  # 0.81 is higher than its 0.80
-    text = " ".join(finding.text for finding in findings(results)).replace("\u202f", " ")
-    assert "gmm, mean of 3 seeds: a joint coherence of 81.0 % (95 % CI 72.0 to 90.0)" in text
+    text = " ".join(finding.text for finding in findings(results, results.densities[0])).replace("\u202f", " ")
+    assert "gmm, mean of 3 seeds: a joint coherence of 81 % (95 % CI 72 to 90)" in text
 
 
 def test_other_settings_are_not_another_seed(project: Path) -> None:
