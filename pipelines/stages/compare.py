@@ -56,7 +56,8 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         step("pictures")
         details = {"Settings": settings(params), "Hashes": hashes(params, project)}
         write_text(
-            files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells)
+            files.page,
+            render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells=cells),
         )
         step("page")
 
