@@ -10,12 +10,16 @@ from support.project import small, write_params
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.metrics.privacy.attacks.suite import NAMES
 from postprior.pipelines.metrics.tables.column_tests import column_tests
+from postprior.pipelines.metrics.tables.columns import Limits
+from postprior.pipelines.report.figures import Figure
+from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import complete_samples
+from postprior.pipelines.stages.privacy import complete_samples, privacy
 from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.train_evaluators import train_evaluators
@@ -52,6 +56,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
             stage(params, root)
         for stage in (fit, generate, evaluate):
             stage("gmm", params, root)
+        patch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
+        compare(params.model_copy(update={"densities": ("gmm",)}), root)
     names = ("real", "reconstruction", "normal", "gmm")
     found = {name: read_json(root / f"results/metrics/{name}.json") for name in names}
     return root, found | read_json(root / "results/metrics/samplers.json")
@@ -73,6 +79,26 @@ def test_training_hides_cells_of_tables_and_vectors_or_tells_what_rows_never_lac
     trained = load_artefact(tmp_path / "artefacts/autoencoder", "autoencoder").manifest
     assert [m.get("partial", False) for m in trained["modalities"]] == [True, False]
     assert trained["never_missing"] == {"record": [1]}
+
+
+def test_single_people_are_attacked_by_the_columns_of_their_tables(
+    rows: tuple[Path, dict[str, dict[str, Any]]],
+) -> None:
+    """An autoencoder of one epoch knows nobody: no attack is flagged, and every one has been made."""
+    root = rows[0]
+    privacy("gmm", write_params(root, small(evaluators__features=8, train__epochs=1, privacy__draws=0)), root)
+    found = read_json(root / "results/privacy/gmm.json")
+    attacks = found["attacks"]
+    assert set(attacks) == set(NAMES)
+    for attack in attacks.values():
+        assert -1 <= attack["low"] <= attack["value"] <= attack["high"] <= 1
+    assert not set(found["flagged"]) & set(NAMES)
+    assert attacks["linkability"]["files"] == [
+        ["0 (scan)", "1 (scan)", "2 (scan)", "3 (scan)"],
+        ["age (record)", "sex (record)", "group (record)"],
+    ]
+    named = {secret["attribute"] for secret in attacks["attribute_inference"]["secrets"]}
+    assert named == {name for file in attacks["linkability"]["files"] for name in file}
 
 
 def test_every_row_compares_its_tables(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:
@@ -101,7 +127,8 @@ def test_a_density_is_compared_with_the_reference_half(rows: tuple[Path, dict[st
     real = Dataset.load(root / "artefacts/data/test").select(np.asarray(half))
     made = Dataset.load(root / "artefacts/synthetic/gmm").select(np.arange(60))
     found = rows[1]["gmm"]["modalities"]["record"]["columns"]
-    for name, of in column_tests(real, made)["record"].items():
+    limits = Limits.of(Dataset.load(root / "artefacts/data/train"))
+    for name, of in column_tests(real, made, limits)["record"].items():
         assert found[name] == pytest.approx(of)
 
 
@@ -124,3 +151,22 @@ def test_samples_lack_cells_as_often_as_real_rows_and_all_rows_of_the_leaderboar
     tested = complete_samples(generator, made)
     assert not tested.cells
     assert all(np.array_equal(array, complete.data[name]) for name, array in tested.data.items())
+
+
+def test_the_page_shows_tables_and_vectors_and_says_that_it_shows_real_rows(
+    rows: tuple[Path, dict[str, dict[str, Any]]],
+) -> None:
+    root = rows[0]
+    page = (root / "results/report.html").read_text(encoding="utf-8")
+    section = page.split('<h2 id="tables">')[1].split("</section>")[0]
+    for part in ("Real and synthetic values of each column", "How often are cells missing?", "features of scan"):
+        assert part in section
+    assert "shows real rows" in section
+    half = np.asarray(load_artefact(root / "artefacts/baselines", "reference").arrays["rows.reference"])
+    real = Dataset.load(root / "artefacts/data/test")
+    ages = section.split('<th scope="row">age</th>')[1].split("</tr>")[0]
+    for row in half[[0, -1]]:
+        missing, value = real.missing("record")[row, 0], real.data["record"][row, 0]
+        assert ("missing" if missing else f"{value:.3g}"[:4]) in ages
+    drawn = {path.stem for path in (root / "results/plots").glob("*.csv")}
+    assert {"columns", "associations", "missing_rates", "missing_patterns", "statistics_scan"} <= drawn

@@ -101,10 +101,10 @@ def vectors_in_units(vector: Modality, rows: Dataset) -> np.ndarray:
 
 
 def feature_names(vector: Modality, conversion: dict[str, Any] | None) -> list[str]:
-    """Return the names of the features of a vector, or their numbers from 1 on if the file had none."""
+    """Return the names of the features of a vector, or their numbers if the file had none."""
     width = vector.shape[0]
     names = list(map(str, _conversion_of(vector, conversion).facts.get("features") or ()))
-    return names if len(names) == width else [str(number) for number in range(1, width + 1)]
+    return names if len(names) == width else [f"feature {number}" for number in range(1, width + 1)]
 
 
 def cells_as_texts(table: Modality, rows: Dataset) -> dict[str, list[str | None]]:

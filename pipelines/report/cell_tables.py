@@ -49,16 +49,11 @@ def checks(cells: Cells) -> Checks | None:
     order = sorted(broken, key=lambda text: -max(broken[text][name] for name in cells.densities))
     lines = [(shortened(text, 2 * LONGEST), *(percent(broken[text][name]) for name in sets)) for text in order[:MOST]]
     checked = [_counted(number, noun) for number, noun in ((ranges, "column"), (len(cells.constraints), "constraint"))]
-    every = " and ".join(filter(None, checked))
-    sentence = (
-        f"{every}: no synthetic row has a value outside the range or the categories of the training rows, or violates a "
-        "constraint of the data."
-    )
+    every, what = " and ".join(filter(None, checked)), "outside the range or the categories of the training rows"
+    sentence = f"{every}: no synthetic row has a value {what}{', or violates one' if cells.constraints else ''}."
     if broken:
-        sentence = (
-            f"Of {every}, {len(broken)} have synthetic values outside the range or the categories of the training rows, "
-            "or are violated. Shares of cells or rows, the largest first; a few real held-out values lie outside, too."
-        )
+        sentence = f"In {len(broken)} of {every}, synthetic rows have values {what}, or violate the constraint."
+        sentence += " Shares of cells or rows, the largest first; real held-out rows may have such values, too."
     if len(order) > MOST:
         sentence += f" The table shows the first {MOST}."
     return Checks(("Column or constraint", *sets), lines, sentence)

@@ -19,7 +19,7 @@ from postprior.pipelines.metrics.tables.associations import associations
 from postprior.pipelines.metrics.tables.column_tests import column_key
 from postprior.pipelines.metrics.tables.columns import Sides, columns_of
 from postprior.pipelines.metrics.tables.marginals import Marginal, of_classes, of_numbers
-from postprior.pipelines.metrics.tables.patterns import Part, Pattern, missing_patterns, missing_rates
+from postprior.pipelines.metrics.tables.patterns import SINGLE, Part, Pattern, missing_patterns, missing_rates
 from postprior.pipelines.report.features import Features, features_of
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
@@ -32,7 +32,7 @@ REAL = "Real"
 SHOWN = 4  # densities in the figures, at most
 HARDEST = 12  # columns whose distributions are shown
 RELATED, CANDIDATES = 20, 60  # columns whose associations are shown, and from which these are chosen
-ROWS = 4  # rows of each set that are shown in full
+ROWS, LINES = 4, 40  # rows of each set that are shown in full, and their columns
 PATTERNS = 8  # patterns of missing parts
 VECTORS = 3  # vectors that are shown
 FEWEST = 10  # rows that a class or a pattern needs on a page that can be shared
@@ -94,6 +94,7 @@ class Cells:
         vectors: the vectors.
         examples: rows in full; None on a page that can be shared, because they show real rows.
         names: names of parts for readers.
+        not_shown: names of further densities.
     """
 
     rows: Mapping[str, int]
@@ -105,6 +106,7 @@ class Cells:
     vectors: tuple[Features, ...]
     examples: Examples | None
     names: Names
+    not_shown: tuple[str, ...] = ()
 
     @property
     def densities(self) -> tuple[str, ...]:
@@ -116,12 +118,13 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
     """Read real and synthetic rows and summarise them; None without tables and vectors.
 
     With `shareable`, nothing shows single real rows: examples are left out, and so are classes and patterns that fewer
-    than `FEWEST` of the real rows have.
+    than `FEWEST` of the real rows have, and bins of numbers that begin among so few.
     """
     modalities = project.synthetic(params.densities[0]).modalities
-    if not any(m.kind in ("table", "vector") for m in modalities):
+    if not any(m.tabular for m in modalities):
         return None
-    rows = [row for row in results.densities if not row.source][:SHOWN]
+    every = [row for row in results.densities if not row.source]
+    rows = every[:SHOWN]
     sets = _sets(project, rows)
     fewest = FEWEST if shareable else 1
     names = _names(modalities)
@@ -136,9 +139,10 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
         {names[part]: shares for part, shares in parts.items()},
         missing_patterns(sets, REAL, PATTERNS, fewest) if parts else (),
         _constraints(sets),
-        tuple(features_of(vector, sets, REAL) for vector in vectors),
+        tuple(features_of(vector, sets, REAL, fewest) for vector in vectors),
         None if shareable else _examples(sets, names),
         names,
+        tuple(row.name for row in every[SHOWN:]),
     )
 
 
@@ -154,15 +158,12 @@ def _sets(project: Project, rows: Sequence[Row]) -> dict[str, Dataset]:
 def _narrowed(rows: Dataset) -> Dataset:
     """Return rows without the values of other modalities than tables and vectors, whose masks stay."""
     values = {
-        m.name: rows.data[m.name]
-        if m.kind in ("table", "vector")
-        else np.broadcast_to(np.float32(0), (len(rows), *(1 for _ in m.shape)))
+        m.name: rows.data[m.name] if m.tabular else np.broadcast_to(np.float32(0), (len(rows), *(1 for _ in m.shape)))
         for m in rows.modalities
     }
-    kept = {name: rows.source_values[name] for name in rows.source_values if name in values}
-    shown = {m.name for m in rows.modalities if m.kind in ("table", "vector")}
+    shown = {m.name for m in rows.modalities if m.tabular}
     cells = {name: seen for name, seen in rows.cells.items() if name in shown}
-    sources = {name: content for name, content in kept.items() if name in shown}
+    sources = {name: rows.source_values[name] for name in rows.source_values if name in shown}
     return replace(rows, data=values, cells=cells, source_values=sources, filled_cells={})
 
 
@@ -170,6 +171,7 @@ def _names(modalities: Sequence[Modality]) -> dict[Part, str]:
     """Return the names of columns and modalities; a column that several tables have is named after its table, too."""
     headers = [column.name for m in modalities for column in m.columns]
     names: dict[Part, str] = {(m.title, ""): m.title for m in modalities}
+    names |= {(m.title, SINGLE): f"{m.title}, {SINGLE}" for m in modalities if m.kind == "vector"}
     for m in modalities:
         for column in m.columns:
             names[m.title, column.name] = column.name if headers.count(column.name) == 1 else f"{m.title}.{column.name}"
@@ -208,7 +210,7 @@ def _with_marginal(column: Column, side: Sides, values: Mapping[str, Floats], re
         marginal = of_classes(values, REAL, side.table.columns[place].classes or 2, fewest)
         texts = values_as_texts(side.table, place, np.array(marginal.classes, float), real.conversion)
         return replace(column, marginal=marginal, texts=tuple(texts))
-    marginal = of_numbers(values, REAL)
+    marginal = of_numbers(values, REAL, fewest)
     if marginal.edges is None or not is_temporal(side.table, place, real.conversion):
         return replace(column, marginal=marginal)
     chosen = marginal.edges[np.linspace(0, len(marginal.edges) - 1, TICKS).astype(int)]
@@ -277,6 +279,3 @@ def _examples(sets: Mapping[str, Dataset], names: Names) -> Examples | None:
         {name: [own.get(line, absent) for line in shown] for name, own in texts.items()},
         len(lines) - len(shown),
     )
-
-
-LINES = 40  # columns of the rows that are shown in full

@@ -20,12 +20,7 @@ MOST = 10_000_000  # values of a set of rows that are read
 HARDEST = 8  # features whose distributions are shown
 CANDIDATES = 200  # features from which these are chosen
 POOLED = 100_000  # values of a group of features, at most
-GROUPS = (
-    "Lowest quarter of features by mean",
-    "Second quarter",
-    "Third quarter",
-    "Highest quarter of features by mean",
-)
+GROUPS = ("Quarter of lowest means", "Second quarter", "Third quarter", "Quarter of highest means")
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Features:
         hardest: distributions of the features that differ most from real ones, by name, with the score of the best
             density.
         groups: distributions of all values of groups of features; empty if all features are shown.
-        amounts: whether no value is negative, so that zeros and sums of rows have a meaning.
+        totals: the distribution of the sums of rows; None if values are negative, so that sums and zeros mean nothing.
     """
 
     key: str
@@ -51,34 +46,35 @@ class Features:
     statistics: Mapping[str, FeatureStatistics]
     hardest: Mapping[str, tuple[Marginal, float]]
     groups: Mapping[str, Marginal]
-    amounts: bool
-
-    def totals(self, real: str) -> Marginal:
-        """The distribution of the sums of rows."""
-        return of_numbers({name: own.totals for name, own in self.statistics.items()}, real)
+    totals: Marginal | None
 
 
-def features_of(vector: Modality, sets: Mapping[str, Dataset], real: str) -> Features:
+def features_of(vector: Modality, sets: Mapping[str, Dataset], real: str, fewest: int = 1) -> Features:
     """Summarise a vector of sets of rows; `real` names the real rows, and the next set is the best density.
 
-    Of large sets, as many rows are read as have `MOST` values together.
+    Of large sets, as many rows are read as have `MOST` values together. `fewest` is that of `of_numbers`;
+    statistics of features with fewer values of real rows that are not 0 are NaN.
     """
     values = {name: _values(vector, rows) for name, rows in sets.items()}
     statistics = {name: FeatureStatistics.of(x) for name, x in values.items()}
     best = next(name for name in sets if name != real)
     names = feature_names(vector, sets[real].conversion)
     hardest = {
-        names[j]: (of_numbers({name: x[:, j] for name, x in values.items()}, real), score)
+        names[j]: (of_numbers({name: x[:, j] for name, x in values.items()}, real, fewest), score)
         for j, score in _hardest(vector, values[real], values[best], statistics[real], statistics[best])
     }
     groups = {} if len(names) <= len(hardest) else by_mean(statistics[real].means)
     pooled = {
-        title: of_numbers({name: _pooled(x, group) for name, x in values.items()}, real)
+        title: of_numbers({name: _pooled(x, group) for name, x in values.items()}, real, fewest)
         for title, group in zip(GROUPS, groups, strict=False)
     }
-    amounts = bool(np.nanmin(values[real], initial=0.0) >= 0)
+    totals = None
+    if np.nanmin(values[real], initial=0.0) >= 0:
+        totals = of_numbers({name: own.totals for name, own in statistics.items()}, real, fewest)
+    few = ((values[real] != 0) & ~np.isnan(values[real])).sum(0) < fewest
+    statistics[real] = statistics[real].without(few if fewest > 1 else np.zeros(len(names), bool))
     rows = {name: len(x) for name, x in values.items()}
-    return Features(vector.name, vector.title, rows, len(names), statistics, hardest, pooled, amounts)
+    return Features(vector.name, vector.title, rows, len(names), statistics, hardest, pooled, totals)
 
 
 def _values(vector: Modality, rows: Dataset) -> Floats:

@@ -52,7 +52,8 @@ def correlations(cells: Cells) -> Iterator[Figure]:
 def _left_out(found: Associations) -> str:
     if not found.left_out:
         return ""
-    return f" These are the {len(found.titles)} columns whose associations differ most; {found.left_out} others are left out."
+    most = f"the {len(found.titles)} columns whose associations differ most"
+    return f" These are {most}; {found.left_out} others are left out."
 
 
 def _described(found: Associations, best: str, apart: Floats) -> str:

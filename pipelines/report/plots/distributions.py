@@ -131,10 +131,10 @@ def _number_axes(axes: Axes, ticks: Ticks, logarithmic: bool) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Format a number for an axis: 20k, 1.5M."""
     for unit, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= unit:

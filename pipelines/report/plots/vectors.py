@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,14 +12,14 @@ from postprior.pipelines.metrics.tables.features import FeatureStatistics
 from postprior.pipelines.report.cells import REAL, Cells
 from postprior.pipelines.report.features import Features
 from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, numbered
-from postprior.pipelines.report.plots.distributions import HEIGHT, distribution, with_set_legend
+from postprior.pipelines.report.plots.distributions import HEIGHT, distribution, short, with_set_legend
 from postprior.pipelines.report.wording import as_text, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEWEST_ZEROS = 0.01  # share of zeros in real rows from which on zeros are shown
-LOWEST = 1e-4  # least mean and variance on a logarithmic axis, times the greatest
+LEAST = 0.02  # share of the features with the lowest means or variances that logarithmic axes leave out
 POINTS = 3000  # features that are drawn
 
 
@@ -55,7 +55,8 @@ def features(vector: Features, densities: tuple[str, ...], look: Mapping[str, Ma
         columns=min(max(len(panels), 2), 4),
         about=(
             f"Look for lines that leave the grey area of real values. The hardest features for {best} come first, with "
-            f"their scores: 1 is equal. {rest} The outermost bins also hold all values beyond them."
+            f"their scores: 1 is equal. {rest} The outermost bins also hold all values beyond them. "
+            f"{vector.rows[REAL]} real rows of the reference set and {vector.rows[best]} samples are compared."
             f"{numbered(vector.hardest)}"
         ),
     )
@@ -66,12 +67,12 @@ def statistics(vector: Features, densities: tuple[str, ...], look: Mapping[str, 
     own = vector.statistics
     panels: list[Panel] = []
     sentences = ["One mark per feature."]
-    zeros = vector.amounts and float(np.nanmean(own[REAL].zeros)) >= FEWEST_ZEROS
+    zeros = vector.totals is not None and float(np.nanmean(own[REAL].zeros)) >= FEWEST_ZEROS
     if zeros:
         panels.append(_scatter("Share of zeros", {d: (own[REAL].zeros, own[d].zeros) for d in densities}, look))
         sentences.append("Features above the diagonal have more zeros than in real rows.")
-    if vector.amounts:
-        panels.append(distribution("Sum of a row (library size)", vector.totals(REAL), look, REAL))
+    if vector.totals is not None:
+        panels.append(distribution("Sum of a row (library size)", vector.totals, look, REAL))
         panels.append(_dispersion(own, densities, look))
         sentences.append(
             "Look for sums that vary less than real ones, and for variances below the grey marks of real rows."
@@ -106,14 +107,16 @@ def _means(own: FeatureStatistics) -> str:
     return ", ".join(f"{title} {as_text(float(np.nanmean(values)))}" for title, values in parts.items())
 
 
-def _scatter(title: str, values: Mapping[str, tuple[Floats, Floats]], look: Mapping[str, Mark]) -> Panel:
+def _scatter(title: str, pairs: Mapping[str, tuple[Floats, Floats]], look: Mapping[str, Mark]) -> Panel:
     """Draw statistics of samples against those of real rows, with the diagonal."""
 
     def draw(axes: Axes, theme: Theme) -> None:
-        for name, (real, made) in reversed([*values.items()]):
+        for name, (real, made) in reversed([*pairs.items()]):
             chosen = _some(len(real))
             axes.plot(real[chosen], made[chosen], look[name].shape, color=look[name].colour_in(theme), ms=2, alpha=0.5)
-        axes.axline((0, 0), slope=1, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        low, high = _ends([values for pair in pairs.values() for values in pair], next(iter(pairs.values()))[0])
+        axes.set(xlim=(low, high), ylim=(low, high))
+        axes.axline((low, low), slope=1, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         _frame(axes, theme, title)
         axes.set(xlabel="real", ylabel="synthetic")
 
@@ -124,6 +127,8 @@ def _dispersion(own: Mapping[str, FeatureStatistics], densities: tuple[str, ...]
     """Draw the variance of features against their mean, on logarithmic axes."""
 
     def draw(axes: Axes, theme: Theme) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
         names = [*reversed(densities), REAL]
         for name in names:
             stats = own[name]
@@ -134,12 +139,24 @@ def _dispersion(own: Mapping[str, FeatureStatistics], densities: tuple[str, ...]
         axes.set_xscale("log")
         axes.set_yscale("log")
         for limits, values in ((axes.set_xlim, own[REAL].means), (axes.set_ylim, own[REAL].variances)):
-            if (top := float(np.nanmax(values, initial=0.0))) > 0:
-                limits(max(float(np.nanmin(values[values > 0])) / 2, LOWEST * top), 2 * top)
+            if len(positive := values[values > 0]):
+                limits(float(np.quantile(positive, LEAST)) / 2, 2 * float(positive.max()))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(numticks=5))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         _frame(axes, theme, "Variance against mean")
         axes.set(xlabel="mean", ylabel="variance")
 
     return draw
+
+
+def _ends(values: Sequence[Floats], real: Floats) -> tuple[float, float]:
+    """Return the ends of axes for statistics of features: they hold all, but do not reach far beyond real ones."""
+    low, high = float(np.nanmin(real)), float(np.nanmax(real))
+    room = (high - low) or 1.0
+    least, most = min(float(np.nanmin(own)) for own in values), max(float(np.nanmax(own)) for own in values)
+    return max(least, low - room) - 0.03 * room, min(most, high + room) + 0.03 * room
 
 
 def _some(features: int) -> np.ndarray:

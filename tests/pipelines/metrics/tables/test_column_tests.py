@@ -7,6 +7,7 @@ from support.tables import COLUMNS, people, table
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.tables.column_tests import column_tests
+from postprior.pipelines.metrics.tables.columns import Limits
 from postprior.stage1_vae.modalities import Modality
 
 
@@ -25,7 +26,18 @@ def test_tests_are_those_of_scipy():
         "test": "chi_square",
         "statistic": pytest.approx(expected.statistic),
         "p_value": pytest.approx(expected.pvalue),
+        "shape": pytest.approx(1 - np.abs(np.diff(counts / counts.sum(1, keepdims=True), axis=0)).sum() / 2),
     }
+    assert all(found[name]["shape"] == pytest.approx(1 - found[name]["statistic"]) for name in ("age", "visits"))
+
+
+def test_the_shares_of_valid_cells_are_those_inside_the_limits_of_the_training_rows():
+    train, fake = people(0), people(1, rows=150)
+    fake[:30, 0] = train[:, 0].max() + 1
+    found = column_tests(table(people(2)), table(fake), Limits.of(table(train)))["t"]
+    inside = (fake[:, 0] >= train[:, 0].min()) & (fake[:, 0] <= train[:, 0].max())
+    assert found["age"]["valid"] == pytest.approx(inside.mean())
+    assert found["site"]["valid"] == 1
 
 
 def test_tests_distinguish_distributions_and_accept_a_single_class():

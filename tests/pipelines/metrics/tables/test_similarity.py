@@ -7,12 +7,12 @@ from support.tables import COLUMNS, people, table
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.metrics.tables.associations import associations, cramers_v
 from postprior.pipelines.metrics.tables.columns import Limits
 from postprior.pipelines.metrics.tables.similarity import (
     MOST,
     NO_COLUMN,
     NO_PAIR,
-    cramers_v,
     pairs_of_columns,
     table_scores,
 )
@@ -65,6 +65,10 @@ def test_associations_are_those_of_scipy():
     np.add.at(counts, (values[:, 2].astype(int), values[:, 4].astype(int)), 1)  # with classes that never occur
     assert cramers_v(counts) == pytest.approx(stats.contingency.association(counts[:3, :4].astype(int), "cramer"))
     assert cramers_v(counts[:1]) == 0
+    found = associations([*values.T], [False, False, True, True, True])
+    assert found[0, 1] == found[1, 0] == pytest.approx(stats.pearsonr(*values[:, :2].T)[0])
+    assert found[2, 4] == pytest.approx(cramers_v(counts))
+    np.testing.assert_array_equal(np.diag(found), 1)
 
 
 def test_a_set_is_like_itself_and_independent_columns_keep_shapes_alone():
