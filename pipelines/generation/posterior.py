@@ -49,10 +49,12 @@ def has_exact_posterior(model: MultimodalVAE, density: Density) -> bool:
     """Return whether `posterior_draw` suits a model and a density.
 
     All modalities are tables, whose few cells leave several codes plausible; the likelihood of an image would single
-    out one candidate. The density has an exact score that can be computed for every step.
+    out one candidate. The decoders read the code itself, not lower levels that are drawn given the code. The density
+    has an exact score that can be computed for every step.
     """
     tables = all(m.kind == "table" for m in model.modalities)
-    return tables and model.tractable and density.exact_log_prob and density.proposals > STEPS
+    decodes_codes = model.tractable and type(model).descend is MultimodalVAE.descend
+    return tables and decodes_codes and density.exact_log_prob and density.proposals > STEPS
 
 
 def posterior_draw(
@@ -79,7 +81,7 @@ def posterior_draw(
     weights = (scores - proposal).double().softmax(-1)
     chosen = torch.multinomial(weights, max(draws, PARTICLES), replacement=True, generator=generator)
     rows = torch.arange(len(z)).unsqueeze(1)
-    moved = _moved(target, z[rows, chosen], scores[rows, chosen], q.variance.sqrt().unsqueeze(1), generator)
+    moved = _moved(target, z[rows, chosen], scores[rows, chosen], encoded.std(1, keepdim=True), generator)
     return moved[:, :draws].transpose(0, 1)
 
 

@@ -18,6 +18,7 @@ from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior,
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.modalities import Batch, Column, Modality
 from postprior.stage1_vae.models import MODELS
+from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
 TIMES, DRAWS = 64, 32
@@ -95,11 +96,35 @@ def test_each_row_is_drawn_given_its_own_label_and_over_all_labels_without_one()
         torch.testing.assert_close(found[place], means(labels)[place], atol=0.05, rtol=0)
 
 
+TABLES = [
+    Modality(name, "table", (2,), "columns", columns=(Column("age", "normal"), Column("sex", "bernoulli")))
+    for name in ("one", "other")
+]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_draws_for_rows_that_lack_cells_or_modalities(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postprior.pipelines.generation.posterior.STEPS", 2)
+    model = MODELS[name](TABLES, latent=2).eval()
+    data = {m.name: torch.ones(4, 2) for m in TABLES}
+    observed = torch.tensor([[True, False], [False, True], [True, True], [True, True]])
+    batch = Batch(data, observed, {"one": torch.tensor([[True, False]]).expand(4, -1)})
+    codes = Codes.empirical(model.layout, torch.randn(40, sum(b.size for b in model.layout), generator=seeded()))
+    density = DENSITIES["gaussian"]().fit(codes, generator=seeded())
+    if has_exact_posterior(model, density):
+        with torch.no_grad():
+            one, again = (posterior_draw(model, density, batch, seeded(), 3) for _ in range(2))
+        assert one.shape == (3, 4, codes.loc.shape[-1])
+        assert one.isfinite().all()
+        assert torch.equal(one, again)
+        assert model.decode_one(TABLES[0], one).mean.shape == (3, 4, 2)
+    else:
+        assert name in ("mhvae", "nexus")  # hierarchical
+
+
 def test_tables_with_a_density_that_scores_quickly_have_an_exact_posterior() -> None:
-    columns = (Column("age", "normal"), Column("sex", "bernoulli"))
-    one, other = (Modality(name, "table", (2,), "columns", columns=columns) for name in ("one", "other"))
-    mvae, nexus = (MODELS[name]([one, other], latent=2) for name in ("mvae", "nexus"))
-    vectors = MODELS["mvae"]([one, Modality("v", "vector", (3,), "normal")], latent=2)
+    mvae, nexus = (MODELS[name](TABLES, latent=2) for name in ("mvae", "nexus"))
+    vectors = MODELS["mvae"]([TABLES[0], Modality("v", "vector", (3,), "normal")], latent=2)
     quick, slow, unscored = (
         SimpleNamespace(exact_log_prob=exact, proposals=n) for exact, n in ((True, 64), (True, 16), (False, 64))
     )
