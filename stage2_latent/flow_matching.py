@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,8 +51,8 @@ class FlowMatching(Density):
     thus gives the joint density and the conditional density given any blocks. For conditional draws without labels,
     the label is drawn from p(y | known blocks) under one Gaussian per label, in closed form.
 
-    The divergence is exact (see `Velocity`). Running averages of the weights are evaluated ten times, and those with
-    the best held-out log-likelihood are kept, also over the candidates of `network` and `weight_decay`.
+    The divergence is exact (see `Velocity`). The weights with the best held-out log-likelihood are kept, over all
+    candidates of `network` and `weight_decay`.
 
     The equation is solved with steps of one size, so that a row's result does not depend on the other rows. `fit`
     doubles their number until the score has converged, see `_choose_ode_steps`. If it does not converge within
@@ -68,7 +67,6 @@ class FlowMatching(Density):
         learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
         weight_decay: weight decay of AdamW, or a list of candidates. A few thousand rows are quickly memorised, so
             values up to 1 work better than the usual 0.01; with much larger values the network stays at 0.
-        average: decay of the running average of the weights; 0 uses the current weights.
         ode_steps: smallest number of Runge–Kutta steps from noise to codes, each with four evaluations of the
             velocity; `fit` doubles it as needed.
         tolerance: largest error of the score, as the mean over held-out codes in nats and as the L¹ distance between
@@ -85,7 +83,7 @@ class FlowMatching(Density):
     proposals = 16  # each score integrates an equation
     whitens = False
 
-    EVALUATIONS = 10
+    EVALUATIONS = 5
     """Number of evaluations on the held-out codes during training."""
 
     def __init__(
@@ -97,7 +95,6 @@ class FlowMatching(Density):
         batch: int = 512,
         learning_rate: float = 5e-3,
         weight_decay: float | Sequence[float] = 1.0,
-        average: float = 0.99,
         ode_steps: int = 3,
         tolerance: float = 2e-3,
     ) -> None:
@@ -107,7 +104,6 @@ class FlowMatching(Density):
         self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
         self.weight_decays = [number("weight_decay", each) for each in candidates_of("weight_decay", weight_decay)]
-        self.average = number("average", average, high=1.0)
         self.ode_steps = integer("ode_steps", ode_steps)
         self.tolerance = number("tolerance", tolerance)
 
@@ -126,25 +122,24 @@ class FlowMatching(Density):
         self.ode_steps, self.exact_log_prob = self.options["ode_steps"], True
         self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
+        seed = seed_from(generator)
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
         def run(structure: str, weight_decay: float) -> tuple[float, Velocity]:
-            """Train a network; return the best held-out score and the running average of the weights that has it."""
-            learner = self._build(structure, seed_from(generator), width=max(8, self.hidden // 6)).to(table.loc)
-            self.network = copy.deepcopy(learner).requires_grad_(False)
-            group = Group(learner.parameters(), self.learning_rate, weight_decay, limit=1.0)
+            """Train a network; return its best held-out score, and the network with the weights of that score."""
+            self.network = self._build(structure, seed, width=max(8, self.hidden // 6)).to(table.loc)
+            group = Group(self.network.parameters(), self.learning_rate, weight_decay, limit=1.0)
             descent, scores = Descent(group, steps=self.steps, betas=(0.9, 0.99)), []
 
             def evaluate(step: int) -> float:
-                score, expected = (self.mean_log_prob(*draws) for draws in (held_out, train_draws))
+                expected, score = (self.mean_log_prob(*draws) for draws in (train_draws, held_out))
                 task.record(train=expected, validation=score, weight_decay=weight_decay)
                 scores.append(score)
                 return score
 
             def take_step(step: int) -> None:
                 if step < self.steps:  # no step follows the last evaluation
-                    descent.step(self._loss(learner, train, generator))
-                    follow(self.network, learner, max(1 - self.average, 10 / (step + 10)))
+                    descent.step(self._loss(train, generator))
 
             weights = descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=self._interval)
             return max(score for score in scores if score == score), frozen(self.network, weights)
@@ -222,7 +217,7 @@ class FlowMatching(Density):
         start = torch.where(known, self._standard(z, classes), noise)
         return self._carry_to_codes(start, classes, known_blocks(self.layout, known)), classes
 
-    def _loss(self, network: Velocity, train: Draws, generator: torch.Generator) -> Tensor:
+    def _loss(self, train: Draws, generator: torch.Generator) -> Tensor:
         """Return the mean square of v − dx_t/dt over the moving coordinates of a fresh batch.
 
         Each code is combined with two opposite noises at the same time (antithetic variates). Their errors largely
@@ -239,7 +234,7 @@ class FlowMatching(Density):
         t = (uniform((1,), x1, generator) + torch.arange(pairs, device=device) / pairs) % 1  # stratified
         cos, sin = (each[:, None, None] for each in ((HALF_PI * t).cos(), (HALF_PI * t).sin()))
         x = torch.where(moving, cos * x0 + sin * x1, x1)
-        v = network(x, network.modulation(t, classes, known).unsqueeze(1), moving)
+        v = self.network(x, self.network.modulation(t, classes, known).unsqueeze(1), moving)
         error = (v - HALF_PI * (cos * x1 - sin * x0)) * moving
         return error.square().sum() / (2 * moving.sum())
 
@@ -332,12 +327,6 @@ class FlowMatching(Density):
         self.structure, self.scores = learned.get("network", "plain"), dict(learned.get("held_out_log_likelihood", {}))
         network = self._build(self.structure, 0, width=width, frequencies=frequencies)
         self.network = frozen(network.to(self.gaussians.means), weights)
-
-
-@torch.no_grad()
-def follow(average: nn.Module, learner: nn.Module, share: float) -> None:
-    """Move every parameter of a running average by a share of its distance to the parameter of the learner."""
-    torch._foreach_lerp_(list(average.parameters()), list(learner.parameters()), share)
 
 
 def _log_standard_normal(x: Tensor) -> Tensor:
