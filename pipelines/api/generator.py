@@ -78,7 +78,8 @@ class Generator(drawing.Generator):
         elif density is not None:
             raise UserError(f"{folder}: found no {SETTINGS}, expected a project to choose density {density} from")
         else:
-            root, name = folder.resolve().parents[2], folder.resolve().name
+            parents = folder.resolve().parents
+            root, name = parents[min(2, len(parents) - 1)], folder.resolve().name
         generator = super().load(folder, autoencoder)
         if (root / SETTINGS).is_file() and Project(root).artefacts.densities.resolve() == folder.resolve().parent:
             generator.root, generator.name = root, name

@@ -7,6 +7,8 @@ They are stored as the entry `conversion` of a dataset's manifest:
      "tables": {"clinical.csv": ["patient", "age", "sex", "diagnosis"]},      headers, in the order of the file
      "types": {"clinical.parquet": {"sex": "large_string", …}},               Arrow types that import simplified
      "dialects": {"labs.csv": {"delimiter": ";", "decimal": ",", …}},         of text files with an unusual dialect
+     "frames": {"labs.parquet": {"index": …, "columns": [{"header": "crp", "name": "crp", "dtype": …}, …]}},
+                                                                              of data frames in memory: their dtypes
      "ids": {"name": "patient", "type": "string"}, "labels": …, "groups": …  each null if the data have none
      "targets": [{"name": "weight", …}, …]}                                   in the form of the columns of a table
 

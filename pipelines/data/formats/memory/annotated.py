@@ -45,7 +45,8 @@ def _in_memory(value: Any) -> Iterator[Any]:
             for name, part in value.mod.items():
                 anndata.io.write_elem(modalities, name, part)
                 _without_nothing(modalities[name])
-            anndata.io.write_elem(file, "obs", value.obs)
+            copies = {f"{name}:{column}" for name, part in value.mod.items() for column in part.obs}
+            anndata.io.write_elem(file, "obs", value.obs.drop(columns=[c for c in value.obs if c in copies]))
             anndata.io.write_elem(file, "obsm", {name: value.obsm[name] for name in value.mod if name in value.obsm})
         yield file
 
