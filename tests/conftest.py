@@ -13,7 +13,10 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 
 collect_ignore = ["fixtures"]
-LONGEST = ("test_dvc.py", "test_random_data.py", "test_training.py")
+LONGEST = (
+    *("test_dvc.py", "test_random_data.py", "test_training.py", "test_densities.py", "test_tracking.py"),
+    *("test_kills.py", "test_disks.py", "test_joint_models.py", "test_models_in_the_pipeline.py"),
+)
 """Files that take longest. They come first, so that no process still works on one when the others have nothing left."""
 
 

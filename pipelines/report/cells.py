@@ -19,7 +19,7 @@ from postprior.pipelines.metrics.tables.associations import associations
 from postprior.pipelines.metrics.tables.column_tests import column_key
 from postprior.pipelines.metrics.tables.columns import Sides, columns_of
 from postprior.pipelines.metrics.tables.marginals import Marginal, of_classes, of_numbers
-from postprior.pipelines.metrics.tables.patterns import Part, Pattern, missing_patterns, missing_rates
+from postprior.pipelines.metrics.tables.patterns import SINGLE, Part, Pattern, missing_patterns, missing_rates
 from postprior.pipelines.report.features import Features, features_of
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
@@ -94,6 +94,7 @@ class Cells:
         vectors: the vectors.
         examples: rows in full; None on a page that can be shared, because they show real rows.
         names: names of parts for readers.
+        not_shown: names of further densities.
     """
 
     rows: Mapping[str, int]
@@ -105,6 +106,7 @@ class Cells:
     vectors: tuple[Features, ...]
     examples: Examples | None
     names: Names
+    not_shown: tuple[str, ...] = ()
 
     @property
     def densities(self) -> tuple[str, ...]:
@@ -121,7 +123,8 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
     modalities = project.synthetic(params.densities[0]).modalities
     if not any(m.tabular for m in modalities):
         return None
-    rows = [row for row in results.densities if not row.source][:SHOWN]
+    every = [row for row in results.densities if not row.source]
+    rows = every[:SHOWN]
     sets = _sets(project, rows)
     fewest = FEWEST if shareable else 1
     names = _names(modalities)
@@ -139,6 +142,7 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
         tuple(features_of(vector, sets, REAL, fewest) for vector in vectors),
         None if shareable else _examples(sets, names),
         names,
+        tuple(row.name for row in every[SHOWN:]),
     )
 
 
@@ -167,6 +171,7 @@ def _names(modalities: Sequence[Modality]) -> dict[Part, str]:
     """Return the names of columns and modalities; a column that several tables have is named after its table, too."""
     headers = [column.name for m in modalities for column in m.columns]
     names: dict[Part, str] = {(m.title, ""): m.title for m in modalities}
+    names |= {(m.title, SINGLE): f"{m.title}, {SINGLE}" for m in modalities if m.kind == "vector"}
     for m in modalities:
         for column in m.columns:
             names[m.title, column.name] = column.name if headers.count(column.name) == 1 else f"{m.title}.{column.name}"

@@ -72,7 +72,8 @@ def compare(
         step("pictures")
         details = {"Settings": settings(params), "Hashes": hashes(params, project)}
         write_text(
-            files.page, render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells)
+            files.page,
+            render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells=cells),
         )
         if shareable:
             write_text(files.shareable_page, shareable_page(params, project, results, looks, gallery, plots))

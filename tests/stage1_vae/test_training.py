@@ -24,6 +24,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.storage import folder_hash, load_artefact
+from postprior.pipelines.tracking.groups import STAGES
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
@@ -223,7 +224,7 @@ def test_a_terminated_stage_cleans_up_and_ends_with_the_same_bytes(
     assert not list(tmp_path.rglob("*.partial"))
     assert len(list((tmp_path / ".postprior/checkpoints").iterdir())) == 1
     client = MlflowClient(tracked)
-    experiment = client.get_experiment_by_name("postprior")
+    experiment = client.get_experiment_by_name(STAGES)
     assert experiment is not None
     latest, *_ = client.search_runs([experiment.experiment_id], "tags.stage = 'train'", max_results=1)
     assert latest.info.status == "KILLED"

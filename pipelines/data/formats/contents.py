@@ -230,6 +230,7 @@ class SourceContents:
         notes: lines that tell the user how the source was read.
         kept: columns (n rows) that come back on export, whether they have a role or not; their names are paths.
         matrices: the names of matrices that --layer and --obsm can read.
+        frame: of a data frame in memory, the types of its columns and index (see `memory.frames`).
     """
 
     place: str
@@ -251,6 +252,7 @@ class SourceContents:
     notes: tuple[str, ...] = ()
     kept: pa.Table | None = None
     matrices: tuple[str, ...] = ()
+    frame: Mapping[str, Any] = field(default_factory=dict)
 
     def taken(self, rows: pa.Array) -> "SourceContents":
         """Return the rows at these indices of a source whose modalities are arrays."""

@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.metrics.fidelity.holes import missing_shares
 from postprior.pipelines.metrics.statistics.intervals import Floats
 
 Part = tuple[str, str]
 """A part of a row that can be missing: the title of a modality, and a column of it, "" for a whole modality."""
+SINGLE = "values"
+"""The column of the rate of missing single values of a vector."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,20 @@ def parts_missing(rows: Dataset) -> tuple[list[Part], NDArray[np.bool_]]:
 
 
 def missing_rates(sets: Mapping[str, Dataset]) -> dict[Part, dict[str, float]]:
-    """Return the share of rows that lack a part, by part and set of rows; parts that no row lacks are left out."""
+    """Return the share of rows that lack a part, by part and set of rows; parts that no row lacks are left out.
+
+    The part `SINGLE` of a vector has the share of its values that the rows with this vector lack.
+    """
     found = {name: parts_missing(rows) for name, rows in sets.items()}
     parts = next(iter(found.values()))[0] if found else []
     rates = {
         part: {name: float(missing[:, p].mean()) for name, (_, missing) in found.items()}
         for p, part in enumerate(parts)
     }
+    single = {name: missing_shares(rows) for name, rows in sets.items()}
+    for vector in [m for m in next(iter(sets.values())).modalities if m.kind == "vector"]:
+        shares = {name: own.get(vector.name, {}).get("values", 0.0) for name, own in single.items()}
+        rates[vector.title, SINGLE] = shares
     return {part: shares for part, shares in rates.items() if any(shares.values())}
 
 

@@ -11,6 +11,7 @@ from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.plots.distributions import HEIGHT, class_shares, distribution, with_set_legend
 from postprior.pipelines.report.rows import TITLES, Estimate
 from postprior.pipelines.report.wording import as_text, number, percent
+from postprior.pipelines.texts import enumerated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,7 @@ def scores(cells: Cells, look: Mapping[str, Mark]) -> Figure:
     best = cells.densities[0]
     own = {column.title: {row: column.shapes[row] for row in rows if row in column.shapes} for column in shown}
     others = [column.shapes[best] for column in rest if best in column.shapes]
+    hidden = f" Not drawn: {enumerated(cells.not_shown)}." if cells.not_shown else ""
     more = f" The other {len(rest)} columns have {number(min(others), 2)} or more for {best}." if others else ""
     marks = {title: look[row] for row, title in rows.items()}
     half = -(-len(own) // 2) if len(own) > FEW else len(own)
@@ -56,7 +58,7 @@ def scores(cells: Cells, look: Mapping[str, Mark]) -> Figure:
         about=(
             "Look for columns whose marks lie far left of those of real held-out rows: their synthetic values are "
             "distributed differently. 1 is equal; see column shapes under Method."
-            f"{more}{numbered(column.title for column in shown)}"
+            f"{more}{hidden}{numbered(column.title for column in shown)}"
         ),
     )
 
@@ -69,6 +71,7 @@ def distributions(cells: Cells, look: Mapping[str, Mark]) -> Figure:
         f"The {HARDEST} hardest of {len(cells.columns)} columns." if left_out else "All columns, the hardest first.",
         "Look for lines that leave the grey area of real values, and for marks that are not at the ends of the bars.",
         f"The number is the score of {best}. The outermost bins also hold all values beyond them.",
+        f"{cells.rows[REAL]} real rows of the reference set and {cells.rows[best]} samples of {best} are compared.",
     ]
     return Figure(
         "columns",

@@ -55,7 +55,8 @@ def features(vector: Features, densities: tuple[str, ...], look: Mapping[str, Ma
         columns=min(max(len(panels), 2), 4),
         about=(
             f"Look for lines that leave the grey area of real values. The hardest features for {best} come first, with "
-            f"their scores: 1 is equal. {rest} The outermost bins also hold all values beyond them."
+            f"their scores: 1 is equal. {rest} The outermost bins also hold all values beyond them. "
+            f"{vector.rows[REAL]} real rows of the reference set and {vector.rows[best]} samples are compared."
             f"{numbered(vector.hardest)}"
         ),
     )

@@ -393,11 +393,11 @@ def test_a_choice_shows_other_columns(project: Path, browser: Browser) -> None:
     every = browser.run("document.querySelectorAll('#leaderboard thead tr:last-child th').length")
     overview = browser.run(titles)
     assert "Utility\u00a0↑" in overview
-    assert "Recall\u00a0↑" not in overview
+    assert "Precision\u00a0↑" not in overview
     for view in ("Overlap", "all"):
         browser.run(f"document.querySelector('[name=columns][value={view}]').click()")
         shown = browser.run(titles)
-        assert "Recall\u00a0↑" in shown
+        assert "Precision\u00a0↑" in shown
         assert (len(shown) == every) == (view == "all")
         assert browser.run(f"{groups}.reduce((number, group) => number + group.colSpan, 1)") == len(shown)
 

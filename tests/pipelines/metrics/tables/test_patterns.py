@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.metrics.tables.patterns import missing_patterns, missing_rates
+from postprior.pipelines.metrics.tables.patterns import SINGLE, missing_patterns, missing_rates
 from postprior.stage1_vae.modalities import Column, Modality
 
 TABLE = Modality("t", "table", (2,), "columns", columns=(Column("a", "normal"), Column("b", "normal")), title="Labs")
@@ -28,6 +28,14 @@ def test_rates_are_shares_of_rows():
         ("scan", ""): {"real": 0.0, "made": 0.5},
     }
     assert missing_rates({"real": rows([[1, 1]], [[1, 1]])}) == {}
+
+
+def test_a_vector_has_the_rate_of_its_single_values():
+    vector = Modality("x", "vector", (4,), "normal")
+    seen = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)
+    mask = np.array([[1], [1], [0]], bool)
+    made = Dataset((vector,), {"x": np.zeros((3, 4), np.float32)}, mask=mask, cells={"x": seen})
+    assert missing_rates({"real": made}) == {("x", ""): {"real": pytest.approx(1 / 3)}, ("x", SINGLE): {"real": 3 / 8}}
 
 
 def test_patterns_are_those_of_most_real_rows_first():
