@@ -379,7 +379,7 @@ def test_attacks_on_single_people_say_what_an_attacker_could_do(results: Results
     for sentence in (
         "guesses it from the samples of gmm. The guess is right in 60.0 % of the cases if the person was in the "
         "training data, and in 50.0 % if not.",
-        "it is clearly above 0: 0.200 (95 % CI 0.150 to 0.250) for gmm. It is greatest for the attribute age: 0.400 ",
+        "it is clearly above 0: 0.20 (95 % CI 0.15 to 0.25) for gmm. It is greatest for the attribute age: 0.40 ",
         "An attacker takes a combination of attributes that only one sample of gmm has. In 11.0 % of the cases exactly "
         "one person in the training data has it; if samples told nothing about single people, this would be 10.0 %. "
         "Guesses without the samples are right in 10.0 % of the cases, so this attack learns nothing from them.",

@@ -137,9 +137,9 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
     html = page(project)
     images = re.findall(r"<img [^>]*?>", html)
     plots = [path.stem for path in (project / "results/plots").glob("*.png")]
-    assert len(plots) == 14  # all but the map of codes, of which the project has none
+    assert len(plots) == 15  # all but the map of codes, of which the project has none
     assert (
-        len(images) == 14 + 6 + 3 + 3
+        len(images) == 15 + 6 + 3 + 3
     )  # figures, samples of all rows, conditional generation and neighbours of the densities
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
     assert html.count("<table") == len(re.findall(r"<caption( class=\"unseen\")?>[^<]{5,}", html))
