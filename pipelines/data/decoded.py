@@ -97,7 +97,7 @@ def vectors_in_units(vector: Modality, rows: Dataset) -> np.ndarray:
             raw = conversion.restored(values, ~missing, source)
         else:
             raw = conversion.decode(values, ~missing)
-    return np.where(missing, np.nan, raw.reshape(len(rows), -1).astype(np.float64))
+    return np.where(missing, np.nan, raw.reshape(missing.shape).astype(np.float64))
 
 
 def feature_names(vector: Modality, conversion: dict[str, Any] | None) -> list[str]:

@@ -165,5 +165,5 @@ def as_csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerows([None if value != value else value for value in line] for line in lines)
     return content.getvalue()
