@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot pictures test test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-tables examples zoo clean
+.PHONY: help setup demo screenshot pictures test coverage test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-tables examples zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,13 @@ pictures: $(READY) ## take the pictures of docs/experiments.md again from a proj
 	$(BIN)/python docs/pictures.py $(or $(PROJECT),.)
 
 # Files run in the order of tests/conftest.py, the longest first: xdist would start with the files of most tests.
-test: $(READY) ## run the tests on up to four cores and measure the code coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## run the tests on up to four cores
+	$(TEST)
+
+coverage: $(READY) ## the same, and measure the code coverage, which takes longer
+	$(TEST) --cov --cov-report=term
 
 test-slow: $(READY) ## run the tests that take minutes or need more data
 	$(BIN)/python -m pytest -m slow

@@ -24,7 +24,7 @@ sys.path.append(str(DOCS.parent / "tests"))
 
 from support.browser import Browser  # noqa: E402
 
-EXPERIMENT = "postprior samplers"
+EXPERIMENT = "postprior-samplers"
 CHOICES = "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"  # "Model training"
 CHOICES += "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
 OPEN = f"[...document.querySelectorAll('a')].find((link) => link.innerText.trim() == '{EXPERIMENT}')"

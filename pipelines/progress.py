@@ -71,6 +71,16 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
             _current.reset(token)
 
 
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Show no progress of the tasks of the block."""
+    token = _current.set(Task(0, lambda position, text: None))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 def substeps(items: Iterable[T], total: int) -> Iterator[T]:
     """Yield `total` items, each of which is an equal part of the current step of the task, if there is one."""
     task = _current.get()

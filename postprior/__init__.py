@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from postprior.pipelines.api.generator import Generator as Generator
+    from postprior.pipelines.api.synthesise import synthesise as synthesise
     from postprior.pipelines.artefacts.density import load_density as load_density
     from postprior.pipelines.data.dataset import Dataset as Dataset
     from postprior.pipelines.data.formats.contents import Roles as Roles
     from postprior.pipelines.data.importing.run import import_data as import_data
     from postprior.pipelines.detection.detector import Detector as Detector
-    from postprior.pipelines.generation.generator import Generator as Generator
     from postprior.pipelines.generation.transformer import MultimodalEncoder as MultimodalEncoder
     from postprior.pipelines.metrics.features.extractor import Extractor as Extractor
     from postprior.stage1_vae.models import MODELS as MODELS
@@ -30,11 +31,12 @@ HOMES = {
     "Dataset": "pipelines.data.dataset",
     "Detector": "pipelines.detection.detector",
     "Extractor": "pipelines.metrics.features.extractor",
-    "Generator": "pipelines.generation.generator",
+    "Generator": "pipelines.api.generator",
     "MultimodalEncoder": "pipelines.generation.transformer",
     "Roles": "pipelines.data.formats.contents",
     "import_data": "pipelines.data.importing.run",
     "load_density": "pipelines.artefacts.density",
+    "synthesise": "pipelines.api.synthesise",
 }
 """Module in which each public name is defined."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from postprior.stage2_latent.draws import Draws, fit_filling
 from postprior.stage2_latent.gaussians import LOG_2PI, Gaussians, inverse_factors, standard_normal
 from postprior.stage2_latent.layouts import coordinates, known_blocks
 from postprior.stage2_latent.moments import Whitening
-from postprior.stage2_latent.options import integer, number
+from postprior.stage2_latent.options import candidates_of, choice, integer, number
 from postprior.stage2_latent.states import add_prefix, frozen, strip_prefix
 from postprior.stage2_latent.task import Task
-from postprior.stage2_latent.velocity import Field, Velocity, integrate
+from postprior.stage2_latent.velocity import NETWORKS, Field, Velocity, integrate
 
 HALF_PI = math.pi / 2
 ROWS = 1024
@@ -50,19 +51,22 @@ class FlowMatching(Density):
     thus gives the joint density and the conditional density given any blocks. For conditional draws without labels,
     the label is drawn from p(y | known blocks) under one Gaussian per label, in closed form.
 
-    The divergence is exact (see `Velocity`). The weights with the best held-out log-likelihood are kept.
+    The divergence is exact (see `Velocity`). The weights with the best held-out log-likelihood are kept, over all
+    candidates of `network` and `weight_decay`.
 
     The equation is solved with steps of one size, so that a row's result does not depend on the other rows. `fit`
     doubles their number until the score has converged, see `_choose_ode_steps`. If it does not converge within
     `MAX_ODE_STEPS` steps, as for codes on a line or a surface, the density has no exact score.
 
     Args:
+        network: `plain` or `blocks`, or a list of candidates. In `plain`, every hidden unit reads all codes. In
+            `blocks`, it reads one block, and blocks exchange a few messages: better for many blocks and few rows.
         hidden: width of the two hidden layers of the network.
         steps: number of optimisation steps.
         batch: number of draws per step, two for each code.
         learning_rate: initial learning rate of AdamW; it decays to 0 along a cosine.
-        weight_decay: weight decay of AdamW. A few thousand rows are quickly memorised, so values up to 1 work better
-            than the usual 0.01; with much larger values the network stays at 0.
+        weight_decay: weight decay of AdamW, or a list of candidates. A few thousand rows are quickly memorised, so
+            values up to 1 work better than the usual 0.01; with much larger values the network stays at 0.
         ode_steps: smallest number of Runge–Kutta steps from noise to codes, each with four evaluations of the
             velocity; `fit` doubles it as needed.
         tolerance: largest error of the score, as the mean over held-out codes in nats and as the L¹ distance between
@@ -70,6 +74,8 @@ class FlowMatching(Density):
 
     Attributes:
         ode_steps: number of Runge–Kutta steps of the fitted density.
+        structure: the structure of the network that was chosen.
+        scores: best held-out log-likelihood of each candidate, in nats.
     """
 
     name = "flow_matching"
@@ -83,19 +89,21 @@ class FlowMatching(Density):
     def __init__(
         self,
         *,
+        network: str | Sequence[str] = ("plain", "blocks"),
         hidden: int = 192,
         steps: int = 1200,
         batch: int = 512,
         learning_rate: float = 5e-3,
-        weight_decay: float = 1.0,
+        weight_decay: float | Sequence[float] = 1.0,
         ode_steps: int = 3,
         tolerance: float = 2e-3,
     ) -> None:
         super().__init__()
+        self.structures = [choice("network", name, NETWORKS) for name in candidates_of("network", network)]
         self.hidden = integer("hidden", hidden)
         self.steps, self.batch = integer("steps", steps), integer("batch", batch)
         self.learning_rate = number("learning_rate", learning_rate)
-        self.weight_decay = number("weight_decay", weight_decay)
+        self.weight_decays = [number("weight_decay", each) for each in candidates_of("weight_decay", weight_decay)]
         self.ode_steps = integer("ode_steps", ode_steps)
         self.tolerance = number("tolerance", tolerance)
 
@@ -106,7 +114,7 @@ class FlowMatching(Density):
 
     @property
     def checks(self) -> int:
-        return evaluations(self.steps, self._interval)
+        return len(self.structures) * len(self.weight_decays) * evaluations(self.steps, self._interval)
 
     def _fit(self, task: Task) -> None:
         train, generator = task.train, task.generator
@@ -115,24 +123,37 @@ class FlowMatching(Density):
         self.gaussians = fit_filling(table, torch.ones_like(table.complete), self.classes)
         self.shape = self._shape()
         seed = seed_from(generator)
-        self.network = self._build(seed, width=max(8, self.hidden // 6)).to(table.loc)
-        group = Group(self.network.parameters(), self.learning_rate, self.weight_decay, limit=1.0)
-        descent = Descent(group, steps=self.steps, betas=(0.9, 0.99))
         train_draws, held_out = (self._evaluation_draws(draws, generator) for draws in (train, task.validation))
 
-        def evaluate(step: int) -> float:
-            scores = [self.mean_log_prob(*draws) for draws in (train_draws, held_out)]
-            task.record(train=scores[0], validation=scores[1])
-            return scores[1]
+        def run(structure: str, weight_decay: float) -> tuple[float, Velocity]:
+            """Train a network; return its best held-out score, and the network with the weights of that score."""
+            self.network = self._build(structure, seed, width=max(8, self.hidden // 6)).to(table.loc)
+            group = Group(self.network.parameters(), self.learning_rate, weight_decay, limit=1.0)
+            descent, scores = Descent(group, steps=self.steps, betas=(0.9, 0.99)), []
 
-        def take_step(step: int) -> None:
-            if step < self.steps:  # no step follows the last evaluation
-                descent.step(self._loss(train, generator))
+            def evaluate(step: int) -> float:
+                expected, score = (self.mean_log_prob(*draws) for draws in (train_draws, held_out))
+                task.record(train=expected, validation=score, weight_decay=weight_decay)
+                scores.append(score)
+                return score
 
-        every = self._interval
-        frozen(self.network, descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=every))
+            def take_step(step: int) -> None:
+                if step < self.steps:  # no step follows the last evaluation
+                    descent.step(self._loss(train, generator))
+
+            weights = descend(take_step, evaluate, self.network.state_dict, steps=self.steps, every=self._interval)
+            return max(score for score in scores if score == score), frozen(self.network, weights)
+
+        candidates = {pair: run(*pair) for pair in product(self._structures, self.weight_decays)}
+        self.scores = {f"{structure} {decay:g}": score for (structure, decay), (score, _) in candidates.items()}
+        (self.structure, _), (_, self.network) = max(candidates.items(), key=lambda item: item[1][0])
         z, classes = (each[:CONVERGENCE_DRAWS] for each in held_out)
         self._choose_ode_steps(z, classes, generator)
+
+    @property
+    def _structures(self) -> Sequence[str]:
+        """Structures of the network to try; with one block they are the same."""
+        return self.structures if len(self.layout) > 1 else self.structures[:1]
 
     @torch.no_grad()
     def _choose_ode_steps(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> None:
@@ -269,11 +290,11 @@ class FlowMatching(Density):
         """Return a mask in which no block is known."""
         return torch.zeros(len(self.layout), dtype=torch.bool, device=self.gaussians.means.device)
 
-    def _build(self, seed: int, **sizes: int) -> Velocity:
+    def _build(self, structure: str, seed: int, **sizes: int) -> Velocity:
         """Create an untrained network from its own seed, since torch draws weights from its global generator."""
-        D = self.gaussians.means.shape[-1]
+        blocks = [block.size for block in self.layout]
         with seeded(seed):
-            return Velocity(D, len(self.layout), len(self.classes), self.hidden, **sizes)
+            return NETWORKS[structure](blocks, len(self.classes), self.hidden, **sizes)
 
     def _floats_per_row(self) -> int:
         return 12 * self.hidden * 4 * self.ode_steps  # stored for the gradient
@@ -285,7 +306,12 @@ class FlowMatching(Density):
         return add_prefix("network.", self.network.state_dict()) | add_prefix("gaussians.", self.gaussians.tensors())
 
     def _learned(self) -> dict[str, Any]:
-        return {"ode_steps": self.ode_steps, "exact_log_prob": self.exact_log_prob}
+        return {
+            "ode_steps": self.ode_steps,
+            "exact_log_prob": self.exact_log_prob,
+            "network": self.structure,
+            "held_out_log_likelihood": self.scores,
+        }
 
     def _shapes(self, learned: Mapping[str, Any]) -> dict[str, str]:
         return add_prefix("gaussians.", Gaussians.shapes)
@@ -298,7 +324,8 @@ class FlowMatching(Density):
         weights = strip_prefix("network.", tensors)
         width, inputs = weights["modulate.0.weight"].shape  # larger in earlier versions
         frequencies = (inputs - len(self.classes) - len(self.layout)) // 2
-        network = self._build(0, width=width, frequencies=frequencies)
+        self.structure, self.scores = learned.get("network", "plain"), dict(learned.get("held_out_log_likelihood", {}))
+        network = self._build(self.structure, 0, width=width, frequencies=frequencies)
         self.network = frozen(network.to(self.gaussians.means), weights)
 
 

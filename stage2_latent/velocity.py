@@ -1,8 +1,9 @@
-"""The velocity network of flow matching, its exact divergence, and a Runge–Kutta integrator."""
+"""The velocity networks of flow matching, its exact divergence, and a Runge–Kutta integrator."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,18 @@ FREQUENCIES = 3
 """Number of frequencies of the sines and cosines of t that the network gets as inputs."""
 
 
-class Velocity(nn.Module):
+@dataclass(frozen=True)
+class Weights:
+    """W₁ (hidden, D), S (hidden, D), W₂ (hidden, hidden), W₃ (D, hidden) and c (D,) of a `Velocity`."""
+
+    moving: Tensor
+    known: Tensor
+    hidden: Tensor
+    out: Tensor
+    shift: Tensor
+
+
+class Velocity(nn.Module, ABC):
     """v(x, t, label, known): two hidden layers, modulated by a small network of all inputs except x.
 
     Let M be the diagonal 0-1 matrix of the moving coordinates, φ the SiLU, and g and b gains and shifts from the small
@@ -26,11 +38,10 @@ class Velocity(nn.Module):
 
         ∇ · v = tr(M W₃ D₂ W₂ D₁ W₁ M) = d₂ᵀ (W₂ ⊙ (W₁ M W₃)ᵀ) d₁.
 
-    The untrained network has v = 0.
+    The untrained network has v = 0. A final class defines the structure of the matrices.
 
     Args:
-        features: D.
-        blocks: number of blocks of the code vector, each of which may be known.
+        sizes: sizes of the blocks of the code vector, D in total, each of which may be known.
         classes: K.
         hidden: width of the hidden layers.
         width: width of the network that modulates them.
@@ -38,19 +49,23 @@ class Velocity(nn.Module):
             them need more steps of integration.
     """
 
-    def __init__(self, features: int, blocks: int, classes: int, hidden: int, width: int, frequencies: int = 3) -> None:
+    def __init__(self, sizes: Sequence[int], classes: int, hidden: int, width: int, frequencies: int = 3) -> None:
         super().__init__()
         self.frequencies = frequencies
-        self.blocks, self.classes = blocks, classes
-        self.moving = nn.Linear(features, hidden, bias=False)  # W₁
-        self.known = nn.Linear(features, hidden, bias=False)  # S
-        self.hidden = nn.Linear(hidden, hidden, bias=False)  # W₂
-        self.out = nn.Linear(hidden, features)  # W₃ and c
+        self.blocks, self.classes = len(sizes), classes
+        self._add_layers(sizes, hidden)
         last = nn.Linear(width, 4 * hidden)
-        self.modulate = nn.Sequential(nn.Linear(2 * frequencies + classes + blocks, width), nn.SiLU(), last)
-        for layer in (self.out, last):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.modulate = nn.Sequential(nn.Linear(2 * frequencies + classes + len(sizes), width), nn.SiLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    @abstractmethod
+    def _add_layers(self, sizes: Sequence[int], hidden: int) -> None:
+        """Create the parameters of `weights`; those of W₃ and c are 0."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Return the matrices."""
 
     def modulation(self, t: Tensor, classes: Tensor, known: Tensor) -> Tensor:
         """Return gains and shifts (n, 4·hidden) for times (n,), classes (n,) and masks of known blocks (n, blocks)."""
@@ -66,12 +81,13 @@ class Velocity(nn.Module):
         first, first_shift, second, second_shift = modulation.chunk(4, dim=-1)  # gains are 1 + first and 1 + second
         mask = moving.to(x)
         free = mask * x
-        seen = self.moving(free)
+        weights = self.weights()
+        seen = free @ weights.moving.T
         if self.blocks > 1:  # the only block is never known
-            seen = seen + self.known(x - free)
+            seen = seen + (x - free) @ weights.known.T
         a1 = (1 + first) * seen + first_shift
-        a2 = (1 + second) * self.hidden(nn.functional.silu(a1)) + second_shift
-        return mask * self.out(nn.functional.silu(a2))
+        a2 = (1 + second) * (nn.functional.silu(a1) @ weights.hidden.T) + second_shift
+        return mask * (nn.functional.silu(a2) @ weights.out.T + weights.shift)
 
     def fields(self, times: Tensor, label: int, known: Tensor, moving: Tensor) -> list[Field]:
         """Return v and its divergence at each of the times (T,), for one class and one mask of known blocks (blocks,).
@@ -81,20 +97,66 @@ class Velocity(nn.Module):
         classes = torch.full((len(times),), label, device=times.device)
         gains_and_shifts = self.modulation(times, classes, known.expand(len(times), -1))
         first, first_shift, second, second_shift = gains_and_shifts.unsqueeze(1).chunk(4, dim=-1)  # (T, 1, hidden)
-        mask = moving.to(times)
-        out = mask.unsqueeze(-1) * self.out.weight  # M W₃
-        read = mask * self.moving.weight + (1 - mask) * self.known.weight  # W₁ M + S (I − M)
-        middle = self.hidden.weight * (self.moving.weight @ out).T  # W₂ ⊙ (W₁ M W₃)ᵀ
+        mask, weights = moving.to(times), self.weights()
+        out = mask.unsqueeze(-1) * weights.out  # M W₃
+        read = mask * weights.moving + (1 - mask) * weights.known  # W₁ M + S (I − M)
+        middle = weights.hidden * (weights.moving @ out).T  # W₂ ⊙ (W₁ M W₃)ᵀ
         gains = 1 + first, 1 + second
         parts = zip(
             gains[0].mT * read,
             first_shift,
-            gains[1].mT * self.hidden.weight,
+            gains[1].mT * weights.hidden,
             second_shift,
             gains[1].mT * middle * gains[0],
             strict=True,
         )
-        return [Field(*each, out, mask * self.out.bias) for each in parts]
+        return [Field(*each, out, mask * weights.shift) for each in parts]
+
+
+class Plain(Velocity):
+    """Every hidden unit reads every coordinate."""
+
+    def _add_layers(self, sizes: Sequence[int], hidden: int) -> None:
+        D = sum(sizes)
+        self.moving, self.known = (nn.Linear(D, hidden, bias=False) for _ in range(2))
+        self.hidden, self.out = nn.Linear(hidden, hidden, bias=False), nn.Linear(hidden, D)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def weights(self) -> Weights:
+        return Weights(self.moving.weight, self.known.weight, self.hidden.weight, self.out.weight, self.out.bias)
+
+
+class Blocks(Velocity):
+    """Every hidden unit belongs to one block, and the blocks exchange R messages between the hidden layers.
+
+    A unit reads and writes coordinates of its own block only: W₁, S and W₃ are block-diagonal, and W₂ is block-diagonal
+    plus a product U V of rank R, where V φ(a₁) are the messages. With many blocks this has far fewer weights than
+    `Plain`, and it does not have to learn that blocks are independent, if they are.
+    """
+
+    MESSAGES = 16
+    """Number of messages, R."""
+
+    def _add_layers(self, sizes: Sequence[int], hidden: int) -> None:
+        B = len(sizes)
+        units = [hidden * (b + 1) // B - hidden * b // B for b in range(B)]
+        pairs = list(zip(units, sizes, strict=True))
+        self.moving, self.known = (nn.ParameterList(_uniform(h, d) for h, d in pairs) for _ in range(2))
+        self.hidden = nn.ParameterList(_uniform(h, h) for h in units)
+        self.out = nn.ParameterList(nn.Parameter(torch.zeros(d, h)) for h, d in pairs)
+        self.send, self.receive = _uniform(self.MESSAGES, hidden), nn.Parameter(torch.zeros(hidden, self.MESSAGES))
+        self.shift = nn.Parameter(torch.zeros(sum(sizes)))
+
+    def weights(self) -> Weights:
+        parts = (self.moving, self.known, self.hidden, self.out)
+        moving, known, hidden, out = (torch.block_diag(*each) for each in parts)
+        return Weights(moving, known, hidden + self.receive @ self.send, out, self.shift)
+
+
+def _uniform(rows: int, columns: int) -> nn.Parameter:
+    """Return a random matrix, as nn.Linear initialises its weight."""
+    return nn.Parameter(torch.empty(rows, columns).uniform_(-(columns**-0.5), columns**-0.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,3 +218,6 @@ def integrate(fields: Sequence[Callable[[Tensor], Tensor]], state: Tensor, step:
         fourth = end(state + step * third)
         state = state + step / 6 * (first + 2 * second + 2 * third + fourth)
     return state
+
+
+NETWORKS: dict[str, type[Velocity]] = {"plain": Plain, "blocks": Blocks}

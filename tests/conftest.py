@@ -1,19 +1,22 @@
-"""A small trained project, which the real stages make once per test run, and a database for MLflow."""
+"""A small trained project, which the real stages make once per test run, an MLflow database, and a console script."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.once import once, shared_base, state
 from support.project import REPOSITORY, small, write_params
+from support.warm import console_script
 
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 
 collect_ignore = ["fixtures"]
-LONGEST = ("test_dvc.py", "test_random_data.py", "test_training.py")
+LONGEST = (
+    *("test_dvc.py", "test_random_data.py", "test_training.py", "test_densities.py", "test_tracking.py"),
+    *("test_kills.py", "test_disks.py", "test_joint_models.py", "test_models_in_the_pipeline.py"),
+)
 """Files that take longest. They come first, so that no process still works on one when the others have nothing left."""
 
 
@@ -23,13 +26,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One MLflow database per process, so that its migrations run once; tests of tracking set their own."""
+def _untracked() -> Iterator[None]:
+    """Stages log nothing to MLflow, whose import takes longer than most tests; tests of tracking set an address."""
     with pytest.MonkeyPatch.context() as patch:
-        database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        patch.setenv("MLFLOW_TRACKING_URI", "off")
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         yield
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an MLflow database, one per process, so that its migrations run once."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracked(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Stages log to the database, at this address."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    return database
 
 
 def train_small(root: Path) -> None:
@@ -41,12 +56,10 @@ def train_small(root: Path) -> None:
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
     params = write_params(root, small())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "off")  # else only the database of this process would have these runs
-        for stage in (prepare, train_evaluators, train, encode):
-            stage(params, root)
-        for name in ("normal", "gmm"):
-            fit(name, params, root)
+    for stage in (prepare, train_evaluators, train, encode):
+        stage(params, root)
+    for name in ("normal", "gmm"):
+        fit(name, params, root)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +71,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     before = state(root)
     yield root, load_params(root / "params.yaml")
     assert state(root) == before, "a test wrote into the trained project, which other tests read"
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for PATH with the script `postprior`, whose processes have the libraries already."""
+    with console_script(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ compare.compare(load_params(root / "params.yaml"), root)
     assert "<dt>Spread kept</dt><dd>how far samples vary as real rows do</dd>" in page
 
 
-def test_a_stage_is_a_file_a_command_an_entry_in_dvc_and_what_is_logged(ours: Path, work: Path) -> None:
+def test_a_stage_is_a_file_a_command_an_entry_in_dvc_and_what_is_logged(ours: Path, work: Path, warm: Path) -> None:
     command = '''@app.command()
 def count(params: options.ParamsFile = options.DEFAULT) -> None:
     """Count the rows."""
@@ -165,7 +165,7 @@ def count(params: options.ParamsFile = options.DEFAULT) -> None:
     assert add(ours, "pipelines/stages/count.py", lines) == 4
     (work / "params.yaml").write_text(yaml.safe_dump(small()))
     for name in ("prepare", "count"):
-        python("-m", "postprior", name, folder=work, path=ours)
+        assert run(str(warm / "postprior"), name, folder=work, path=ours).returncode == 0
     assert '"train": 300' in (work / "results/metrics/count.json").read_text()
     assert run("dvc", "init", "--no-scm", folder=ours).returncode == 0
     listed = run("dvc", "stage", "list", "--name-only", folder=ours)

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 import yaml
-from dvc.repo import Repo
 from support.dvc import BINARIES, DENSITIES, settings
 from support.project import REPOSITORY
 from support.recorded import Recorded
 
 from postprior.pipelines.artefacts.code import SILENT, _computed_imports, _imports, closure
+from postprior.pipelines.report.figures import Figure
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.profiles import SECTIONS
 from postprior.pipelines.stages.code import code
@@ -60,9 +60,8 @@ def run(root: Path, *command: str) -> str:
     environment = os.environ | {
         "PYTHONPATH": str(root.parent / "package"),  # a copy that tests may edit
         "MODULES": str(root.parent / "modules"),
-        "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{root.parent / 'warm'}{os.pathsep}{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_TRACKING_URI": "off",  # the import of MLflow would double the time of every stage
     }
     answer = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=880
@@ -76,7 +75,7 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def first(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> tuple[Path, str]:
     """A project of git and DVC in which `dvc repro` has run once, and what that run said."""
     root = tmp_path_factory.mktemp("pipeline") / "project"
     root.mkdir()
@@ -84,6 +83,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     shutil.copytree(REPOSITORY / "postprior", package / "postprior", ignore=shutil.ignore_patterns("__pycache__"))
     (package / "sitecustomize.py").write_text(TOLD)
     (root.parent / "modules").mkdir()
+    (root.parent / "warm").symlink_to(warm)
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(REPOSITORY / name, root)
     (root / "params.yaml").write_text(yaml.safe_dump(settings()))
@@ -156,6 +156,8 @@ def copied_code(first: tuple[Path, str]) -> Iterator[None]:
 
 def stale(root: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The stages that DVC would run because their own code, settings or inputs changed."""
+    from dvc.repo import Repo
+
     code(load_params(root / "params.yaml"), root)
     monkeypatch.chdir(root)
     with Repo(str(root)) as repo:
@@ -278,6 +280,11 @@ def test_a_stage_reads_the_settings_that_dvc_watches_for_it_and_no_other(
     shutil.copytree(first[0], root, ignore=shutil.ignore_patterns(".git", ".dvc"))
     params = load_params(root / "params.yaml")
     tree = params.model_dump()
+    monkeypatch.setattr(
+        Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24))
+    )  # no setting is read while they are drawn
+    for rounds in ("imputers", "chained"):
+        monkeypatch.setattr(f"postprior.pipelines.metrics.imputation.{rounds}.ROUNDS", 1)
     wrong: dict[str, tuple[set[str], set[str]]] = {}
     for stage in STAGES:
         name, _, item = stage.partition("@")
@@ -314,6 +321,7 @@ def test_the_results_are_for_git_and_the_artefacts_are_not(first: tuple[Path, st
         "results/metrics/gmm_free.json",
         "results/report.html",
         "results/comparison.csv",
+        "results/summary.json",
     } <= set(kept)
     assert not [path for path in kept if path.startswith(("artefacts/", ".postprior/"))]
 

@@ -29,7 +29,7 @@ from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.train_evaluators import train_evaluators
 from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import read_json
-from postprior.pipelines.tracking.runs import numbers
+from postprior.pipelines.tracking.outputs import headline_scores
 from postprior.stage1_vae.modalities import Column, Modality
 
 COLUMNS = (
@@ -97,7 +97,6 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         for module in ("imputers", "chained"):
             patch.setattr(f"postprior.pipelines.metrics.imputation.{module}.ROUNDS", 1)
         patch.setattr(Figure, "pngs", once)
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
         run(write_params(root, settings()), root)
     return root, ONE if request.param["test"][1] else NONE
 
@@ -137,8 +136,9 @@ def test_what_is_missing_says_why(project: tuple[Path, str]) -> None:
         for of in ("gap_closed", "difference_to_normal"):
             assert row[of]["joint_coherence"] in (missing, of_pairs)
             assert (row[of]["frechet_distance"] == missing) == (why == ONE)
-        assert numbers(row).keys().isdisjoint(OF_PAIRS)
-        assert numbers(row).keys().isdisjoint(OF_ROWS) == (why == ONE)
+        logged = headline_scores(root, name)
+        assert logged.keys().isdisjoint(OF_PAIRS)
+        assert logged.keys().isdisjoint(OF_ROWS) == (why == ONE)
     own = read_json(root / "results/metrics/autoencoder.json")
     for score in (row["conditional_coherence"]["1"], own["conditional_coherence"]["1"], own["reconstruction_error"]):
         assert (score == missing) == (why == ONE)  # a row with one modality has the others generated from it
@@ -166,7 +166,8 @@ def test_the_table_and_the_page_give_the_reason(project: tuple[Path, str]) -> No
         lacks_others = line["row"] in (*SAMPLER_ROWS, "gmm")  # other modalities than the rows of the reference set
         assert line["joint_coherence_why"] == why or lacks_others
     page = (root / "results/report.html").read_text()
-    assert (f"<h1>The samples have no scores: {why}.</h1>" in page) == (why == ONE)
+    assert "<h1>It cannot be said whether these samples can be used.</h1>" in page
+    assert (f"</b> The samples have no scores: {why}." in page) == (why == ONE)
     assert f'title="{why}">–</td>' in page
     assert re.search(f"Some rows have no value for Joint coherence, .* and \\w+ more. Reason: {why}.", page)
 
@@ -179,11 +180,11 @@ def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path
         shutil.rmtree(root / folder)
     tree = settings()
     tree["utility"]["seeds"] = tree["augment"]["sizes"] = []
-    tree["privacy"]["draws"] = tree["imputation"]["draws"] = 0
+    tree["privacy"] |= {"draws": 0, "attacks": 0}
+    tree["imputation"]["draws"] = 0
     params = write_params(root, tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
         utility_of_real(params, root)
         evaluate_baseline_imputers(params, root)
         for of_density in (utility, privacy, evaluate_imputation):
@@ -194,8 +195,15 @@ def test_a_test_that_is_switched_off_says_so(project: tuple[Path, str], tmp_path
     assert (
         read_json(root / "results/imputation/gmm.json") == read_json(root / "results/imputation/baselines.json") == off
     )
-    spaces = read_json(root / "results/privacy/gmm.json")["spaces"]
+    found = read_json(root / "results/privacy/gmm.json")
+    spaces, attacks = found["spaces"], found["attacks"]
+    assert {attack["why"] for attack in attacks.values()} == {"privacy.attacks is 0"}
     assert {space["membership_auc"]["why"] for space in spaces.values()} == {"privacy.draws is 0"}
     page = (root / "results/report.html").read_text()
-    for reason in ("The setting utility.seeds is empty", "The setting augment.sizes is empty", "privacy.draws is 0"):
+    for reason in (
+        "The setting utility.seeds is empty",
+        "The setting augment.sizes is empty",
+        "privacy.draws is 0",
+        "privacy.attacks is 0",
+    ):
         assert reason in page

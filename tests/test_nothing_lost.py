@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from support.once import state
 from support.project import COMMANDS
 from typer.testing import CliRunner, Result
 
@@ -84,10 +84,9 @@ class Place:
         params = ["--params", str(self.project / "params.yaml")] if given[0] in PROJECTS else []
         return CliRunner().invoke(app, [*given, *params])
 
-    def files(self) -> dict[str, str]:
-        """The hash of every file, by path."""
-        paths = (path for path in self.root.rglob("*") if path.is_file() and "mlflow" not in path.name)
-        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Size and time of every file, by path."""
+        return state(self.root)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +98,6 @@ def place(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory
 def work(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.chdir(place.home / "docs")
     monkeypatch.setenv("HOME", str(place.home))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     return place
 
 

@@ -1,9 +1,7 @@
 """User-defined codes from end to end: the console script in a folder that has no project."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +21,9 @@ from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import load_artefact, save_artefact
 
-POSTPRIOR = Path(sys.executable).parent / "postprior"
-pytestmark = pytest.mark.skipif(not POSTPRIOR.exists(), reason="The console script is not installed")
 
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"MLFLOW_TRACKING_URI": "off"}
-    return subprocess.run(
-        [POSTPRIOR, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+def run(warm: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([warm / "postprior", *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
 def save(path: Path, rows: int, seed: int) -> None:
@@ -42,12 +34,12 @@ def save(path: Path, rows: int, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Path:
     """A folder with codes.npz, held_out.npz and the density `mine` of them."""
     folder = tmp_path_factory.mktemp("own")
     save(folder / "codes.npz", 500, seed=0)
     save(folder / "held_out.npz", 200, seed=1)
-    answer = run(folder, "fit", "gmm", "--codes", "codes.npz", "--validation", "held_out.npz", "--out", "mine")
+    answer = run(warm, folder, "fit", "gmm", "--codes", "codes.npz", "--validation", "held_out.npz", "--out", "mine")
     assert answer.returncode == 0, answer.stderr
     return folder
 
@@ -69,10 +61,10 @@ def test_the_density_is_of_these_codes(fitted: Path) -> None:
         Generator.load(fitted / "mine")
 
 
-def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path) -> None:
+def test_codes_are_drawn_from_the_folder_alone(fitted: Path, tmp_path: Path, warm: Path) -> None:
     (fitted / "mine").rename(tmp_path / "moved")
     try:
-        drawn = run(tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz")
+        drawn = run(warm, tmp_path, "draw", "moved", "--samples", str(ROWS + 30), "--seed", "4", "--out", "many.npz")
         assert drawn.returncode == 0, drawn.stderr
         for name, rows in (("few", 10), ("again", ROWS + 30)):
             draw(tmp_path / "moved", tmp_path / f"{name}.npz", SampleRequest(rows, seed=4))

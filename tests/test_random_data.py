@@ -174,13 +174,12 @@ def reproduce(params: Params, root: Path) -> None:
     compare(params, root)
 
 
-def under_dvc(root: Path) -> None:
-    """Run `dvc repro` on the code of this repository."""
+def under_dvc(root: Path, warm: Path) -> None:
+    """Run `dvc repro` on the code of this repository, with the script `postprior` of a folder."""
     changes = {
         "PYTHONPATH": str(REPOSITORY),
-        "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{warm}{os.pathsep}{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_TRACKING_URI": "off",
     }
     answer = subprocess.run(
         ["dvc", "repro"], cwd=root, env=os.environ | changes, capture_output=True, text=True, check=False, timeout=3500
@@ -246,7 +245,6 @@ def reach_the_page(
     for module in ("imputers", "chained"):
         monkeypatch.setattr(f"postprior.pipelines.metrics.imputation.{module}.ROUNDS", 1)
     monkeypatch.setattr(Figure, "pngs", lambda *_, **__: (bytes(24), bytes(24)))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     root = project_of(home, rng, **facts)
     if root is None:
         return None
@@ -289,12 +287,12 @@ def test_half_of_six_views_and_most_labels_missing_still_has_numbers(
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [pytest.param(n, marks=() if n == UNDER_DVC else pytest.mark.slow) for n in range(60)])
-def test_random_data_reach_the_report(seed: int, tmp_path: Path) -> None:
+def test_random_data_reach_the_report(seed: int, tmp_path: Path, warm: Path) -> None:
     rng, facts = facts_of(seed)
     root = project_of(tmp_path, rng, **facts)
     if root is None:
         assert facts["rows"] < 60
         return
     tiny(root)
-    under_dvc(root)
+    under_dvc(root, warm)
     check_numbers(root, scores(root))

@@ -1,5 +1,6 @@
 """The README: its quickstart runs, its commands exist, and its numbers are those of the result files."""
 
+import ast
 import csv
 import re
 import shutil
@@ -10,6 +11,8 @@ from statistics import geometric_mean
 import pytest
 from support.project import COMMANDS, REPOSITORY
 
+from postprior.pipelines.api.generator import Generator
+from postprior.pipelines.api.synthetic import SyntheticDataset
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
@@ -31,12 +34,21 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_quickstart_runs(trained: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, *_ = blocks("python")
+    (code,) = [block for block in blocks("python") if "Generator.load(" in block and "MODELS" in block]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     root = shutil.copytree(trained[0], tmp_path / "project")
     monkeypatch.chdir(root)
     exec(compile(code, "README.md", "exec"), {})
     assert (root / "threes-and-eights/m4.npy").exists()
+
+
+def test_the_five_lines_call_what_is_there() -> None:
+    code, *_ = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 7
+    called = [node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    methods = {function.attr for function in called if isinstance(function, ast.Attribute)}
+    assert {"sample", "to_pandas", "impute", "report", "save"} == methods
+    assert all(hasattr(Generator, name) or hasattr(SyntheticDataset, name) for name in methods)
 
 
 def test_the_commands_are_there() -> None:

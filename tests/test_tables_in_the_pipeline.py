@@ -10,6 +10,7 @@ from support.project import small, write_params
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.metrics.privacy.attacks.suite import NAMES
 from postprior.pipelines.metrics.tables.column_tests import column_tests
 from postprior.pipelines.metrics.tables.columns import Limits
 from postprior.pipelines.report.figures import Figure
@@ -18,7 +19,7 @@ from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import complete_samples
+from postprior.pipelines.stages.privacy import complete_samples, privacy
 from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.train_evaluators import train_evaluators
@@ -78,6 +79,26 @@ def test_training_hides_cells_of_tables_and_vectors_or_tells_what_rows_never_lac
     trained = load_artefact(tmp_path / "artefacts/autoencoder", "autoencoder").manifest
     assert [m.get("partial", False) for m in trained["modalities"]] == [True, False]
     assert trained["never_missing"] == {"record": [1]}
+
+
+def test_single_people_are_attacked_by_the_columns_of_their_tables(
+    rows: tuple[Path, dict[str, dict[str, Any]]],
+) -> None:
+    """An autoencoder of one epoch knows nobody: no attack is flagged, and every one has been made."""
+    root = rows[0]
+    privacy("gmm", write_params(root, small(evaluators__features=8, train__epochs=1, privacy__draws=0)), root)
+    found = read_json(root / "results/privacy/gmm.json")
+    attacks = found["attacks"]
+    assert set(attacks) == set(NAMES)
+    for attack in attacks.values():
+        assert -1 <= attack["low"] <= attack["value"] <= attack["high"] <= 1
+    assert not set(found["flagged"]) & set(NAMES)
+    assert attacks["linkability"]["files"] == [
+        ["0 (scan)", "1 (scan)", "2 (scan)", "3 (scan)"],
+        ["age (record)", "sex (record)", "group (record)"],
+    ]
+    named = {secret["attribute"] for secret in attacks["attribute_inference"]["secrets"]}
+    assert named == {name for file in attacks["linkability"]["files"] for name in file}
 
 
 def test_every_row_compares_its_tables(rows: tuple[Path, dict[str, dict[str, Any]]]) -> None:

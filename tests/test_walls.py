@@ -13,7 +13,7 @@ from support.project import REPOSITORY
 PACKAGES = ("stage1_vae", "stage2_latent", "pipelines")
 FRAMEWORKS = {"dvc", "mlflow", "typer", "pydantic"}
 ROOMS = [
-    *("commands", "stages", "planning", "api", "report", "tracking", "detection", "generation", "artefacts"),
+    *("commands", "api", "stages", "planning", "report", "tracking", "detection", "generation", "artefacts"),
     *("metrics", "data", "settings"),
     *("locks", "git", "storage", "publishing", "space", "progress", "signals", "texts", "errors"),
 ]

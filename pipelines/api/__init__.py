@@ -1,4 +1,12 @@
-"""Commands outside the DVC pipeline, one module per command; each takes paths, writes files and reports what it did.
+"""The whole product outside of the DVC pipeline: on data in memory, and one module for each other command.
+
+synthesise learn data frames, AnnData, MuData or arrays, and return a generator
+generator  sample, impute, detect, report and save in memory
+synthetic  drawn rows as data frames, arrays, AnnData or MuData
+scoring    all stages that score one density, for the report
+objects    rows in memory for a trained generator
+
+A command takes paths, writes files and reports what it did:
 
 init       create a project for imported data
 fit        fit a density to custom codes

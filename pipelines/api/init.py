@@ -57,20 +57,8 @@ def init(project: Path, data: Path, profile: str = "quick", git: bool = True) ->
     repository = Repository.around(project, git)
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
     chosen = {"profile": profile, **settings(splits)}
-    texts = {name: template(name) for name in TEMPLATES}
-    params, pipeline = (read_tree(text) for text in texts.values())
-    params["data"] = {"source": "folder", "folder": {"path": path}}
-    for key, value in chosen.items():
-        _put(params, key, value)
-    pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     new = repository.set_up()
-    for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
-        # restore the empty line that is lost with the data section before it
-        write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
-    _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
-    if not path.startswith("../"):
-        _ignore(project / ".gitignore", f"{git_pattern(Path(path))}\n")
-    _ignore(project / ".dvcignore", LEFT)
+    write_project(project, path, chosen)
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *(f"  {key}: {_text(value)}" for key, value in chosen.items()),
@@ -79,6 +67,32 @@ def init(project: Path, data: Path, profile: str = "quick", git: bool = True) ->
         *repository.exposed(data),
         f"Go on with: cd {shell_quoted(project)} && dvc repro",
     ]
+
+
+def write_project(project: Path, path: str, chosen: Mapping[str, Any]) -> None:
+    """Write the settings, the pipeline and the files of ignored paths of a project.
+
+    Args:
+        project: its folder.
+        path: the folder of the data, from the project.
+        chosen: settings by dotted key; the others are those of this repository.
+
+    Raises:
+        UserError: a key is no setting.
+    """
+    texts = {name: template(name) for name in TEMPLATES}
+    params, pipeline = (read_tree(text) for text in texts.values())
+    params["data"] = {"source": "folder", "folder": {"path": path}}
+    for key, value in chosen.items():
+        _put(params, key, value)
+    pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
+    for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
+        # restore the empty line that is lost with the data section before it
+        write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
+    _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
+    if not path.startswith("../"):
+        _ignore(project / ".gitignore", f"{git_pattern(Path(path))}\n")
+    _ignore(project / ".dvcignore", LEFT)
 
 
 def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -141,9 +155,13 @@ def _within(low: int, value: int, high: int) -> int:
 def _put(tree: Any, key: str, value: Any) -> None:
     """Set an existing dotted key."""
     *path, last = key.split(".")
-    branch = reduce(getitem, path, tree)
-    if last not in branch:
-        raise KeyError(f"{key} is not a setting")
+    try:
+        branch = reduce(getitem, path, tree)
+        known = last in branch
+    except (KeyError, TypeError):
+        known = False
+    if not known:
+        raise UserError(f"{key}: found no such setting, expected a dotted key of params.yaml such as train.epochs")
     branch[last] = in_flow_style(value)
 
 

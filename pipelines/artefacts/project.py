@@ -49,6 +49,7 @@ class ResultFiles:
         self.summary = home / "summary.json"  # its headline metrics, as DVC shows them
         self.summary_table = home / "summary.csv"  # the same with intervals
         self.page = home / "report.html"  # the report
+        self.shareable_page = home / "report-shareable.html"  # the report without real rows, on request
         self.plots = home / "plots"  # plots as CSV and PNG files
         self.datasheets = home / "datasheets"  # Markdown files, one per synthetic dataset
 

@@ -36,7 +36,8 @@ def import_data(
         typer.Option(
             metavar="NAME=KIND",
             help="The kind of a column (numeric, log, quantile, count, boolean, categorical) or of an array (numeric, "
-            "nonnegative, log1p, count, boolean, tokens), if it is detected wrongly; repeatable.",
+            "nonnegative, log1p, count, normalised_count, log_normalised_count, boolean, tokens), if it is detected "
+            "wrongly; repeatable.",
         ),
     ] = None,
     na: Annotated[

@@ -263,10 +263,14 @@ def compare(
             help="Add results under LABEL: the folder of a project, a Git revision or a DVC experiment; repeatable.",
         ),
     ] = None,
+    shareable: Annotated[
+        bool,
+        typer.Option("--shareable", help="Also write results/report-shareable.html, a report without real rows."),
+    ] = False,
 ) -> None:
     """Write the leaderboard, the plots and the report."""
     settings, root = load_tracked(params)
     from postprior.pipelines.stages.compare import compare
 
     sources = parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
-    compare(settings, root, names or (), sources)
+    compare(settings, root, names or (), sources, shareable)

@@ -11,6 +11,7 @@ from torch import Tensor
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
+from postprior.pipelines.generation.posterior import has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.stage1_vae.likelihoods import Likelihood
@@ -101,8 +102,8 @@ def decoded_blocks(
 ) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood]]]]:
     """Decode R = `draws` latents of every row that lacks values, block by block.
 
-    The latents of a row are drawn from its posterior under the density (`conditional_draw`). Only the decoders of
-    modalities with missing values are run.
+    The latents of a row are drawn from its posterior under the density (`posterior_draw` if it suits the model, else
+    `conditional_draw`). Only the decoders of modalities with missing values are run.
 
     Args:
         labels: Labels (N,) that the density is conditioned on, −1 for rows without a label, or None.
@@ -126,7 +127,10 @@ def decoded_blocks(
         if len(rows):
             row_labels = None if labels is None else torch.from_numpy(labels[rows])
             batch, candidates = data.batch(rows), max(DRAWS, min(density.proposals, CANDIDATES * draws))
-            latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
+            if has_exact_posterior(model, density):
+                latents = posterior_draw(model, density, batch, generator, draws, row_labels)
+            else:
+                latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
         yield block, generator, decoded(rows, latents)
 
 

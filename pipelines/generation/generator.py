@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class Generator:
         self.conversion, self.never_missing, self.missingness = conversion, never_missing or {}, missingness
 
     @classmethod
-    def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Generator:
+    def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Self:
         """Load a fitted density, such as artefacts/densities/gmm, and its autoencoder.
 
         Without `autoencoder`, the autoencoder is loaded from the project in which the density lies.

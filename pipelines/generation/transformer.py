@@ -15,10 +15,11 @@ from postprior.pipelines.artefacts.codes import ROWS
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.names import keys_of
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.class_numbers import classes_of, numbered
 from postprior.pipelines.settings.names import pick
 from postprior.pipelines.settings.options import check_options
 from postprior.stage1_vae import training
-from postprior.stage1_vae.modalities import LOGARITHMIC, Modality, support
+from postprior.stage1_vae.modalities import COLUMNS, LOGARITHMIC, Column, Modality, support
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 
@@ -36,7 +37,8 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
     NaN marks a missing value. A row whose columns of a modality are all NaN lacks that modality, and its code is
     inferred from the other modalities. If rows lack single values of a modality, training hides more of them
     (`hide_cells` of `training.Settings`). Every row needs at least one value. Columns of normal and laplace modalities
-    are standardised by their observed values, and the scales of these likelihoods are learned.
+    are standardised by their observed values, and the scales of these likelihoods are learned. Columns of texts and
+    categories of a data frame are categorical, whatever the likelihood of their modality.
 
     Args:
         model: A name in `stage1_vae.MODELS`. Models with a joint encoder are trained on the complete rows and encode
@@ -45,17 +47,21 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
             modality. None: one modality, `x`, of all columns.
         likelihoods: Likelihood of all modalities, or by name; `normal` if a modality has none. One of `normal`,
             `laplace`, `bernoulli` (values from 0 to 1), `negative_binomial` and `zero_inflated_negative_binomial`
-            (counts), `hurdle_lognormal` and `hurdle_softplus` (values of at least 0, of which many are 0).
+            (counts), `hurdle_lognormal` and `hurdle_softplus` (values of at least 0, of which many are 0; not in a
+            modality with texts or categories).
         latent: Dimension D of the shared code.
         width: Width of the networks; hidden layers have eight times as many units.
         epochs, batch_size: Number of passes over the rows, and number of rows per step.
         learning_rate: Initial learning rate of AdamW; it decays to 0 along half a cosine.
         options: Options of the model, such as {"beta": 1.0}.
+        device: Device of the training, `cpu`, `cuda`, `mps`, or `auto`: an accelerator if there is one. Rows are
+            encoded on the CPU, in double precision.
         random_state: Seed of the initial weights, the order of rows and the posterior draws. None takes a seed from
             NumPy's global generator, as usual in scikit-learn.
 
     Attributes:
         columns_: Indices of the columns of each modality, by name.
+        classes_: Classes of the columns of texts and categories, by index of the column.
         scaler_: The StandardScaler of the columns.
         model_: The trained autoencoder, in double precision.
         loss_curve_: Mean loss per row of each epoch.
@@ -81,6 +87,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         batch_size: int = 64,
         learning_rate: float = 2e-3,
         options: Mapping[str, Any] | None = None,
+        device: str = "cpu",
         random_state: Any = 0,
     ) -> None:
         self.model = model
@@ -92,15 +99,18 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.options = options
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the autoencoder on X (n, columns), on the CPU; y is ignored.
+        """Train the autoencoder on X (n, columns); y is ignored.
 
         Raises:
             ValueError: An argument or a value of X is invalid, or the loss diverges.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
+        classes = classes_of(X)
+        X = validate_data(self, numbered(X, classes), dtype=np.float64, ensure_all_finite="allow-nan")
+        self.classes_ = classes
         if (empty := np.isnan(X).all(0)).any():
             name = getattr(self, "feature_names_in_", range(X.shape[1]))[int(np.argmax(empty))]
             raise ValueError(f"X: column {name} holds only NaN, expected at least one value; leave it out")
@@ -110,13 +120,15 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         data = self._dataset(X)
         model = self._build(data)
-        settings = training.Settings(self.epochs, self.batch_size, self.learning_rate, seed=self._seed, device="cpu")
+        settings = training.Settings(
+            self.epochs, self.batch_size, self.learning_rate, seed=self._seed, device=self._checked_device()
+        )
         try:
             self.loss_curve_ = [epoch.metrics["train_loss"] for epoch in training.train(model, data, settings)]
         except FloatingPointError:
             raise ValueError("fit: the loss is no longer finite; lower learning_rate") from None
         # In double precision, the code of a row does not depend on which other rows are encoded in the same batch.
-        self.model_ = model.double().requires_grad_(False)
+        self.model_ = model.cpu().double().requires_grad_(False)
         self.model_.zero_grad()
         return self
 
@@ -130,6 +142,7 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
             ValueError: A value of X is invalid.
         """
         check_is_fitted(self)
+        X = numbered(X, self.classes_)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         data, generator = self._dataset(X), generator_for("cpu", self._seed)
         components = max(DRAWS, 2 ** len(self._modalities))  # no posterior has more
@@ -184,9 +197,23 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
                 raise ValueError(f"likelihoods: {name}: found {likelihood!r}, expected one of {', '.join(LIKELIHOODS)}")
         keys = keys_of(self.columns_)
         return tuple(
-            Modality(keys[name], "vector", (len(columns),), by_name.get(name, "normal"), title=name)
+            self._table(keys[name], name, by_name.get(name, "normal"))
+            if self.classes_.keys() & set(columns.tolist())
+            else Modality(keys[name], "vector", (len(columns),), by_name.get(name, "normal"), title=name)
             for name, columns in self.columns_.items()
         )
+
+    def _table(self, key: str, name: str, likelihood: str) -> Modality:
+        """Describe columns of which some have classes as a table."""
+        columns = []
+        for index in self.columns_[name].tolist():
+            classes = self.classes_.get(index)
+            own, count = (likelihood, None) if classes is None else ("categorical", len(classes))
+            if own not in COLUMNS:
+                expected = f"expected one of {', '.join(COLUMNS)} beside texts and categories"
+                raise ValueError(f"likelihoods: {name}: found {likelihood!r}, {expected}; split the modality")
+            columns.append(Column(str(self.feature_names_in_[index]), own, count))
+        return Modality(key, "table", (len(columns),), "columns", columns=tuple(columns), title=name)
 
     def _dataset(self, X: Values) -> Dataset:
         """Build the dataset that the model is trained on; missing values are set to 0."""
@@ -200,12 +227,21 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
         observed = np.stack([has_value[:, columns].any(1) for columns in self.columns_.values()], 1)
         for m, modality in enumerate(self._modalities):
             columns = self.columns_[modality.title]
-            values = (standardised if modality.likelihood in SCALED else X)[:, columns]
+            scaled = np.array([likelihood in SCALED for likelihood, _ in _likelihoods(modality)])
+            values = np.where(scaled, standardised[:, columns], X[:, columns])
             data[modality.name] = np.nan_to_num(values, nan=0.0).astype(np.float32)
             _check_support(modality, values)
             if not has_value[np.ix_(observed[:, m], columns)].all():
                 cells[modality.name] = has_value[:, columns]
         return Dataset(self._modalities, data, observed, cells)
+
+    def _checked_device(self) -> str:
+        """Return the device, after a check that torch has it."""
+        try:
+            return self.device if self.device == "auto" else str(torch.empty(0, device=self.device).device)
+        except (RuntimeError, AssertionError):
+            expected = "expected auto, cpu, or an accelerator of this machine such as cuda"
+            raise ValueError(f"device: found {self.device!r}, {expected}") from None
 
     def _build(self, data: Dataset) -> MultimodalVAE:
         """Build the untrained model; modalities with missing cells are marked as partial."""
@@ -224,12 +260,20 @@ class MultimodalEncoder(TransformerMixin, BaseEstimator):
 
 def _check_support(modality: Modality, values: Values) -> None:
     """Raise a ValueError if values (n, columns) lie outside the support of the likelihood; NaN is allowed."""
-    low, high, whole = support(modality.likelihood, modality.classes)
-    wrong = (values < low) | (values > high) | (whole & (values != np.rint(values)) & ~np.isnan(values))
-    if wrong.any():
-        numbers = "whole numbers" if whole else "numbers"
-        bounds = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
-        raise ValueError(
-            f"X: modality {modality.title} holds {values[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
-            f"{modality.likelihood}"
-        )
+    for (likelihood, classes), column in zip(_likelihoods(modality), values.T, strict=True):
+        low, high, whole = support(likelihood, classes)
+        wrong = (column < low) | (column > high) | (whole & (column != np.rint(column)) & ~np.isnan(column))
+        if wrong.any():
+            numbers = "whole numbers" if whole else "numbers"
+            bounds = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
+            raise ValueError(
+                f"X: modality {modality.title} holds {column[wrong][0]:g}, expected {numbers} {bounds} for likelihood "
+                f"{likelihood}"
+            )
+
+
+def _likelihoods(modality: Modality) -> list[tuple[str, int | None]]:
+    """Return the likelihood and the number of classes of each column."""
+    if modality.columns:
+        return [(column.likelihood, column.classes) for column in modality.columns]
+    return [(modality.likelihood, modality.classes)] * modality.shape[0]

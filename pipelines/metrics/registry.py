@@ -54,6 +54,7 @@ class Metric:
     tested: bool = False  # whether densities are ranked and tested in pairs by it, with the share of the gap closed
     expected: float | None = None  # value of ideal samples
     neutral: str = ""  # explanation of that value for readers
+    percent: bool = False  # whether sentences give it as a percentage
 
     @property
     def family(self) -> str:
@@ -105,11 +106,13 @@ METRICS = (
         "share of rows in which all observed modalities have the same predicted label",
         headline=True,
         tested=True,
+        percent=True,
     ),
     Metric(
         "coherence/agreement",
         "pairwise_coherence",
         "share of pairs of observed modalities with the same predicted label",
+        percent=True,
     ),
     Metric(
         "fidelity/frechet",
@@ -130,6 +133,7 @@ METRICS = (
         "coherence/agreement",
         "label_agreement",
         "share of modalities whose predicted label is the label drawn with the sample",
+        percent=True,
     ),
     Metric(
         "coherence/alignment",
@@ -164,6 +168,7 @@ METRICS = (
     ),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
+    Metric("fidelity/reconstruction", "correlation", bounds=(-1.0, 1.0)),
     Metric("fidelity/reconstruction", "ssim", name="SSIM", bounds=(-1.0, 1.0)),
     Metric("fidelity/reconstruction", "psnr", name="PSNR", bounds=SIGNED),
     Metric("fidelity/reconstruction", "l1", name="L1", better="lower", bounds=POSITIVE),
@@ -193,12 +198,18 @@ METRICS = (
         bounds=SIGNED,
         decimals=4,
     ),
-    Metric("fidelity/manifold", "precision", "share of samples inside a k-nearest-neighbour ball of a real row"),
+    Metric(
+        "fidelity/manifold",
+        "precision",
+        "share of samples inside a k-nearest-neighbour ball of a real row",
+        percent=True,
+    ),
     Metric(
         "fidelity/manifold",
         "recall",
         "share of real rows inside a k-nearest-neighbour ball of a sample",
         headline=True,
+        percent=True,
     ),
     Metric(
         "fidelity/manifold",
@@ -207,7 +218,11 @@ METRICS = (
         bounds=POSITIVE,
     ),
     Metric(
-        "fidelity/manifold", "coverage", "share of real k-nearest-neighbour balls that contain a sample", headline=True
+        "fidelity/manifold",
+        "coverage",
+        "share of real k-nearest-neighbour balls that contain a sample",
+        headline=True,
+        percent=True,
     ),
     Metric(
         "fidelity/supports",
@@ -225,16 +240,19 @@ METRICS = (
         "fidelity/supports",
         "authenticity",
         "share of samples farther from their nearest reference row than that row is from its own nearest neighbour",
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "column_shapes",
         "tables: similarity of the distributions of single columns, mean over columns (SDMetrics)",
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "column_pair_trends",
         "tables: similarity of the associations of two columns, mean over associated pairs (SDMetrics)",
+        percent=True,
     ),
     Metric(
         "tables/similarity",
@@ -242,12 +260,14 @@ METRICS = (
         "tables: mean of column shapes and column pair trends (SDMetrics)",
         "Table quality",
         headline=True,
+        percent=True,
     ),
     Metric(
         "tables/similarity",
         "validity",
         "tables: share of cells inside the range of the training rows, or with one of their categories, mean over "
         "columns (SDMetrics)",
+        percent=True,
     ),
     Metric(
         "tables/classifier_test",
@@ -269,7 +289,8 @@ METRICS = (
         place=("utility", "ratio_to_real", "joint"),
         headline=True,
         expected=1.0,
-        neutral="1 if as good as real rows",
+        neutral="100\u202f% if as good as real rows",
+        percent=True,
     ),
     Metric("imputation/scores", "energy_score", better="lower", bounds=POSITIVE),
     Metric("imputation/scores", "rmse", name="Error", better="lower", bounds=POSITIVE),
@@ -294,6 +315,7 @@ METRICS = (
         better="lower",
         place=(*JOINT, "near_copies"),
         headline=True,
+        percent=True,
     ),
     Metric(
         "privacy/attacks/attribute_inference",

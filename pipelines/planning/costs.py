@@ -121,11 +121,12 @@ def privacy(work: Workload, item: str) -> float:
 
 def attacks_on_people(work: Workload) -> float:
     """Return the seconds on the reference machine of the attacks on single people."""
-    people = min(work.params.privacy.attacks, work.rows["train"]) + min(work.params.privacy.attacks, work.rows["test"])
-    attributes, samples = min(work.columns, ATTRIBUTES), min(work.params.generate.samples, SYNTHETIC)
-    compared = 3e-9 * people * samples * (1 + attributes + min(attributes, SECRETS))
-    predicates = 1e-9 * work.params.privacy.attacks * (work.rows["train"] + work.rows["test"]) * attributes
-    return compared + predicates
+    attacks, samples = work.params.privacy.attacks, min(work.params.generate.samples, SYNTHETIC)
+    pairs = samples * sum(min(attacks, work.rows[split]) for split in ("train", "test"))
+    attributes = min(work.columns, ATTRIBUTES)
+    compared = 4.6e-9 * (attributes + min(attributes, SECRETS)) + 3e-11 * (work.values - work.columns)
+    guessed = 2.2e-8 * attacks * (work.rows["train"] + work.rows["test"] + samples) if attributes else 0.0
+    return pairs * compared + guessed
 
 
 def evaluate_imputation_baselines(work: Workload, item: str) -> float:

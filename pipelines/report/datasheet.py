@@ -38,7 +38,7 @@ def datasheet(row: Row, results: Results, params: Params, dataset: Dataset) -> s
     """Return the datasheet of a density's synthetic dataset as Markdown; the same files give the same bytes."""
     rows = tuple(r for r in results.rows if r is row or (r.kind in ("data", "baseline") and not r.source))
     sentences: dict[str, list[str]] = {question: [] for question in QUESTIONS}
-    for finding in findings(replace(results, rows=rows, augmentation={})):
+    for finding in findings(replace(results, rows=rows, augmentation={}), row):
         if finding.topic != NO_GUARANTEE:  # the template says so in any case
             sentences[finding.question].append(finding.text)
 

@@ -52,7 +52,8 @@ class Features:
 def features_of(vector: Modality, sets: Mapping[str, Dataset], real: str, fewest: int = 1) -> Features:
     """Summarise a vector of sets of rows; `real` names the real rows, and the next set is the best density.
 
-    Of large sets, as many rows are read as have `MOST` values together. `fewest` is that of `of_numbers`.
+    Of large sets, as many rows are read as have `MOST` values together. `fewest` is that of `of_numbers`;
+    statistics of features with fewer values of real rows that are not 0 are NaN.
     """
     values = {name: _values(vector, rows) for name, rows in sets.items()}
     statistics = {name: FeatureStatistics.of(x) for name, x in values.items()}
@@ -70,6 +71,8 @@ def features_of(vector: Modality, sets: Mapping[str, Dataset], real: str, fewest
     totals = None
     if np.nanmin(values[real], initial=0.0) >= 0:
         totals = of_numbers({name: own.totals for name, own in statistics.items()}, real, fewest)
+    few = ((values[real] != 0) & ~np.isnan(values[real])).sum(0) < fewest
+    statistics[real] = statistics[real].without(few if fewest > 1 else np.zeros(len(names), bool))
     rows = {name: len(x) for name, x in values.items()}
     return Features(vector.name, vector.title, rows, len(names), statistics, hardest, pooled, totals)
 

@@ -164,15 +164,20 @@ def _png(pixels: Any) -> bytes:
     """Encode pixels as a small PNG file: the most frequent colours are kept, others become the nearest of these."""
     from PIL import Image
 
-    values = np.asarray(pixels)[..., :3].astype(np.uint32)
-    packed, places, counts = np.unique(values @ PACK, return_inverse=True, return_counts=True)
+    values = np.asarray(pixels)[..., :3].astype(np.uint32) @ PACK
+    paper = values[0, 0]
+    inked = values != paper  # few pixels, so that sorting them takes little time
+    packed, places, counts = np.unique(values[inked], return_inverse=True, return_counts=True)
+    packed, counts = np.append(packed, paper), np.append(counts, np.count_nonzero(~inked))
     frequent = packed[np.argsort(-counts, kind="stable")[:PALETTE]]
     colours, palette = ((numbers[:, None] // PACK % 256).astype(float) for numbers in (packed, frequent))
     nearest = ((colours[:, None] - palette) ** 2).sum(2).argmin(1).astype(np.uint8)
-    picture = Image.fromarray(nearest[places].reshape(values.shape[:2]))
+    indices = np.full(values.shape, nearest[-1])
+    indices[inked] = nearest[places]
+    picture = Image.fromarray(indices)
     picture.putpalette(palette.astype(np.uint8).tobytes())
     content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=True, dpi=(DPI, DPI))
+    picture.save(content, format="PNG", dpi=(DPI, DPI))  # optimised, it takes six times as long and is 5 % smaller
     return content.getvalue()
 
 

@@ -130,9 +130,8 @@ def cell(row: Row, metric: Metric, results: Results) -> Cell:
     rivals = [rival.value for other in results.densities if (rival := other.estimate(*metric.keys))]
     ranked = row.kind == "density" and bool(metric.better) and len(rivals) > 1
     best = ranked and estimate.value == (min if metric.better == "lower" else max)(rivals)
-    interval = ""
-    if estimate.low is not None and estimate.high is not None:
-        interval = f"{number(estimate.low, metric.decimals)}–{number(estimate.high, metric.decimals)}"
+    ends = [number(end, metric.decimals) for end in (estimate.low, estimate.high) if end is not None]
+    interval = (" to " if "−" in ends[0] else "–").join(ends) if len(set(ends)) == 2 else ""
     return Cell(number(estimate.value, metric.decimals), interval, repr(estimate.value), best, why)
 
 

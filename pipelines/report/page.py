@@ -19,13 +19,14 @@ from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
 from postprior.pipelines.report.cell_tables import checks, sheet
 from postprior.pipelines.report.cells import Cells
 from postprior.pipelines.report.figures import Figure, Mark, readable
-from postprior.pipelines.report.findings import QUESTIONS, findings, headline
+from postprior.pipelines.report.findings import QUESTIONS, findings
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.leaderboard import FIT, cell, columns, has_scores, remarks
 from postprior.pipelines.report.plots.leaks import SPACES
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Row
-from postprior.pipelines.report.wording import as_text, listed, number, p_value, template
+from postprior.pipelines.report.rows import Estimate, Row
+from postprior.pipelines.report.verdict import verdict
+from postprior.pipelines.report.wording import as_text, folded, listed, number, p_value, percent, template
 from postprior.pipelines.settings.params import SAMPLER_ROWS, Params, leaves
 from postprior.pipelines.storage import folder_hash
 from postprior.pipelines.texts import escape_controls
@@ -33,6 +34,7 @@ from postprior.pipelines.texts import escape_controls
 HERE = Path(__file__).parent
 GLYPHS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "s": "■", "p": "⬟", "x": "✕"}
 GLYPHS |= {"H": "⬣", "1": "⅄"}
+SIGNS = {"yes": "✓", "limited": "!", "unknown": "?", "no": "✕", "for": "→", "not": "✕"}
 GLYPHS |= {"<": "◀", "*": "★", ">": "▶", "h": "⬢", "d": "♦", "8": "⯃"}
 
 
@@ -71,6 +73,7 @@ def render(
     tables: Mapping[str, Iterable[tuple[str, Any]]],
     datasheets: Sequence[str] = (),
     cells: Cells | None = None,
+    shareable: bool = False,
 ) -> str:
     """Return the page as text.
 
@@ -84,13 +87,16 @@ def render(
         tables: Keys and values of settings and hashes, by caption.
         datasheets: Rows whose synthetic dataset has a datasheet in datasheets/<row>.md beside the page.
         cells: What the page shows of tables and vectors.
+        shareable: Whether nothing that is given shows real rows, as `shareable.py` makes it: the page says so, and has
+            no links to files beside it.
     """
     from markupsafe import Markup
 
     def escape_control(value: Any) -> Any:
         return escape_controls(value) if type(value) is str else value  # markup is a subclass of str and stays as it is
 
-    names = {"looks": looks, "glyphs": GLYPHS, "plots": plots, "exact": EXACT}
+    answer = verdict(results)
+    names: dict[str, Any] = {"looks": looks, "glyphs": GLYPHS, "signs": SIGNS, "plots": plots, "exact": EXACT}
     names |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
     metrics = columns(results)
     groups = [metric.group for metric in metrics]
@@ -117,9 +123,10 @@ def render(
         title="postprior: is the synthetic data faithful, useful and safe?",
         css=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
-        headline=headline(results),
+        verdict=answer,
+        shareable=shareable,
         facts=facts,
-        answers=list(_answers(results)),
+        answers=list(_answers(results, answer.density)),
         columns=metrics,
         spans=[(group, groups.count(group)) for group in dict.fromkeys(groups)],
         metrics=[metric for metric in LEADERBOARD if metric in metrics],
@@ -142,18 +149,18 @@ def render(
     )
 
 
-def _answers(results: Results) -> Iterator[dict[str, Any]]:
-    """Yield for each question the key numbers of the best density, and the findings by topic."""
-    every, best = list(findings(results)), results.densities[0]
+def _answers(results: Results, best: Row) -> Iterator[dict[str, Any]]:
+    """Yield for each question the key numbers of the best density, and the findings by topic, the long ones folded."""
+    every = list(findings(results, best))
     for question, title in QUESTIONS.items():
         answers = [finding for finding in every if finding.question == question]
         topics = [
-            (topic, [finding.text for finding in group])
+            (topic, *folded([finding.text for finding in group]))
             for topic, group in groupby(answers, lambda finding: finding.topic)
         ]
         metrics = [metric for metric in LEADERBOARD if metric.question == question and metric.headline]
         numbers = [
-            (number(estimate.value, metric.decimals), metric.title, _comparison(metric, results))
+            (_shown(metric, estimate), metric.title, _comparison(metric, results))
             for metric in [metric for metric in metrics if metric.tested] or metrics
             if (estimate := best.estimate(*metric.keys))
         ]
@@ -164,7 +171,11 @@ def _answers(results: Results) -> Iterator[dict[str, Any]]:
 def _comparison(metric: Metric, results: Results) -> str:
     """Return what to compare a key number with: the value of real rows, or the neutral value of the metric."""
     real = results.row("real").estimate(*metric.keys)
-    return f"{number(real.value, metric.decimals)} for real rows" if real else metric.neutral
+    return f"{_shown(metric, real)} for real rows" if real else metric.neutral
+
+
+def _shown(metric: Metric, estimate: Estimate) -> str:
+    return percent(estimate.value) if metric.percent else number(estimate.value, metric.decimals)
 
 
 def _of_rows(results: Results, sheets: Mapping[str, Sheet]) -> list[tuple[Row, Sheet]]:

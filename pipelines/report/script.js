@@ -59,6 +59,20 @@ const views = [["key", "Overview"], ...groups.map((group) => [group.dataset.grou
 board.closest(".scroll").before(choices("Columns", "columns", views, show));
 show("key");
 
+// The edges of a table that continues beyond its frame are shaded.
+for (const place of document.querySelectorAll(".scroll")) {
+  const frame = make("div", { className: "framed" });
+  place.replaceWith(frame);
+  frame.append(place);
+  const look = () => {
+    frame.classList.toggle("left", place.scrollLeft > 1);
+    frame.classList.toggle("right", place.scrollWidth - place.clientWidth - place.scrollLeft > 1);
+  };
+  place.addEventListener("scroll", look, { passive: true });
+  const sizes = new ResizeObserver(look);
+  for (const part of [place, ...place.children]) sizes.observe(part);
+}
+
 // Copy a cell of a sheet to a new canvas.
 const cut = (figure, sample, line, modality) => {
   const { side, steps, gap } = figure.sheet;

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from postprior.pipelines.metrics.registry import HEADLINES, Metric
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import INTERVAL, Row
+from postprior.pipelines.report.verdict import verdict
 from postprior.pipelines.settings.params import BEST
 
 OF_EVERY_ROW = 2
@@ -18,18 +20,16 @@ REFERENCES = ("real", "normal")
 def summary(results: Results) -> dict[str, Any]:
     """Return the content of summary.json: the best density with its headline metrics, and the main ones of each row.
 
-    The best density is the first of the leaderboard. The main metrics are the first two by which densities are tested
-    and that any of them has. Scores without a value are left out, because DVC has no columns for them.
+    The best density is the one on which the verdict of the report is. The main metrics are the first two by which
+    densities are tested and that any of them has. Scores without a value are left out: DVC has no columns for them.
     """
-    best = next(row for row in results.densities if not row.source)
-    main = [
-        metric for metric in HEADLINES if metric.tested and any(_values(row, [metric]) for row in results.densities)
-    ]
-    own = {row.name: row for row in results.rows if not row.source and row.kind != "seeds"}
-    names = [name for name, row in own.items() if row.kind == "density"] + [name for name in REFERENCES if name in own]
+    own = replace(results, rows=_own(results))
+    judged = verdict(own)
+    main = [metric for metric in HEADLINES if metric.tested and any(_values(row, [metric]) for row in own.densities)]
+    rows = [*own.densities, *(row for row in own.rows if row.name in REFERENCES)]
     return {
-        BEST: {"density": best.name, **_values(best, HEADLINES)},
-        **{name: _values(own[name], main[:OF_EVERY_ROW]) for name in names},
+        BEST: {"density": judged.density.name, "usable": judged.use, **_values(judged.density, HEADLINES)},
+        **{row.name: _values(row, main[:OF_EVERY_ROW]) for row in rows},
     }
 
 
@@ -44,7 +44,12 @@ def summary_table(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
         estimates = (row.estimate(*metric.keys) for metric in HEADLINES)
         return [row.name, *(getattr(estimate, field, None) for estimate in estimates for field in INTERVAL)]
 
-    return header, (line(row) for row in results.rows if not row.source)
+    return header, (line(row) for row in _own(results))
+
+
+def _own(results: Results) -> tuple[Row, ...]:
+    """Return the rows of this project, without means over seeds."""
+    return tuple(row for row in results.rows if not row.source and row.kind != "seeds")
 
 
 def _values(row: Row, metrics: Iterable[Metric]) -> dict[str, float]:

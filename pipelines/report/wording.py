@@ -1,5 +1,6 @@
 """Format the texts that readers see: numbers, intervals, lists of names, findings and templates."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from postprior.pipelines.report.rows import Estimate, Row
 
 NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ROUNDING = 1e-12  # numbers up to this size are rounding errors of 0
+THOUSAND = 1000
+MOST_DECIMALS = 6
+LONG = 200  # characters of findings on a topic from which all but the first sentence are folded
 MAX_LISTED = 4  # a sentence lists at most this many names with their numbers
 
 
@@ -19,6 +23,17 @@ class Finding:
     topic: str
     text: str
     question: str = ""
+
+
+def folded(texts: Sequence[str]) -> tuple[str, str]:
+    """Return the first sentence of texts, and their other sentences; these are "" if all together are not `LONG`.
+
+    >>> folded(["A is 0.5.", "B is 1."])
+    ('A is 0.5. B is 1.', '')
+    """
+    text = " ".join(texts)
+    first, _, others = text.partition(". ")
+    return (f"{first}.", others) if others and len(text) > LONG else (text, "")
 
 
 def template(name: str, global_names: Mapping[str, Any] | None = None, **options: Any) -> Any:
@@ -54,8 +69,26 @@ def with_interval(formatted: Callable[[Any], str], value: Any, low: Any, high: A
 
 
 def number(value: float, decimals: int) -> str:
-    """Format a number with a fixed number of decimals and a minus sign; zero is never negative."""
-    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+    """Format a number with a number of decimals and a minus sign; zero is never negative.
+
+    A number from a thousand on has no decimals, and from ten thousand on narrow spaces between its thousands.
+
+    >>> number(43522.1687, 4), number(-0.0001, 2)
+    ('43\u202f522', '0.00')
+    """
+    decimals = decimals if abs(value) < THOUSAND else 0
+    text = f"{round(value, decimals) + 0.0:{',' if abs(value) >= 10 * THOUSAND else ''}.{decimals}f}"
+    return text.replace("-", "−").replace(",", "\u202f")
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """Format a number with at least this many significant digits, and no exponent.
+
+    >>> rounded(331.262), rounded(0.014109), rounded(2.0)
+    ('331', '0.0141', '2.00')
+    """
+    size = math.floor(math.log10(abs(value))) if abs(value) > ROUNDING else 0
+    return number(value, min(max(digits - 1 - size, 0), MOST_DECIMALS))
 
 
 def number_cell(estimate: Estimate, decimals: int) -> str:
@@ -122,10 +155,27 @@ def number_by_row(estimates: Mapping[Row, Estimate], decimals: int) -> str:
 
 
 def _with_ci(estimate: Estimate, decimals: int, scale: float = 1.0, unit: str = "", nested: bool = False) -> str:
-    """Format a value, multiplied by `scale`, with its unit and its 95 % confidence interval if it has one."""
-    value = f"{number(scale * estimate.value, decimals)}{unit}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    low, high = (number(scale * end, decimals) for end in (estimate.low, estimate.high))
-    interval = f"95\u202f% CI {low} to {high}"
-    return f"{value}, {interval}" if nested else f"{value} ({interval})"
+    """Format a value, multiplied by `scale`, with its unit and its 95 % confidence interval if it has one.
+
+    An interval of one point is left out. A wide interval takes decimals away, and a narrow one adds some.
+    """
+    value, ends = scale * estimate.value, (estimate.low, estimate.high)
+    low, high = (value if end is None else scale * end for end in ends)
+    if None in ends or high - low <= ROUNDING * max(abs(low), abs(high)):
+        return f"{number(value, decimals)}{unit}"
+    decimals = _decimals(low, high, decimals)
+    interval = f"95\u202f% CI {number(low, decimals)} to {number(high, decimals)}"
+    text = f"{number(value, decimals)}{unit}"
+    return f"{text}, {interval}" if nested else f"{text} ({interval})"
+
+
+def _decimals(low: float, high: float, decimals: int) -> int:
+    """Return the decimals of an interval: at most `decimals`, and two digits of its length; more if its ends are equal.
+
+    >>> _decimals(63.49, 79.15, 2), _decimals(-12.04, -11.98, 0)
+    (0, 2)
+    """
+    decimals = min(decimals, max(1 - math.floor(math.log10(high - low)), 0))
+    while number(low, decimals) == number(high, decimals) and decimals < MOST_DECIMALS and abs(high) < THOUSAND:
+        decimals += 1
+    return decimals

@@ -10,11 +10,20 @@ from postprior.pipelines.publishing import write_bytes, write_text
 from postprior.pipelines.report import pairs
 from postprior.pipelines.report.cells import cells_of
 from postprior.pipelines.report.datasheet import datasheet
-from postprior.pipelines.report.gallery import code_points, pictures
+from postprior.pipelines.report.figures import Mark
+from postprior.pipelines.report.gallery import Pictures, code_points, pictures
 from postprior.pipelines.report.leaderboard import as_csv, leaderboard
 from postprior.pipelines.report.page import Plot, facts, hashes, render, settings
 from postprior.pipelines.report.plots import figures, marks
 from postprior.pipelines.report.results import Results, read_results
+from postprior.pipelines.report.shareable import (
+    drawn,
+    frequent_labels,
+    of_synthetic,
+    without_real,
+    without_rows,
+    without_sources,
+)
 from postprior.pipelines.report.summary import summary, summary_table
 from postprior.pipelines.settings.checks import check_rows
 from postprior.pipelines.settings.params import Params
@@ -22,7 +31,13 @@ from postprior.pipelines.storage import write_json
 from postprior.pipelines.tracking.runs import track
 
 
-def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mapping[str, str] | None = None) -> None:
+def compare(
+    params: Params,
+    root: Path,
+    names: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
+    shareable: bool = False,
+) -> None:
     """Write results/summary.{json,csv}, results/comparison.csv, results/plots, datasheets and results/report.html.
 
     Args:
@@ -30,6 +45,7 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
         root: the folder of the project.
         names: densities to compare; those in params.yaml if empty.
         others: additional results by label: folders of other projects, Git revisions or DVC experiments.
+        shareable: whether to write results/report-shareable.html too, a page without real rows.
     """
     if names:
         check_rows(params, names, "NAME")
@@ -59,7 +75,38 @@ def compare(params: Params, root: Path, names: Sequence[str] = (), others: Mappi
             files.page,
             render(results, looks, gallery, drawings, plots, key_facts, details, params.densities, cells=cells),
         )
+        if shareable:
+            write_text(files.shareable_page, shareable_page(params, project, results, looks, gallery, plots))
         step("page")
+
+
+def shareable_page(
+    params: Params,
+    project: Project,
+    results: Results,
+    looks: Mapping[str, Mark],
+    gallery: Pictures,
+    plots: Mapping[str, Plot],
+) -> str:
+    """Return the page without real rows, from what the default page shows; equal figures are not drawn again."""
+    shared = without_rows(results)
+    cells = cells_of(params, project, shared, shareable=True)
+    drawings = figures(shared, looks, cells=cells)
+    details = {
+        "Settings": without_sources(settings(params)),
+        "Hashes": of_synthetic(hashes(params, project), project),
+    }
+    return render(
+        shared,
+        looks,
+        without_real(gallery, shared, frequent_labels(project)),
+        drawings,
+        drawn(drawings, plots),
+        facts(params, shared),
+        details,
+        cells=cells,
+        shareable=True,
+    )
 
 
 def write_plots(folder: Path, plots: Iterable[Plot], results: Results) -> None:

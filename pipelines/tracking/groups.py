@@ -24,8 +24,8 @@ from postprior.pipelines.tracking.client import DATABASES, log_params
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SAMPLERS = "postprior samplers"
-STAGES = "postprior stages"
+SAMPLERS = "postprior-samplers"
+STAGES = "postprior-stages"
 GROUP = "group"  # tag of all runs of a group
 PARENT = "mlflow.parentRunId"  # MLflow's own tag; its interface shows such runs below their parent
 NOTE = "mlflow.note.content"  # MLflow's own tag; its interface shows it as the description

@@ -8,6 +8,7 @@ import math
 import pickle
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -247,25 +248,30 @@ def test_an_object_may_know_tensors_that_an_older_artefact_lacks() -> None:
     check_tensors({"a": torch.tensor([-math.inf, 0.0])}, {"a": torch.zeros(2), "later": torch.zeros(1)})
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than 100 bytes."""
+    """No file may have more than 100 bytes; the log of the tests may, so no fixture lasts that long."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_names_the_result_and_leaves_nothing(tmp_path: Path, small_files: None) -> None:
+def test_a_full_disk_names_the_result_and_leaves_nothing(tmp_path: Path) -> None:
     large = torch.zeros(1000)
-    with pytest.raises(UserError, match=r"thing: cannot be written .*File too large.*; free space on the disk"):
+    with (
+        small_files(),
+        pytest.raises(UserError, match=r"thing: cannot be written .*File too large.*; free space on the disk"),
+    ):
         save_artefact(tmp_path / "thing", "thing", {}, {"a": large})
     for write, name in (
         (lambda path: save_artefact(path, "thing", {}, arrays={"a": large.numpy()}), "arrays"),
         (lambda path: save_array(path, large.numpy()), "a.npy"),
         (lambda path: write_json(path, {"a": [0] * 1000}), "a.json"),
     ):
-        with pytest.raises(OSError, match="File too large") as error:
+        with small_files(), pytest.raises(OSError, match="File too large") as error:
             write(tmp_path / name)
         assert error.value.filename == str(tmp_path / name)
     assert not list(tmp_path.iterdir())

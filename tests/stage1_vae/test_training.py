@@ -24,6 +24,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.storage import folder_hash, load_artefact
+from postprior.pipelines.tracking.groups import STAGES
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MODELS
@@ -183,16 +184,8 @@ def results(root: Path) -> tuple[str, str]:
 def whole(trained: tuple[Path, Params], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The results of an uninterrupted training."""
     root = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "off")
-        train(project(root, trained[0]), root)
+    train(project(root, trained[0]), root)
     return results(root)
-
-
-@pytest.fixture
-def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn off MLflow, whose import takes seconds."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
 
 
 def begun(root: Path) -> subprocess.Popen[str]:
@@ -203,7 +196,6 @@ def begun(root: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.usefixtures("untracked")
 def test_a_killed_stage_ends_with_the_same_bytes(
     trained: tuple[Path, Params], whole: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -218,7 +210,7 @@ def test_a_killed_stage_ends_with_the_same_bytes(
 
 
 def test_a_terminated_stage_cleans_up_and_ends_with_the_same_bytes(
-    trained: tuple[Path, Params], whole: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, Params], whole: tuple[str, str], tmp_path: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal goes to the whole group of processes, as from a terminal; the one that logs to MLflow finishes."""
     from mlflow import MlflowClient
@@ -231,8 +223,8 @@ def test_a_terminated_stage_cleans_up_and_ends_with_the_same_bytes(
     assert [line for line in err.splitlines() if not line.startswith("train mvtcae: ")] == ["postprior: terminated"]
     assert not list(tmp_path.rglob("*.partial"))
     assert len(list((tmp_path / ".postprior/checkpoints").iterdir())) == 1
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name("postprior")
+    client = MlflowClient(tracked)
+    experiment = client.get_experiment_by_name(STAGES)
     assert experiment is not None
     latest, *_ = client.search_runs([experiment.experiment_id], "tags.stage = 'train'", max_results=1)
     assert latest.info.status == "KILLED"
@@ -241,7 +233,6 @@ def test_a_terminated_stage_cleans_up_and_ends_with_the_same_bytes(
     assert results(tmp_path) == whole
 
 
-@pytest.mark.usefixtures("untracked")
 def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
     trained: tuple[Path, Params],
     whole: tuple[str, str],
@@ -268,7 +259,6 @@ def test_a_stage_whose_project_another_trains_stops_and_leaves_its_epochs_to_it(
     assert lengths[0] > 1  # the orphan trained the first epochs
 
 
-@pytest.mark.usefixtures("untracked")
 def test_an_older_trainer_publishes_nothing(trained: tuple[Path, Params], tmp_path: Path) -> None:
     """Even after its last epoch, if another process claims the project just before it publishes."""
     params = project(tmp_path, trained[0])
@@ -376,17 +366,20 @@ class Decoder(nn.Sequential):
 """
 
 
-def test_user_defined_networks_are_found_in_the_project(trained: tuple[Path, Params], tmp_path: Path) -> None:
+def test_user_defined_networks_are_found_in_the_project(
+    trained: tuple[Path, Params], tmp_path: Path, warm: Path
+) -> None:
     """The command line does not resume a checkpoint of other code; a wrong import path gives a one-sentence error."""
     own = {"m0": "networks_of_mine:Encoder,networks_of_mine:Decoder"}
     params = write_params(tmp_path, small(vae__networks=own, train__epochs=1))
     shutil.copytree(trained[0] / "artefacts/data", tmp_path / "artefacts/data")
-    answer = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True)
+    command = [warm / "postprior", "train"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert answer.returncode == 1
     assert "network of modality m0: 'networks_of_mine:Encoder' cannot be imported" in answer.stderr
     assert "Traceback" not in answer.stderr
     (tmp_path / "networks_of_mine.py").write_text(OWN)
-    subprocess.run(COMMAND, cwd=tmp_path, check=True)
+    subprocess.run(command, cwd=tmp_path, check=True)
     artefact = load_artefact(tmp_path / "artefacts/autoencoder", "autoencoder")
     assert artefact.tensors["encoders.m0.1.weight"].shape == (8, 768)
     assert artefact.manifest["options"]["networks"] == params.vae.networks

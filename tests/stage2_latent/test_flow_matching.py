@@ -10,20 +10,26 @@ from torch import Tensor, nn
 
 from postprior.stage2_latent.codes import Block, Codes
 from postprior.stage2_latent.flow_matching import FlowMatching
-from postprior.stage2_latent.velocity import Velocity, integrate
+from postprior.stage2_latent.velocity import NETWORKS, Velocity, integrate
 
 CODES, _ = labelled(400, seed=1)
 SLOPE = torch.tensor([[0.9, 0.0], [0.5, -0.7]])
 
 
-def network(features: int = 4, blocks: int = 2, spread: float = 0.3) -> Velocity:
-    """A network with random weights, in double precision."""
-    return perturb(Velocity(features, blocks, classes=3, hidden=9, width=8).double(), spread, seeded())
+def network(structure: str = "plain") -> Velocity:
+    """A network of two blocks of two coordinates with random weights, in double precision."""
+    return perturb(NETWORKS[structure]([2, 2], classes=3, hidden=9, width=8).double(), 0.3, seeded())
 
 
+every_network = pytest.mark.parametrize("structure", NETWORKS)
+
+
+@every_network
 @pytest.mark.parametrize("known", [(False, False), (True, False), (False, True)])
-def test_a_field_is_the_network_at_one_time_with_the_trace_of_its_jacobian(known: tuple[bool, bool]) -> None:
-    velocity, moving = network(), torch.tensor([not known[0]] * 2 + [not known[1]] * 2)
+def test_a_field_is_the_network_at_one_time_with_the_trace_of_its_jacobian(
+    structure: str, known: tuple[bool, bool]
+) -> None:
+    velocity, moving = network(structure), torch.tensor([not known[0]] * 2 + [not known[1]] * 2)
     x = torch.randn(6, 4, generator=seeded(1), dtype=torch.float64)
     times, mask = torch.tensor([0.3, 0.8], dtype=torch.float64), torch.tensor(known)
     for time, field in zip(times, velocity.fields(times, 1, mask, moving), strict=True):
@@ -41,8 +47,9 @@ def test_a_field_is_the_network_at_one_time_with_the_trace_of_its_jacobian(known
         assert float(both[:, -1].detach().abs().max()) > 0.01
 
 
-def test_velocity_sees_time_label_and_what_is_known() -> None:
-    velocity = network()
+@every_network
+def test_velocity_sees_time_label_and_what_is_known(structure: str) -> None:
+    velocity = network(structure)
     x, moving = (
         torch.randn(1, 4, generator=seeded(), dtype=torch.float64),
         torch.tensor([True] * 2 + [False] * 2),
@@ -57,6 +64,22 @@ def test_velocity_sees_time_label_and_what_is_known() -> None:
         assert not torch.allclose(first, other, atol=1e-3)
     x = x + torch.tensor([0.0, 0.0, 1.0, 0.0])
     assert not torch.allclose(first, at(0.2, 0, True), atol=1e-3), "known blocks are not read"
+
+
+def test_blocks_hear_of_each_other_by_messages_alone() -> None:
+    velocity = network("blocks")
+    x, still = torch.randn(1, 4, generator=seeded(), dtype=torch.float64), torch.tensor([[False, False]])
+    modulation = velocity.modulation(torch.tensor([0.2], dtype=torch.float64), torch.tensor([1]), still)
+
+    def across() -> Tensor:
+        moving = torch.ones(4, dtype=torch.bool)
+        jacobian = torch.autograd.functional.jacobian(lambda x: velocity(x, modulation, moving)[0], x)[:, 0]
+        return torch.cat([jacobian[:2, 2:], jacobian[2:, :2]])
+
+    assert (across().abs() > 1e-4).all()
+    with torch.no_grad():
+        velocity.receive.zero_()
+    assert (across() == 0).all()
 
 
 def test_integration_is_of_fourth_order() -> None:
@@ -183,6 +206,22 @@ def test_dependence_between_blocks_is_learned(learned: FlowMatching) -> None:
     found = learned.log_prob(z).mean()
     assert truth - apart.log_prob(z).mean() > 1.0
     assert truth - found == pytest.approx(0.0, abs=0.06)
+
+
+def test_the_network_with_the_best_held_out_score_is_kept(learned: FlowMatching) -> None:
+    """Both structures learn the dependence of the blocks, and an artefact without a structure has the plain one."""
+    assert list(learned.scores) == ["plain 0.1", "blocks 0.1"]
+    assert abs(learned.scores["plain 0.1"] - learned.scores["blocks 0.1"]) < 0.1
+    assert learned.structure == max(learned.scores, key=lambda name: learned.scores[name]).split()[0]
+    assert type(learned.network) is NETWORKS[learned.structure]
+    assert max(row["validation_log_likelihood"] for row in learned.history) == max(learned.scores.values())
+    z = pair(50, 3).mean
+    for structure in NETWORKS:
+        density = FlowMatching(network=structure, hidden=9, steps=4).fit(pair(60, 1), pair(60, 2), seeded())
+        tensors, meta = density.state()
+        if structure == "plain":
+            del meta["learned"]["network"], meta["learned"]["held_out_log_likelihood"]
+        assert torch.equal(FlowMatching.from_state(tensors, meta).log_prob(z), density.log_prob(z))
 
 
 def test_conditional_draws_follow_the_regression(learned: FlowMatching) -> None:

@@ -170,6 +170,7 @@ def autoencoder(labels: bool = True) -> dict[str, Any]:
     """results/metrics/autoencoder.json"""
     errors = {
         "reconstruction_error": estimate(0.0123),
+        "correlation": share(0.91),
         "ssim": share(0.83),
         "psnr": estimate(19.4),
         "l1": estimate(0.061),
@@ -248,6 +249,7 @@ def hits(seed: int, rows: int = 400) -> np.ndarray:
 def privacy(name: str) -> dict[str, Any]:
     """results/privacy/<density>.json"""
     _, auc, copies = USES[name]
+    leaks = ["near_copies", "membership_auc", "linkability"]
     space = {
         "distance_ratio": share(1 - 2 * copies),
         "near_copies": share(copies, 0.4 * copies),
@@ -265,11 +267,20 @@ def privacy(name: str) -> dict[str, Any]:
         }
         for i in range(8 if copies else 0)
     ]
+    risk = 5 * copies
+    rates = {"main": share(0.2 + 0.8 * risk, 0.02), "control": share(0.2, 0.02), "naive": 0.05, "attacks": 2000}
+    linked = {"value": risk, "low": risk - 0.04, "high": risk + 0.04, **rates, "files": [["m0"], ["m1"]]}
+    no_tables = {
+        "value": None,
+        "why": "the data have no tables or vectors, so that no value is an attribute of its own",
+    }
+    untested = ("attribute_inference", "singling_out", "singling_out_univariate")
     return {
         "spaces": dict.fromkeys(("joint", "codes", *NAMES), space),
         "near_copies": listed,
-        "flagged": ["near_copies", "membership_auc"] if copies else [],
-        "detected": {"flow": ["distance_ratio"], "vamp": ["near_copies", "membership_auc"]}.get(name, []),
+        "attacks": {"linkability": linked, **dict.fromkeys(untested, no_tables)},
+        "flagged": leaks if copies else [],
+        "detected": {"flow": ["distance_ratio"], "vamp": leaks}.get(name, []),
         "samples": {"synthetic": 1000, "held_out": 1000, "train": 5000, "drawn": 25000},
         "caution": CAUTION,
     }

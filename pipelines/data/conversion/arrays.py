@@ -9,6 +9,15 @@ import numpy as np
 from postprior.pipelines.data.arrays import SparseRows, Values, blocks, chunks, zeros
 from postprior.pipelines.data.conversion.axes import AXES, channels_back, channels_first
 from postprior.pipelines.data.conversion.columns import as_dtype, close
+from postprior.pipelines.data.conversion.normalised import (
+    NORMALISED,
+    Unit,
+    drawn_units,
+    in_units,
+    learn_unit,
+    to_counts,
+    units_in,
+)
 from postprior.pipelines.data.conversion.outliers import BOUND, ROOM, UsualRange
 from postprior.pipelines.data.conversion.precision import rounded
 from postprior.pipelines.data.conversion.statistics import (
@@ -21,25 +30,19 @@ from postprior.pipelines.data.conversion.statistics import (
     usual_range_overall,
     usual_range_per_coordinate,
 )
-from postprior.pipelines.data.conversion.zero_heavy import (
-    AMOUNTS,
-    common_total,
-    like_rows,
-    positive_mean,
-    share_of_ones,
-)
+from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS, common_total, like_rows, positive_mean
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
 
 OWN = ("kind", "axes", "dtype", "offset", "scale", "classes", "shape", "range")
 """Fields of a conversion that manifests contain, besides its facts."""
-LATER = {"bound": BOUND, "valid_range": None, "total": None, "ones": None, "decimals": None}
+LATER = {"bound": BOUND, "valid_range": None, "total": None, "unit": None, "decimals": None}
 """Further fields, and their values where a manifest does not contain them."""
 LIKELIHOODS = {
     "nonnegative": "hurdle_lognormal",
     "log1p": "hurdle_softplus",
-    "count": "negative_binomial",
+    **dict.fromkeys(("count", *NORMALISED), "negative_binomial"),
     "boolean": "bernoulli",
     "tokens": "categorical",
 }
@@ -68,9 +71,8 @@ class ArrayConversion:
         bound: the greatest |x| of real values; far outliers beyond it are clipped.
         valid_range: the least and the greatest value v that is synthesised, of vectors; None if values are not limited.
         total: the sum of the values of every row of a zero-heavy vector, to which synthetic rows are rescaled; None if
-            rows have different sums. For log1p, this and `ones` are of the amounts exp(v) − 1.
-        ones: the share of the positive values of a row that equal its least one, if all are multiples of it; synthetic
-            rows are rounded to such values. None if they are not.
+            rows have different sums. For log1p, it is the sum of the amounts exp(v) − 1.
+        unit: how the unit of a row of normalised counts, whose x are counts, depends on their total; else None.
         decimals: the decimals of synthetic values, one per coordinate of a real vector, None where they are not
             rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
@@ -89,7 +91,7 @@ class ArrayConversion:
     bound: float = BOUND
     valid_range: tuple[Number, Number] | None = None
     total: float | None = None
-    ones: float | None = None
+    unit: Unit | None = None
     decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
@@ -111,11 +113,11 @@ class ArrayConversion:
         """Learn the conversion from the training rows of an array (n, …), where NaN means missing.
 
         Numeric vectors are standardised per coordinate, nonnegative ones are divided by the geometric mean of the
-        positive values of each coordinate, and those of the kind log1p are not scaled. Images and volumes are scaled to
-        the range 0 to 1: bytes are divided by 255, other values are scaled by their least and greatest value, unless
-        all rows that are present (the indices `present`) lie in this range already. Far outliers do not contribute to a
-        scale. A UserError is raised if all values are equal or too large, or if a coordinate is missing in all training
-        rows.
+        positive values of each coordinate, those of the kind log1p are not scaled, and normalised counts become counts.
+        Images and volumes are scaled to the range 0 to 1: bytes are divided by 255, other values are scaled by their
+        least and greatest value, unless all rows that are present (the indices `present`) lie in this range already.
+        Far outliers do not contribute to a scale. A UserError is raised if all values are equal or too large, or if a
+        coordinate is missing in all training rows.
         """
         conversion = partial(cls, name, kind, axes, str(array.dtype), array.shape[1:], facts=facts)
         low, high = limits(array, rows)
@@ -124,6 +126,10 @@ class ArrayConversion:
             raise UserError(f"{name}: {found}; leave it out (--skip {shell_quoted(name)})")
         if kind == "tokens":
             return conversion(classes=int(max(chunk.max() for chunk in chunks(array, rows))) + 1)
+        if kind in NORMALISED:
+            most = np.max([np.nanmax(to_counts(kind, c.astype(np.float64)), 0) for c in chunks(array, rows)], 0)
+            unit = learn_unit(array, rows, kind)
+            return conversion(valid_range=(0.0, as_number(most)), unit=unit, decimals=decimals_of(array, rows))
         if kind == "count" and AXES[axes] == "vector":
             return conversion(valid_range=ends_of(array, rows))
         if kind not in REAL:
@@ -156,12 +162,16 @@ class ArrayConversion:
                 expected = f"expected 0 to {self.classes - 1} as in the training rows"
                 remedy = "provide more rows, or put a row with this token into training"
                 raise UserError(f"{self.modality.title}: token {raw.max():g} found, {expected}; {remedy}")
-            x = channels_first(self.standardised(raw), self.axes)
+            x = channels_first(self.standardised(self._counted(raw)), self.axes)
             observed = ~np.isnan(x)
             if self.kind in REAL:
                 x = np.clip(x, -self.bound, self.bound)
             values[block][present[block]], seen[block][present[block]] = np.where(observed, x, 0), observed
         return values, seen
+
+    def _counted(self, raw: Values) -> Values:
+        """Return the counts in normalised counts; other values are unchanged."""
+        return to_counts(self.kind, raw) if self.kind in NORMALISED else raw
 
     def standardised(self, raw: Values) -> Values:
         """Return (raw − offset) / scale."""
@@ -185,7 +195,7 @@ class ArrayConversion:
 
     def restored(self, values: Values, seen: Values, source: Values) -> Values:
         """Decode values, and take the source's value (n, …) wherever it still encodes to the given one."""
-        raw = self.decode(values, seen)
+        raw = self._decoded(values, seen, source)
         if source.dtype != raw.dtype:
             raw = as_dtype(raw.astype(np.float64), source.dtype)
         for block in blocks(source):
@@ -196,12 +206,12 @@ class ArrayConversion:
 
     def valid(self, values: Values) -> Values:
         """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits."""
-        if self.valid_range is self.decimals is self.total is self.ones is None:
+        if self.valid_range is self.decimals is self.total is None:
             return values
         raw = self._unscaled(np.asarray(values, np.float64))
         low, high = map(np.array, self.valid_range or (-np.inf, np.inf))
         if self.kind in AMOUNTS:
-            raw = like_rows(self.kind, raw, self.ones, self.total, low, high)
+            raw = like_rows(self.kind, raw, self.total, low, high)
         return channels_first(self.standardised(np.clip(self._rounded(raw), low, high)), self.axes)
 
     def _unscaled(self, x: Values) -> Values:
@@ -216,8 +226,18 @@ class ArrayConversion:
 
     def decode(self, values: Values, seen: Values) -> Values:
         """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
+        return self._decoded(values, seen)
+
+    def _decoded(self, values: Values, seen: Values, source: Values | None = None) -> Values:
+        """Decode values; normalised counts of a row have the unit that they have in the source (n, …), if given."""
         missing = np.nan if np.dtype(self.dtype).kind == "f" else 0.0
         raw = self._rounded(self._unscaled(np.where(seen, np.asarray(values, np.float64), missing)))
+        if self.unit is not None:
+            raw = np.rint(raw)
+            unit = drawn_units(raw, self.unit)
+            if source is not None:
+                unit = units_in(self.kind, source.astype(np.float64), unit)
+            return as_dtype(self._rounded(in_units(self.kind, raw, unit)), np.dtype(self.dtype))
         return as_dtype(raw if self.kind in REAL else np.rint(raw), np.dtype(self.dtype))
 
     def describe(self) -> dict[str, Any]:
@@ -265,13 +285,13 @@ def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[st
     """Return the scales and limits of the coordinates of a vector, learned from its training rows."""
     usual = usual_range_per_coordinate(array, rows)
     offset, scale = UNSCALED
-    total = ones = None
+    total = None
     if kind == "numeric":
         offset, scale = moments(array, rows, usual)
     elif kind == "nonnegative":
         scale = positive_mean(array, rows, usual)
     if kind in AMOUNTS:
-        total, ones = (learn(array, rows, AMOUNTS[kind][0]) for learn in (common_total, share_of_ones))
+        total = common_total(array, rows, AMOUNTS[kind][0])
     known = as_number(np.where(np.isnan(usual.low), np.nan, scale))
     _check_scale(name, known, np.nanmin(usual.low), np.nanmax(usual.high))
     most = np.nanmax(np.maximum(offset - usual.low, usual.high - offset) / np.array(scale))
@@ -281,7 +301,6 @@ def _vector_scales(name: str, kind: str, array: Values, rows: Values) -> dict[st
         "bound": ROOM * float(most) if usual.far.any() else BOUND,
         "valid_range": (as_number(usual.low), as_number(usual.high)),
         "total": total,
-        "ones": ones,
         "decimals": decimals_of(array, rows),
     }
 

@@ -1,4 +1,4 @@
-"""Recognise vectors of numbers of at least 0 that are often exactly 0: logarithms of counts, fractions, amounts."""
+"""Recognise vectors of numbers of at least 0 that are often exactly 0: fractions, amounts, their logarithms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,6 @@ HEAVY = 0.1
 """Share of zeros from which on a vector is zero-heavy."""
 TRIED = 256
 """Number of rows from which the form of the values is recognised."""
-NEAR, NEARLY_ALL, SMALL = 0.02, 0.95, 20
-"""Distance from a whole number, share of values that have to be so near, and the greatest multiple that is tried."""
 MOST_LOGARITHM = 30
 """Logarithms of amounts are smaller."""
 EVEN = 1e-4
@@ -38,24 +36,16 @@ def share_of_zeros(array: Values | SparseRows, rows: Values | None = None) -> fl
 
 
 def form_of(array: Values | SparseRows, rows: Values) -> str:
-    """Say what zero-heavy values are, by their first rows: fractions, counts of normalised rows, or their logarithms.
+    """Say what zero-heavy values are: fractions, amounts with a common sum, or amounts.
 
-    A row of counts that was divided by its total has only whole multiples of its least positive value.
-
-    >>> counts = np.random.default_rng(0).poisson(0.7, (50, 40)) + np.eye(50, 40)
-    >>> shares = counts / counts.sum(1, keepdims=True)
-    >>> form_of(shares, np.arange(50)), form_of(np.log1p(1e4 * shares), np.arange(50))
-    ('fractions that sum to 1 in each row', 'log(1 + counts, divided by the total of their row)')
+    >>> amounts = np.random.default_rng(0).gamma(0.7, size=(50, 40))
+    >>> form_of(amounts / amounts.sum(1, keepdims=True), np.arange(50)), form_of(amounts, np.arange(50))
+    ('fractions that sum to 1 in each row', 'amounts')
     """
-    values = _first(array, rows)
-    if not len(values):
+    if not len(_first(array, rows)):
         return "zeros"
     if (total := common_total(array, rows)) is not None:
         return f"{'fractions' if abs(total - 1) <= EVEN else 'amounts'} that sum to {total:.6g} in each row"
-    if _multiples(values):
-        return "counts, divided by the total of their row"
-    if values.max() <= MOST_LOGARITHM and _multiples(np.expm1(values)):
-        return "log(1 + counts, divided by the total of their row)"
     return "amounts"
 
 
@@ -79,50 +69,19 @@ def with_total(values: Values, total: float, low: Any, high: Any) -> Values:
     return values
 
 
-def share_of_ones(array: Values | SparseRows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
-    """Return which share of the positive amounts of a row equals its least one, if all are `_multiples`; else None."""
-    amounts = to_amounts(_first(array, rows))
-    if not len(amounts) or not _multiples(amounts):
-        return None
-    ratio = amounts / np.where(amounts > 0, amounts, np.inf).min(1, keepdims=True)
-    return float((np.abs(ratio - 1) <= NEAR).sum() / (ratio > 0).sum())
-
-
-def as_multiples(values: Values, ones: float, high: Any) -> Values:
-    """Round the positive values of each row (n, X) to whole multiples of the unit of the row, at most `high` or (X,).
-
-    The unit is the median of the share `ones` of smallest positive values, which are counts of 1. Rows without a zero
-    are means, not draws, and stay.
-
-    >>> as_multiples(np.array([[0.0, 2.1, 2.0, 1.9, 4.2, 9.7], [0.3, 1.1, 0.4, 0.2, 0.4, 0.6]]), 0.6, 9).tolist()
-    [[0.0, 2.0, 2.0, 2.0, 4.0, 8.0], [0.3, 1.1, 0.4, 0.2, 0.4, 0.6]]
-    """
-    positive = values > 0
-    middle = (positive.sum(1, keepdims=True) * ones / 2).astype(int)
-    unit = np.take_along_axis(np.sort(np.where(positive, values, np.inf), 1), middle, 1)
-    whole = np.maximum(np.minimum(np.rint(values / unit), np.floor(high / unit)), 1) * unit
-    return np.where(positive & ~positive.all(1, keepdims=True), whole, values)
-
-
-def like_rows(kind: str, values: Values, ones: float | None, total: float | None, low: Any, high: Any) -> Values:
-    """Give the amounts of rows (n, X) multiples of one unit and the total, if the data have these.
+def like_rows(kind: str, values: Values, total: float | None, low: Any, high: Any) -> Values:
+    """Give the amounts of rows (n, X) the total of the data, if these have one.
 
     Args:
         kind: the kind, which says how values become amounts.
         values: drawn values.
-        ones: what `share_of_ones` returned, of `as_multiples`.
         total: what `common_total` returned, of `with_total`.
         low, high: the range of values, numbers or (X,).
     """
-    if ones is total is None:
+    if total is None:
         return values
     to_amounts, back = AMOUNTS[kind]
-    amounts = to_amounts(values)
-    if ones is not None:
-        amounts = as_multiples(amounts, ones, to_amounts(high))
-    if total is not None:
-        amounts = with_total(amounts, total, to_amounts(low), to_amounts(high))
-    return back(amounts)
+    return back(with_total(to_amounts(values), total, to_amounts(low), to_amounts(high)))
 
 
 def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:
@@ -134,8 +93,8 @@ def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str
 def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
     """Whether the positive values of a vector (n, X) are rather log(1 + a) of log-normal amounts a than log-normal.
 
-    Logarithms of normalised counts are; rows with a common sum and normalised counts are not (see `form_of`). Otherwise
-    the likelihoods of both are compared, with moments by coordinate, in the first rows.
+    Rows with a common sum are not. Otherwise the likelihoods of both are compared, with moments by coordinate, in the
+    first rows. Normalised counts have kinds of their own.
 
     >>> rng = np.random.default_rng(0)
     >>> amounts = np.exp(rng.normal(1, 1, (60, 5))) * rng.integers(0, 2, (60, 5))
@@ -143,10 +102,8 @@ def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
     (False, True)
     """
     values = _first(array, rows)
-    if not len(values) or values.max() > MOST_LOGARITHM or common_total(array, rows) is not None or _multiples(values):
+    if not len(values) or values.max() > MOST_LOGARITHM or common_total(array, rows) is not None:
         return False
-    if _multiples(np.expm1(values)):
-        return True
     positive = values > 0
     values = np.where(positive, values, 1)
     logarithm = np.log(values)
@@ -169,16 +126,6 @@ def _first(array: Values | SparseRows, rows: Values) -> Values:
     """Return the first rows that have a positive value, with 0 in place of NaN."""
     values = np.nan_to_num(array[rows[:TRIED]].astype(np.float64))
     return values[values.any(1)]
-
-
-def _multiples(values: Values) -> bool:
-    """Whether nearly all positive values (n, X) are whole multiples of the least of their row, and not all equal it."""
-    positive = values > 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratio = (values / np.where(positive, values, np.inf).min(1, keepdims=True))[positive]
-    small = ratio[ratio <= SMALL]
-    near = np.abs(small - np.rint(small)) <= NEAR
-    return near.mean() >= NEARLY_ALL and bool((small > 1 + NEAR).mean() > 1 - NEARLY_ALL)
 
 
 def positive_mean(array: Values | SparseRows, rows: Values, usual: UsualRange) -> Number:

@@ -16,6 +16,7 @@ from postprior.pipelines.data.conversion import ArrayConversion, Conversion, Tab
 from postprior.pipelines.data.conversion.axes import AXES
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
 from postprior.pipelines.data.conversion.forms import Form
+from postprior.pipelines.data.conversion.normalised import NORMALISED, normalised_kind
 from postprior.pipelines.data.conversion.statistics import limits
 from postprior.pipelines.data.conversion.zero_heavy import (
     AMOUNTS,
@@ -37,6 +38,8 @@ EXPECTED = {
     "nonnegative": "vectors of numbers of at least 0",
     "log1p": f"vectors of numbers from 0 to {MOST_LOGARITHM}",
     "count": f"whole numbers from 0 to {LARGEST}",
+    "normalised_count": "rows of whole multiples of a number",
+    "log_normalised_count": f"rows of log(1 + a) up to {MOST_LOGARITHM}, with whole multiples a of a number",
     "tokens": "rows of whole numbers of at least 0",
     "boolean": "zeros and ones",
 }
@@ -227,6 +230,7 @@ class SourceContents:
         notes: lines that tell the user how the source was read.
         kept: columns (n rows) that come back on export, whether they have a role or not; their names are paths.
         matrices: the names of matrices that --layer and --obsm can read.
+        frame: of a data frame in memory, the types of its columns and index (see `memory.frames`).
     """
 
     place: str
@@ -248,6 +252,7 @@ class SourceContents:
     notes: tuple[str, ...] = ()
     kept: pa.Table | None = None
     matrices: tuple[str, ...] = ()
+    frame: Mapping[str, Any] = field(default_factory=dict)
 
     def taken(self, rows: pa.Array) -> "SourceContents":
         """Return the rows at these indices of a source whose modalities are arrays."""
@@ -336,7 +341,8 @@ def _fits(kind: str, low: float, high: float, whole: bool) -> bool:
     """Whether values from `low` to `high` can be of a kind."""
     if kind in ("count", "tokens", "boolean"):
         return whole and low >= 0 and high <= (1 if kind == "boolean" else LARGEST)
-    return kind not in ("log", *AMOUNTS) or (low >= 0 and (kind != "log1p" or high <= MOST_LOGARITHM))
+    logarithms = kind in ("log1p", "log_normalised_count")
+    return kind not in ("log", *AMOUNTS, *NORMALISED) or (low >= 0 and (not logarithms or high <= MOST_LOGARITHM))
 
 
 def check_type(place: str, name: str, column: pa.ChunkedArray) -> None:
@@ -396,8 +402,9 @@ def array_kind(
     Only the rows at the indices `rows` count, or all if there are none.
 
     Zeros and ones are boolean in a vector, or in any array that is not of a float type; whole numbers of at least 0 in
-    a vector are counts; other values of at least 0 in a vector of which many are 0 are nonnegative, or log1p if they
-    look like logarithms log(1 + a); all other values are numeric.
+    a vector are counts; other values of at least 0 in a vector of which many are 0 are normalised counts or their
+    logarithms if they are multiples of a unit of their row, else log1p if they look like logarithms log(1 + a), else
+    nonnegative; all other values are numeric.
     """
     vector = AXES[axes] == "vector"
     low, high = limits(array, rows)
@@ -411,11 +418,15 @@ def array_kind(
             return "count"
         if low != 0 or share_of_zeros(array, rows) < HEAVY:
             return "numeric"
-        return "log1p" if are_logarithms(array, np.arange(len(array)) if rows is None else rows) else "nonnegative"
+        present = np.arange(len(array)) if rows is None else rows
+        return normalised_kind(array, present) or ("log1p" if are_logarithms(array, present) else "nonnegative")
     kind = requested[name]
     if kind not in arrays.KINDS:
         raise UserError(f"--kind {name}: '{kind}' found, expected one of {', '.join(arrays.KINDS)}; correct the kind")
-    if not _fits(kind, low, high, whole) or (kind in ("tokens", *AMOUNTS) and axes != "X"):
+    allowed = _fits(kind, low, high, whole) and (axes == "X" or kind not in ("tokens", *AMOUNTS, *NORMALISED))
+    if allowed and kind in NORMALISED:
+        allowed = normalised_kind(array, np.arange(len(array)) if rows is None else rows) == kind
+    if not allowed:
         found = f"{array.dtype} values from {low:g} to {high:g} found"
         expected = f"expected {EXPECTED[kind]} for --kind {name}={kind}"
         raise UserError(f"{place}: {name}: {found}, {expected}; correct the values or the kind")

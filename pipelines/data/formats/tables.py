@@ -106,8 +106,17 @@ def _read_binary(path: Path, roles: Roles) -> SourceContents:
         else:
             table = feather.read_table(path)
             check_headers(path, table.column_names)
+    return typed_contents(path, table, roles)
+
+
+def typed_contents(path: Path, table: pa.Table, roles: Roles, identity: str | None = None) -> SourceContents:
+    """Sort the columns of a table with types by role; `path` names it, and `identity` its ids, if they are known.
+
+    A column of categories that are numbers is categorical.
+    """
     _check_rows(path, table)
     table, spellings = _composed(path, table)
+    roles = replace(roles, kinds=dict.fromkeys(_numbered_categories(table), "categorical") | dict(roles.kinds))
     columns, originals = simplify_table(path, table)
     changed = [field for field in table.schema if field.type != columns.schema.field(field.name).type]
     notes, forms = Notes(), {}
@@ -116,8 +125,19 @@ def _read_binary(path: Path, roles: Roles) -> SourceContents:
         if values is not column:
             originals.setdefault(name, table[name])
             columns = columns.set_column(place, name, values)
-    contents = table_contents(columns, path.name, roles, None, originals, forms, notes)
+    contents = table_contents(columns, path.name, roles, None, originals, forms, notes, identity)
     return replace(contents, types={field.name: str(field.type) for field in changed}, spellings=spellings)
+
+
+def _numbered_categories(table: pa.Table) -> list[str]:
+    """Return the columns of several categories that are numbers."""
+    return [
+        field.name
+        for field in table.schema
+        if pa.types.is_dictionary(field.type)
+        and (pa.types.is_integer(field.type.value_type) or pa.types.is_floating(field.type.value_type))
+        and pc.count_distinct(table[field.name].cast(field.type.value_type)).as_py() > 1
+    ]
 
 
 def _read_text(path: Path, roles: Roles) -> SourceContents:
@@ -186,15 +206,19 @@ def table_contents(
     originals: Mapping[str, pa.ChunkedArray] | None = None,
     forms: Mapping[str, Form] | None = None,
     notes: Notes | None = None,
+    known_identity: str | None = None,
 ) -> SourceContents:
-    """Sort the columns of a table by role; `facts` say how to write them back, `originals` as in `SourceContents`."""
+    """Sort the columns of a table by role; `facts` say how to write them back, `originals` as in `SourceContents`.
+
+    `known_identity` is the column of ids, if it need not be found.
+    """
     originals, notes = originals or {}, notes or Notes()
     forms = {name: form for name, form in (forms or {}).items() if form != PLAIN}
     names = table.column_names
-    identity = id_column(table, roles)
+    identity = known_identity or id_column(table, roles)
     group = (roles.group, table[roles.group]) if roles.group in names else None
     ids = (identity, table[identity]) if identity in names else None
-    if ids is not None and identity not in (roles.id, IDS[0]):
+    if ids is not None and identity not in (roles.id, known_identity, IDS[0]):
         notes.add("rows are identified by {}; --id COLUMN chooses another column", [str(identity)])
     if ids is not None and roles.repeated == "first":
         rows = first_rows(ids[1])
@@ -301,28 +325,34 @@ def _known_groups(place: str, names: list[str], roles: Roles) -> dict[str, list[
 def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) -> None:
     """Write every table of the samples; rows without any of its modalities are left out, unless the source had them."""
     description = samples.dataset.conversion or {}
-    for file, headers in samples.tables.items():
-        text = not ends_in(Path(file), BINARY)
+    for file in samples.tables:
         dialect = usual_dialect(file) | description.get("dialects", {}).get(file, {})
-        mark = dialect["decimal"] if text else None
+        mark = None if ends_in(Path(file), BINARY) else dialect["decimal"]
         within = [conversion for conversion in conversions if conversion.facts["file"] == file]
-        columns = samples.roles(mark)
-        if (header := samples.id_headers.get(file)) is not None:
-            columns[header] = columns.pop(next(iter(columns)))
-        for conversion in within:
-            decoded = samples.table(conversion, mark)
-            columns |= dict(zip(decoded.column_names, decoded.columns, strict=True))
-        if text and samples.excel_safe:
-            for name, generated in _generated_cells(samples, within).items():
-                columns[name] = _formula_safe(columns[name], generated)
-        order = {column_name(text): text for text in headers or columns if column_name(text) in columns}
-        table = pa.table([columns[name] for name in order], names=list(order))
-        if within:
-            observed = samples.observed({conversion.name for conversion in within})
-            table = table.filter(pa.array(np.any([observed, *map(samples.in_file, within)], 0)))
-        types = {} if text else description.get("types", {}).get(file, {})
-        table = _with_types(table, types).rename_columns(list(order.values()))
-        write_table(table, path / file, dialect["delimiter"], dialect["encoding"])
+        write_table(table_of(samples, within, file, mark), path / file, dialect["delimiter"], dialect["encoding"])
+
+
+def table_of(samples: Samples, within: Sequence[TableConversion], file: str, mark: str | None = None) -> pa.Table:
+    """Return the table of a file, whose modalities are those `within`, under its headers as written.
+
+    If a decimal `mark` is given, all columns are texts; else they have their original types.
+    """
+    columns = samples.roles(mark)
+    if (header := samples.id_headers.get(file)) is not None:
+        columns[header] = columns.pop(next(iter(columns)))
+    for conversion in within:
+        decoded = samples.table(conversion, mark)
+        columns |= dict(zip(decoded.column_names, decoded.columns, strict=True))
+    if mark is not None and samples.excel_safe:
+        for name, generated in _generated_cells(samples, within).items():
+            columns[name] = _formula_safe(columns[name], generated)
+    order = {column_name(text): text for text in samples.tables[file] or columns if column_name(text) in columns}
+    table = pa.table([columns[name] for name in order], names=list(order))
+    if within:
+        observed = samples.observed({conversion.name for conversion in within})
+        table = table.filter(pa.array(np.any([observed, *map(samples.in_file, within)], 0)))
+    types = (samples.dataset.conversion or {}).get("types", {}).get(file, {}) if mark is None else {}
+    return _with_types(table, types).rename_columns(list(order.values()))
 
 
 def write_table(table: pa.Table, path: Path, delimiter: str | None = None, encoding: str = "utf-8") -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,7 @@ class Joined:
         id_headers: headers of ids, by file, where they are not the name in `ids`.
         notes: lines that tell the user how the sources were read.
         kept: columns (N rows) that come back on export whether they have a role or not; null where a source has no row.
+        frames: the types of the columns and the index of data frames in memory, by file.
     """
 
     views: tuple[View, ...]
@@ -64,6 +66,7 @@ class Joined:
     notes: tuple[str, ...] = ()
     spellings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     kept: pa.Table | None = None
+    frames: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -135,6 +138,7 @@ def join(sources: Sequence[SourceContents], roles: Roles) -> Joined:
         tuple(note for source in sources for note in source.notes) + notes,
         {source.place: source.spellings for source in sources if source.spellings},
         _kept(sources, [pa.array(row[kept], mask=row[kept] < 0) for row in rows]),
+        {source.place: source.frame for source in sources if source.frame},
     )
 
 

@@ -1,11 +1,11 @@
 """`postprior import --like`: import rows for a trained model, with the scales and categories of its training data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,9 +47,35 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     if trained.conversion is None:
         expected = "expected a folder that postprior import wrote; correct --like"
         raise UserError(f"{like}: no conversion found in its manifest, {expected}")
+    names = [source.name for source in sources]
+    rows = rows_like(
+        trained, lambda wanted: [part for source in sources for part in read_source(source, wanted)], names, roles
+    )
+    told = _summary(rows.joined, rows.chosen, rows.dataset.observed, rows.conversions, folder)
+    rows.dataset.save(folder, inputs, told.text)
+    return told
+
+
+class Rows(NamedTuple):
+    """Rows as datasets have them, and as they were joined; `chosen` is the part that the training data have."""
+
+    dataset: Dataset
+    joined: Joined
+    chosen: Joined
+    conversions: dict[str, Conversion]
+
+
+def rows_like(
+    trained: Dataset,
+    read: Callable[[Roles], Sequence[SourceContents]],
+    names_of_sources: Sequence[str],
+    roles: Roles,
+) -> Rows:
+    """Convert the rows of sources, which `read` returns, with the scales and categories of training data."""
+    assert trained.conversion is not None
     conversions = {c.modality.title: c for c in samples_of(trained).conversions}
     wanted = _roles(trained.conversion, conversions, roles)
-    contents = [_titled(part, conversions) for source in sources for part in read_source(source, wanted)]
+    contents = [_titled(part, conversions) for part in read(wanted)]
     joined = join(contents, _available_roles(wanted, roles, contents))
     chosen = _as_trained(joined, conversions)
     learned = [conversions[view.name] for view in chosen.views]
@@ -60,11 +86,9 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
     labels = _labels(joined.label, trained)
     names = None if labels is None else trained.label_names
     dataset = converted(chosen, np.arange(len(joined)), learned, targets, labels, names)
-    provenance = {"source": "import", "sources": [source.name for source in sources], "like": trained.hash}
+    provenance = {"source": "import", "sources": list(names_of_sources), "like": trained.hash}
     conversion = _with_affines(trained.conversion, {conversions[view.name].name: view.facts for view in joined.views})
-    told = _summary(joined, chosen, dataset.observed, conversions, folder)
-    replace(dataset, conversion=conversion, provenance=provenance).save(folder, inputs, told.text)
-    return told
+    return Rows(replace(dataset, conversion=conversion, provenance=provenance), joined, chosen, conversions)
 
 
 def _titled(contents: SourceContents, conversions: Mapping[str, Conversion]) -> SourceContents:

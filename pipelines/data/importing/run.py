@@ -18,7 +18,7 @@ from postprior.pipelines.data.conversion.forms import PLAIN
 from postprior.pipelines.data.conversion.texts import is_restored
 from postprior.pipelines.data.dataset import OTHER_SPLITS, SPLITS, Dataset
 from postprior.pipelines.data.formats import check_options, read_source
-from postprior.pipelines.data.formats.contents import Named, Roles
+from postprior.pipelines.data.formats.contents import Named, Roles, SourceContents
 from postprior.pipelines.data.importing.constraints import found_constraints
 from postprior.pipelines.data.importing.joining import Joined, join
 from postprior.pipelines.data.importing.labels import class_indices, with_common_labels
@@ -33,6 +33,7 @@ from postprior.pipelines.storage import manifest_in
 from postprior.pipelines.texts import shortened
 
 LONGEST_ID = 1000  # characters
+SHARES = (0.1, 0.2)  # of validation and test
 FEWEST = {"train": 10, "validation": 2, "test": 3}  # least number of rows per split
 WANTED = {"validation": 4, "test": 8}  # subjects that the shares take at least, if enough are left for training
 LARGE = 1 << 23  # bytes of sources whose import shows its progress
@@ -41,7 +42,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def import_data(
-    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = (0.1, 0.2), seed: int = 0
+    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = SHARES, seed: int = 0
 ) -> Summary:
     """Write the dataset folders train, validation and test and import.txt into `folder`, and return the summary.
 
@@ -52,17 +53,26 @@ def import_data(
     if seed < 0:
         raise UserError(f"--seed: {seed} found, expected a whole number of at least 0; correct the seed")
     check_options(sources, roles)
-    with _steps(sources) as step:
-        return _import_data(sources, folder, roles, shares, seed, step)
-
-
-def _import_data(
-    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float], seed: int, step: Step
-) -> Summary:
     contents = []
-    for source in sources:
-        contents += read_source(source, roles)
-        step(source.name)
+    with _steps(sources) as step:
+        for source in sources:
+            contents += read_source(source, roles)
+            step(source.name)
+        names = [source.name for source in sources]
+        return import_contents(contents, names, folder, roles, shares, seed, sources, step)
+
+
+def import_contents(
+    contents: Sequence[SourceContents],
+    names_of_sources: Sequence[str],
+    folder: Path,
+    roles: Roles,
+    shares: tuple[float, float] = SHARES,
+    seed: int = 0,
+    inputs: Sequence[Path] = (),
+    step: Step = lambda text: None,
+) -> Summary:
+    """Write the dataset folders of sources that have been read, as `import_data` does; `inputs` are their files."""
     joined = join(contents, roles)
     joined, treatment = with_common_labels(joined, roles.rare_labels or ("keep" if roles.keep_rare else "merge"))
     labels, names = class_indices(joined.label)
@@ -84,10 +94,9 @@ def _import_data(
         conversion["constraints"] = list(map(described, constraints))
     if treatment:
         conversion["labels"] |= treatment
-    source_names = [source.name for source in sources]
-    provenance = {"source": "import", "sources": source_names, "shares": list(shares), "seed": seed}
+    provenance = {"source": "import", "sources": list(names_of_sources), "shares": list(shares), "seed": seed}
     told = summary(joined, learned, labels, names, {split: len(rows) for split, rows in splits.items()}, folder)
-    with publish(folder, previous_splits, sources) as temporary:
+    with publish(folder, previous_splits, inputs) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
             replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
@@ -310,6 +319,7 @@ def _describe(joined: Joined, learned: Sequence[Conversion], targets: Sequence[C
         },
         "types": {file: dict(types) for file, types in joined.types.items()},
         **({"dialects": {file: dict(d) for file, d in joined.dialects.items()}} if joined.dialects else {}),
+        **({"frames": {file: dict(types) for file, types in joined.frames.items()}} if joined.frames else {}),
         "ids": (describe_role(joined.ids) or {}) | ({"headers": dict(joined.id_headers)} if joined.id_headers else {}),
         "labels": describe_role(joined.label),
         "groups": describe_role(joined.group),

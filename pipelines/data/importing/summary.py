@@ -8,10 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.arrays import Values, chunks
-from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion, Conversion, TableConversion, arrays
+from postprior.pipelines.data.conversion import (
+    ArrayConversion,
+    ColumnConversion,
+    Conversion,
+    TableConversion,
+    arrays,
+    normalised,
+    zero_heavy,
+)
 from postprior.pipelines.data.conversion.columns import SCALED, to_numpy
 from postprior.pipelines.data.conversion.statistics import limits
-from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS, told
 from postprior.pipelines.data.formats.contents import ArrayView, TableView, View
 from postprior.pipelines.data.importing.joining import Joined
 from postprior.pipelines.data.manifest import SUMMARY
@@ -20,6 +27,8 @@ from postprior.pipelines.texts import LONG, Listing, brief, enumerated, escape_c
 PATTERNS = 8  # greatest number of missingness patterns that are listed
 LINES = 12  # greatest number of lines on a terminal
 MODALITIES = 3  # greatest number of modalities that a terminal lists if they are more
+TOLD = dict.fromkeys(zero_heavy.AMOUNTS, zero_heavy.told) | dict.fromkeys(normalised.NORMALISED, normalised.told)
+"""Functions that tell how vectors of these kinds are read."""
 
 
 class Summary(list[str]):
@@ -67,7 +76,7 @@ def summary(
     for view, conversion in zip(joined.views, learned, strict=True):
         details += [f"{view.name}:", *described(view, conversion)]
         notes += outliers(view, conversion)
-        if isinstance(view, ArrayView) and view.kind in AMOUNTS:
+        if isinstance(view, ArrayView) and (told := TOLD.get(view.kind)):
             notes.append(told(view.name, view.kind, view.content, np.flatnonzero(view.present)))
     notes += [*chosen_kinds(joined.views, learned), *named(learned), completeness(observed)]
     details += patterns(observed, [view.name for view in joined.views])
@@ -205,6 +214,8 @@ def _scaling(conversion: ArrayConversion) -> str:
     offset, scale = conversion.offset, conversion.scale
     if conversion.kind == "numeric" and conversion.modality.kind == "vector":
         return "each coordinate standardised"
+    if conversion.kind in normalised.NORMALISED:
+        return "each row divided by its own unit"
     if conversion.kind == "nonnegative":
         return "each coordinate divided by the geometric mean of its positive values"
     if (offset, scale) == (0, 1) or isinstance(offset, tuple) or isinstance(scale, tuple):

@@ -166,7 +166,7 @@ class Missingness:
         levels = self._levels(data, labels)
         x = self.predictors(z, labels, data, levels)
         uniform = torch.rand(n, 1 + len(self.units), generator=generator, dtype=torch.float64)
-        absent = self._patterns(torch.cat([torch.ones_like(x[:, :1]), x], 1), uniform).numpy()
+        absent = self._patterns(torch.cat([x.new_ones(len(x), 1), x], 1), uniform).numpy()
         forced = np.zeros_like(absent)
         for rule in self.rules:
             lacks, has = rule.decided(levels[rule.column])

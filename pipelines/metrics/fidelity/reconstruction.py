@@ -80,8 +80,11 @@ def reconstruction_scores(
             means[m.name] = {"reconstruction_error": missing}
             continue
         observed = data.cells[m.name][rows] if m.name in data.cells else None
-        errors = row_errors(m, values_of(data, m, rows), values_of(reconstruction, m, rows), observed)
+        values, others = values_of(data, m, rows), values_of(reconstruction, m, rows)
+        errors = row_errors(m, values, others, observed)
         means[m.name] = {key: weighted_mean(x, weights[:, rows]) for key, x in errors.items()}
+        if (product := products(m, values, others, observed)) is not None:
+            means[m.name]["correlation"] = weighted_mean(product, weights[:, rows])
         if outputs.predictions is not None and outputs.labels is not None:
             rows = rows[outputs.labels[rows] >= 0]
             correct = outputs.predictions[rows, index] == outputs.labels[rows]
@@ -111,6 +114,34 @@ def row_errors(
         return errors
     low, high = modality.range or (float(values.min()), float(values.max()))
     return errors | likeness(others, values, (high - low) or 1.0)
+
+
+def products(
+    modality: Modality, values: np.ndarray, others: np.ndarray, observed: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64] | None:
+    """Return products (N,) of standardised values and others, both (N, *shape): their mean is the mean correlation.
+
+    In tables and vectors, it is the mean correlation of the columns of numbers that vary; in other modalities, that of
+    all values after the mean of each is subtracted. None if no values are numbers that vary, as in texts.
+    """
+    if modality.likelihood == "categorical":
+        return None
+    seen = np.ones(values.shape, bool) if observed is None else np.asarray(observed)
+    x, y, seen = (array.reshape(len(values), -1) for array in (values, others, seen))
+    if modality.columns:
+        numbers = [column.likelihood not in ("categorical", "bernoulli") for column in modality.columns]
+        x, y, seen = x[:, numbers], y[:, numbers], seen[:, numbers]
+    shares = seen.mean(0).clip(1 / len(seen))
+    weights = seen / shares  # (N, C); their mean over the rows is 1
+    centred = [array - (array * weights).mean(0, dtype=np.float64) for array in (x, y)]
+    variances = [(array**2 * weights).mean(0) for array in centred]
+    if not modality.tabular:
+        variances = [np.full(len(variance), variance.mean()) for variance in variances]
+    varies = np.logical_and(*(variance > FINEST**2 for variance in variances))
+    if not varies.any():
+        return None
+    spread = np.sqrt(variances[0][varies] * variances[1][varies])
+    return np.asarray((centred[0] * centred[1] * weights)[:, varies] / spread).mean(1)
 
 
 def likeness(images: Floats, originals: Floats, span: float) -> dict[str, Floats]:

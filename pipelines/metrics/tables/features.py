@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
@@ -32,6 +33,11 @@ class FeatureStatistics:
         means = np.nansum(values, 0) / count
         squares = np.nansum((values - means) ** 2, 0) / count
         return cls(means, squares, (values == 0).sum(0) / count, values.sum(1))
+
+    def without(self, hidden: NDArray[np.bool_]) -> "FeatureStatistics":
+        """Return the statistics with NaN for some of the features, hidden (X,)."""
+        means, variances, zeros = (np.where(hidden, np.nan, x) for x in (self.means, self.variances, self.zeros))
+        return FeatureStatistics(means, variances, zeros, self.totals)
 
 
 def by_mean(means: Floats) -> list[Ints]:

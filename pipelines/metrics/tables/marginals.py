@@ -46,7 +46,8 @@ class Marginal:
 def of_numbers(values: Mapping[str, Floats], real: str, fewest: int = 1) -> Marginal:
     """Return the distribution of numbers (n,), NaN where missing; the bins fit those of the set `real`.
 
-    The outermost bins begin within at least `fewest` of its values at each end.
+    The outermost bins begin within at least `fewest` of its values at each end. Its share of a bin is NaN if one to
+    `fewest` − 1 of its values are in the bin.
     """
     observed = {name: numbers[np.isfinite(numbers)] for name, numbers in values.items()}
     edges = _edges(observed, real, fewest)
@@ -55,6 +56,8 @@ def of_numbers(values: Mapping[str, Floats], real: str, fewest: int = 1) -> Marg
     for name, numbers in observed.items():
         places = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, last)
         shares[name] = _shares(places, last + 1)
+    counts = shares[real] * len(observed[real])
+    shares[real] = np.where((counts > 0.5) & (counts < fewest - 0.5), np.nan, shares[real])
     return Marginal(shares, edges)
 
 

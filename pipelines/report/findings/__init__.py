@@ -1,15 +1,15 @@
-"""State what the results show: one headline, answers to three questions, and how reliable the results are."""
+"""State what the results show: answers to three questions, and how reliable the results are."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from postprior.pipelines.report.findings.faithful import above_prior, collapsed, faithful, told_apart
+from postprior.pipelines.report.findings.faithful import faithful
 from postprior.pipelines.report.findings.leaks import leaks
 from postprior.pipelines.report.findings.reliability import reliability
 from postprior.pipelines.report.findings.useful import useful
 from postprior.pipelines.report.results import Results
-from postprior.pipelines.report.rows import Estimate, Row
-from postprior.pipelines.report.wording import Finding, percent
+from postprior.pipelines.report.rows import Row
+from postprior.pipelines.report.wording import Finding
 
 QUESTIONS = {
     "faithful": "Is it faithful?",
@@ -19,72 +19,14 @@ QUESTIONS = {
 }
 
 
-def headline(results: Results) -> str:
-    """State the main result in one or two sentences."""
-    best = results.densities[0]
-    coherence = best.estimate("joint_coherence") if results.labelled else None
-    metric = "joint_coherence" if coherence else "frechet_distance"
-    score = coherence or best.estimate(metric)
-    if not score:
-        why = best.why("joint_coherence") or best.why("frechet_distance")
-        return f"The samples have no scores: {why}." if why else "The samples have no scores."
-    if above_prior(best, metric):
-        result = (_by_coherence if coherence else _by_distance)(results, best, score)
-    else:
-        agreement = f": {_agreement(best, coherence, 'its samples')}" if coherence else ""
-        verdict = "No fitted density is clearly better than the autoencoder's own prior."
-        result = f"{verdict} The best density is {best.title}{agreement}"
-    return f"{result}{_flagged(best)}."
-
-
-def _by_coherence(results: Results, best: Row, coherence: Estimate) -> str:
-    """Name the density with the highest joint coherence, without the full stop."""
-    uneven = ", but its labels are far less even than those of real rows" if collapsed(results, best) else ""
-    fitted = len(results.densities)
-    if fitted == 1:
-        agreement = _agreement(best, coherence, f"the samples of {best.title}")
-        return f"{agreement[0].upper()}{agreement[1:]}{uneven}"
-    agreement = _agreement(best, coherence, "them")
-    close = _close_second(results, "joint_coherence")
-    return f"Of {fitted} fitted densities, {best.title} draws the most coherent samples: {agreement}{uneven}{close}"
-
-
-def _by_distance(results: Results, best: Row, distance: Estimate) -> str:
-    """Name the density with the lowest Frechet distance, without the full stop."""
-    fitted = len(results.densities)
-    if fitted == 1:
-        return f"The samples of {best.title} have a Frechet distance of {distance.value:.2f} to real rows"
-    close = _close_second(results, "frechet_distance")
-    score = f"their Frechet distance is {distance.value:.2f}"
-    return f"Of {fitted} fitted densities, {best.title} draws the samples nearest to real rows: {score}{close}"
-
-
-def _agreement(row: Row, coherence: Estimate, samples: str) -> str:
-    """State the joint coherence of samples as a clause."""
-    scores = row.scores
-    modalities = f"all {len(scores.get('modalities', {}))} modalities"
-    if scores.get("incomplete_rows"):
-        modalities = "all modalities that a row has"
-    return f"in {percent(coherence.value)} of {samples}, {modalities} show the same label"
-
-
-def _close_second(results: Results, metric: str) -> str:
-    """Name the second density if it is not clearly worse than the first."""
-    first, second = results.densities[:2]
-    return "" if told_apart(results, metric, first, second) else f"; {second.title} is not clearly worse"
-
-
-def _flagged(row: Row) -> str:
-    """Warn of a density that privacy tests flag."""
-    tests = row.scores.get("privacy", {}).get("flagged", [])
-    if not tests:
-        return ""
-    flag = "a privacy test flags" if len(tests) == 1 else "privacy tests flag"
-    return f"; {flag} {row.title}, see “{QUESTIONS['leaks']}”"
-
-
-def findings(results: Results) -> Iterator[Finding]:
-    """Compute what the comparison found, question by question."""
-    for question, answer in zip(QUESTIONS, (faithful, useful, leaks, reliability), strict=True):
-        for finding in answer(results):
+def findings(results: Results, best: Row) -> Iterator[Finding]:
+    """Compute what the comparison found, question by question; `best` is the density that the page recommends."""
+    answers = (
+        faithful(results, best),
+        useful(results, best),
+        leaks(results),
+        reliability(results),
+    )
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        for finding in answer:
             yield replace(finding, question=question)

@@ -1,8 +1,11 @@
 """Is it faithful? Compare the best density with the normal prior, with real rows and with the other densities."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from postprior.pipelines.report.pairs import Pair, holm
+from postprior.pipelines.report.findings.comparisons import above_prior, collapsed, paired, told_apart
+from postprior.pipelines.report.findings.ranking import ranking
+from postprior.pipelines.report.pairs import holm
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate, Row, estimates
 from postprior.pipelines.report.wording import (
@@ -16,15 +19,21 @@ from postprior.pipelines.report.wording import (
     percent,
     percent_ci,
     points_ci,
+    rounded,
 )
 from postprior.pipelines.settings.params import SAMPLER_ROWS
 
-EVEN = 0.9  # share of the label entropy of real rows below which the labels of samples have collapsed
+DIVERSITY: dict[str, Callable[[float], str]] = {  # scores of diversity, and how each is formatted
+    "label_entropy": partial(number, decimals=3),
+    "recall": percent,
+    "coverage": percent,
+    "beta_recall": partial(number, decimals=3),
+}
 
 
-def faithful(results: Results) -> Iterator[Finding]:
+def faithful(results: Results, best: Row) -> Iterator[Finding]:
     """State coherence, distance and diversity of the best density, its rivals, and conditional generation."""
-    best = results.densities[0]
+    yield Finding("Ranking", ranking(results))
     yield from _prior(results, best)
     yield from _gap(results, best)
     yield from _distance(results, best)
@@ -37,19 +46,6 @@ def faithful(results: Results) -> Iterator[Finding]:
     yield from _seeds(results)
     yield from _conditional(results)
     yield from _private(results)
-
-
-def above_prior(row: Row, metric: str) -> bool:
-    """Whether a row is clearly better than the normal prior: the interval of the paired difference excludes 0."""
-    difference = row.estimate("difference_to_normal", metric)
-    return difference is not None and (difference.above() if metric == "joint_coherence" else difference.below())
-
-
-def collapsed(results: Results, row: Row) -> bool:
-    """Whether the labels of the samples are far less even than those of real rows."""
-    entropy = row.estimate("label_entropy")
-    real = results.baseline_of(row, "real").estimate("label_entropy")
-    return entropy is not None and real is not None and entropy.below(EVEN * real.value)
 
 
 def _prior(results: Results, best: Row) -> Iterator[Finding]:
@@ -96,16 +92,16 @@ def _distance(results: Results, best: Row) -> Iterator[Finding]:
         return
     yield Finding(
         "Distance",
-        f"The Frechet distance of {best.title} to real data is {distance.value:.2f}, which is "
+        f"The Frechet distance of {best.title} to real data is {rounded(distance.value)}, which is "
         f"{distance.value / reconstruction.value:.2f} times the distance of the reconstructions "
-        f"({reconstruction.value:.2f}). The normal prior has a distance of {prior.value:.2f}.",
+        f"({rounded(reconstruction.value)}). The normal prior has a distance of {rounded(prior.value)}.",
     )
     nearest = min(results.densities, key=lambda row: row.value("frechet_distance"))
     if nearest is not best:
         yield Finding(
             "Lowest distance",
             f"{nearest.title} has the lowest Frechet distance of all densities: "
-            f"{nearest.value('frechet_distance'):.2f}.",
+            f"{rounded(nearest.value('frechet_distance'))}.",
         )
 
 
@@ -135,16 +131,15 @@ def _pairings(results: Results, best: Row) -> Iterator[Finding]:
 def _diversity(results: Results, best: Row) -> Iterator[Finding]:
     real_row = results.baseline_of(best, "real")
     scores = [
-        f"{key.replace('beta_', 'β-').replace('_', ' ')} {score.value:.3f} (real rows {real.value:.3f})"
-        for key in ("label_entropy", "recall", "coverage", "beta_recall")
+        f"{key.replace('beta_', 'β-').replace('_', ' ')} {shown(score.value)} (real rows {shown(real.value)})"
+        for key, shown in DIVERSITY.items()
         if (score := best.estimate(key)) and (real := real_row.estimate(key))
     ]
     if scores:
         blind = "Coherence" if best.estimate("joint_coherence") else "Precision"
-        text = f"{blind} alone does not reveal a collapse of diversity. "
-        text += f"Other scores of {best.title}: {', '.join(scores)}."
-        uneven = " Its labels are far less even than those of real rows." if collapsed(results, best) else ""
-        yield Finding("Diversity", text + uneven)
+        text = f"The samples of {best.title} have {listed(scores)}."
+        uneven = " Their labels are far less even than those of real rows." if collapsed(results, best) else ""
+        yield Finding("Diversity", f"{text}{uneven} {blind} alone does not reveal a collapse of diversity.")
 
 
 def _cells(results: Results, best: Row) -> Iterator[Finding]:
@@ -222,42 +217,26 @@ def _runner_up(results: Results) -> Iterator[Finding]:
     value = (
         f"a joint coherence of {percent(score.value)}"
         if results.labelled
-        else f"a Frechet distance of {score.value:.2f}"
+        else f"a Frechet distance of {rounded(score.value)}"
     )
     yield Finding("Runner-up", f"{second.title} is second with {value}.{_significance(results, metric, first, second)}")
-
-
-def told_apart(results: Results, metric: str, first: Row, second: Row) -> bool:
-    """Whether two densities differ clearly: by the paired test, or by their intervals if there is no test."""
-    if pair := _paired(results, metric, first, second):
-        return pair.significant
-    one, other = first.estimate(metric), second.estimate(metric)
-    if not one or not other or one.high is None or other.high is None:
-        return False
-    return one.above(other.high) or other.above(one.high)
 
 
 def _significance(results: Results, metric: str, first: Row, second: Row) -> str:
     """Say whether two densities differ clearly, and by which test."""
     apart = told_apart(results, metric, first, second)
-    if pair := _paired(results, metric, first, second):
+    if pair := paired(results, metric, first, second):
         difference = pair.of(first.name)
         coherence = metric == "joint_coherence"
         value = points_ci(difference, nested=True) if coherence else number_ci(difference, 2, nested=True)
         p = p_value(pair.p_holm)
         p = f"p\u202f{p}" if p.startswith("<") else f"p\u202f=\u202f{p}"
         verdict = f"The difference to {first.title} is {'' if apart else 'not '}significant"
-        paired = f"paired difference, {first.title} minus {second.title}: {value}"
-        return f" {verdict} ({paired}; {p} after Holm's correction)."
+        minus = f"paired difference, {first.title} minus {second.title}: {value}"
+        return f" {verdict} ({minus}; {p} after Holm's correction)."
     if any(score is None or score.high is None for score in (first.estimate(metric), second.estimate(metric))):
         return ""
     return f" The 95\u202f% confidence intervals of the two {'do not overlap' if apart else 'overlap'}."
-
-
-def _paired(results: Results, metric: str, first: Row, second: Row) -> Pair | None:
-    """The test between two densities, or None if there is none."""
-    names = {first.name, second.name}
-    return next((p for p in results.pairs if p.metric == metric and {p.first, p.second} == names), None)
 
 
 def _seeds(results: Results) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """Does it leak? Report the tests of privacy and memorisation of samples and of fitted densities."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from postprior.pipelines.metrics.privacy.near import expected_near_copies
+from postprior.pipelines.metrics.privacy.near import NEAR, expected_near_copies
 from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.findings.attacks import ATTACK_NAMES, attacks_on_people
 from postprior.pipelines.report.results import FILES, Results
@@ -12,6 +12,7 @@ from postprior.pipelines.report.wording import Finding, in_words, listed, number
 CHANCE = 0.5  # AUC of an attacker who guesses
 MAX_RECORDS = 3  # a sentence names at most this many records
 NO_GUARANTEE = "No guarantee"  # the topic of the caution that tests are no guarantee
+MEMORISED = ("memorisation", "near_copies")  # nested keys of the share of near copies among drawn codes
 TESTS = {
     "distance_ratio": "the distance ratio",
     "near_copies": "the share of near copies",
@@ -61,7 +62,7 @@ def _by_tests(
         for test, text in texts_of(row):
             tests_by_text.setdefault(text, []).append(test)
         for text, tests in tests_by_text.items():
-            groups.setdefault((_tests(tests), text), []).append(row)
+            groups.setdefault((tests_named(tests), text), []).append(row)
     return groups
 
 
@@ -105,7 +106,7 @@ def _flags(rows: list[Row]) -> Iterator[Finding]:
     for row, names in flagged.items():
         if names:
             yield Finding(
-                "Flagged", f"{row.title} is flagged by {_tests(names)}{_where(row)}: do not share its samples."
+                "Flagged", f"{row.title} is flagged by {tests_named(names)}{_where(row)}: do not share its samples."
             )
 
     def traces(row: Row) -> Iterator[tuple[str, str]]:
@@ -129,7 +130,8 @@ def _where(row: Row) -> str:
     return f" (in {listed([*spaces])}, not over all modalities together)"
 
 
-def _tests(names: list[str]) -> str:
+def tests_named(names: Sequence[str]) -> str:
+    """List tests by their names for readers."""
     return listed([TESTS.get(name, name) for name in names])
 
 
@@ -194,16 +196,16 @@ def _distances(rows: list[Row]) -> Iterator[Finding]:
     if ratios := estimates(rows, *JOINT, "distance_ratio"):
         yield Finding(
             "Distances",
-            "The distance ratio is the median distance of samples to their nearest training row, divided by that of "
-            "held-out rows that were encoded and decoded; it is 1 if nothing is memorised. The ratio is "
-            f"{number_by_row(ratios, 2)}.",
+            f"The distance ratio is {number_by_row(ratios, 2)}; it is 1 if nothing is memorised. It is the median "
+            "distance of samples to their nearest training row, divided by that of held-out rows that were encoded and "
+            "decoded.",
         )
 
 
 def _codes(results: Results) -> Iterator[Finding]:
     """Densities whose draws are near copies of training codes."""
-    shares = estimates(results.densities, "memorisation", "near_copies")
-    expected = {row: expected_near_copies(row.scores["memorisation"]["samples"]) for row in shares}
+    shares = estimates(results.densities, *MEMORISED)
+    expected = {row: _expected_codes(row) for row in shares}
     copying = {row: share for row, share in shares.items() if share.above(expected[row])}
     if copying:
         yield Finding(
@@ -212,6 +214,17 @@ def _codes(results: Results) -> Iterator[Finding]:
             f"{percent(max(expected.values()), 0)} are expected. Among drawn codes, their share is "
             f"{listed([f'{percent_ci(share)} for {row.title}' for row, share in copying.items()])}.",
         )
+
+
+def _expected_codes(row: Row) -> float:
+    """The share of near copies among drawn codes that is expected without memorisation."""
+    return expected_near_copies(row.scores["memorisation"]["samples"])
+
+
+def memorises(row: Row) -> bool:
+    """Whether near copies of training codes are more frequent among drawn codes than expected, by a clear margin."""
+    share = row.estimate(*MEMORISED)
+    return share is not None and share.above(_expected_codes(row) + NEAR)
 
 
 def _stored(results: Results) -> Iterator[Finding]:

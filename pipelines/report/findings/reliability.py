@@ -15,8 +15,10 @@ from postprior.pipelines.report.wording import (
     as_text,
     in_words,
     listed,
+    number,
     number_ci,
     percent,
+    rounded,
     titles,
 )
 
@@ -107,19 +109,25 @@ COSTS: dict[str, Callable[[Any, Any], str]] = {
 def _autoencoder(results: Results) -> Iterator[Finding]:
     """How well held-out rows are encoded and decoded, which limits every density of their codes."""
     posterior = results.posterior
-    error, accuracy = posterior.estimate("reconstruction_error"), posterior.estimate("accuracy")
+    correlation, accuracy = posterior.estimate("correlation"), posterior.estimate("accuracy")
     sentences = []
-    if error:
-        text = f"Reconstructions of held-out rows have a mean squared error of {error.value:.4f}"
-        if similarity := posterior.estimate("ssim"):
-            text += f" and a structural similarity (SSIM) of {similarity.value:.2f}"
+    if correlation:
+        text = f"Values and reconstructions of held-out rows have a correlation of {number_ci(correlation, 2)}"
+        modalities = [Row(name, "", scores) for name, scores in posterior.scores.get("modalities", {}).items()]
+        each = estimates(modalities, "correlation")
+        if 1 < len(each) <= MAX_LISTED:
+            text += f": {listed([f'{number(of.value, 2)} in {modality.name}' for modality, of in each.items()])}"
         sentences.append(f"{text}.")
+    if similarity := posterior.estimate("ssim"):
+        sentences.append(
+            f"The structural similarity (SSIM) of images and their reconstructions is {similarity.value:.2f}."
+        )
     if accuracy:
         sentences.append(f"The label classifiers have an accuracy of {percent(accuracy.value)} on the reconstructions.")
     if likelihood := posterior.estimate("log_evidence"):
         sentences.append(
             f"The mean log-likelihood of held-out rows, estimated by importance sampling, is "
-            f"{number_ci(likelihood, 0 if abs(likelihood.value) >= 100 else 1)} nats."
+            f"{number_ci(likelihood, 1)} nats."
         )
     if sentences:
         yield Finding("Autoencoder", " ".join(sentences))
@@ -136,7 +144,7 @@ def _fits(results: Results) -> Iterator[Finding]:
         yield Finding(
             "Overfitting",
             f"{row.title} {gap} between the log-likelihoods of training and validation codes: "
-            f"{gaps[row].value:.2f} nats per row.",
+            f"{rounded(gaps[row].value)} nats per row.",
         )
     for row in results.densities:
         if why := row.scores.get("why"):

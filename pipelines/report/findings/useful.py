@@ -10,6 +10,7 @@ from postprior.pipelines.report.wording import (
     compared,
     in_words,
     listed,
+    number,
     number_ci,
     percent,
     percent_ci,
@@ -27,11 +28,11 @@ HIDDEN = {  # what each imputation task hides
 }
 
 
-def useful(results: Results) -> Iterator[Finding]:
+def useful(results: Results, best: Row) -> Iterator[Finding]:
     """State the accuracy after training on samples, the gain from adding them to few real rows, and imputation."""
     labelled = "accuracy" in results.evaluators
     if ratios := estimates(results.densities, *RATIO):
-        yield from _trained_on_samples(results, ratios)
+        yield from _trained_on_samples(results, ratios, best)
     else:
         why = "Without labels, no classifier can be trained"
         if labelled:
@@ -51,10 +52,11 @@ def useful(results: Results) -> Iterator[Finding]:
         yield from _imputation(results, task)
 
 
-def _trained_on_samples(results: Results, ratios: dict[Row, Estimate]) -> Iterator[Finding]:
+def _trained_on_samples(results: Results, ratios: dict[Row, Estimate], best: Row) -> Iterator[Finding]:
     """Accuracy on real rows after training on samples alone, and on samples after training on real rows."""
     order = sorted(ratios, key=lambda row: -ratios[row].value)
-    best, others = order[0], order[1:]
+    best = best if best in ratios else order[0]
+    others = [row for row in order if row is not best]
     real = results.baseline_of(best, "real").estimate(*REAL)
     if not (accuracy := best.estimate(*SYNTHETIC)):
         return
@@ -92,12 +94,7 @@ def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator
     if not synthetic or not real or not gain:
         return
     stage = results.augmented[size]
-    models = f"The autoencoder ({stage['model']}), the density ({stage['density']})"
-    text = (
-        f"{models} and the classifiers are all trained on the same {size} real rows. With "
-        f"these rows alone, the joint classifier has an accuracy of {_accuracy(real)}. "
-        f"Adding {copies} times as many synthetic rows {_change(synthetic, gain)}."
-    )
+    text = f"Adding {copies} times as many synthetic rows to {size} real rows {_change(synthetic, real, gain)}."
     over, classical = synthetic.estimate("over_classical", "joint"), arms.get("classical")
     if over and classical:
         text += (
@@ -107,6 +104,10 @@ def _augmentation(results: Results, size: str, arms: dict[str, Row]) -> Iterator
         both = arms.get(f"both_{copies}x")
         if both and (further := both.estimate("over_classical", "joint")):
             text += f" Both together reach {_accuracy(both)}, which is {compared(further, 'classical augmentation')}."
+    text += (
+        f" The autoencoder ({stage['model']}), the density ({stage['density']}) and the classifiers are all trained on "
+        f"the same {size} real rows."
+    )
     if (seeds := len(stage["seeds"])) > 1:
         text += f" All values are means over {in_words(seeds)} seeds."
     yield Finding("Data augmentation", text)
@@ -116,13 +117,14 @@ def _accuracy(arm: Row) -> str:
     return percent(arm.value("accuracy", "joint"))
 
 
-def _change(arm: Row, gain: Estimate) -> str:
+def _change(arm: Row, real: Row, gain: Estimate) -> str:
     """How the accuracy changes from that with real rows alone."""
+    change = f"the accuracy of the joint classifier from {_accuracy(real)} to {_accuracy(arm)}"
     if gain.above():
-        return f"raises it to {_accuracy(arm)}, a gain of {points_ci(gain)}"
+        return f"raises {change}, a gain of {points_ci(gain)}"
     if gain.below():
-        return f"lowers it to {_accuracy(arm)}, a loss of {points_ci(-gain)}"
-    return f"gives {_accuracy(arm)}, which is no clear change (difference {points_ci(gain, nested=True)})"
+        return f"lowers {change}, a loss of {points_ci(-gain)}"
+    return f"changes {change}, which is no clear difference ({points_ci(gain, nested=True)})"
 
 
 def _imputation(results: Results, task: str) -> Iterator[Finding]:
@@ -148,6 +150,12 @@ def _imputation(results: Results, task: str) -> Iterator[Finding]:
         order = sorted(ratios, key=lambda title: -ratios[title].value)
         errors = listed([f"{number_ci(ratios[title], 3)} times that of {title}" for title in order])
         text = f"When {HIDDEN[task]}, the error of the mean of the draws of {best.title} is {errors}."
+        if len(order) > 1:
+            span = " to ".join(number(ratios[title].value, 2) for title in (order[-1], order[0]))
+            text = (
+                f"When {HIDDEN[task]}, the error of the mean of the draws of {best.title} is {span} times that of the "
+                f"baseline imputers. It is {errors}."
+            )
         yield Finding("Error of imputation", text)
     without: dict[str, list[str]] = {}  # imputers by the reason why they have no result
     for imputer in results.imputers:

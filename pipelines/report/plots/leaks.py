@@ -12,6 +12,7 @@ FRESH = {"authenticity": "authenticity_fresh"}  # tests with the key of their va
 RISKS = {key: metric for key, metric in of_family("privacy").items() if metric.place[:-1] == ATTACKS}
 TESTS = {key: metric for key, metric in of_family("privacy").items() if key not in {*FRESH.values(), *RISKS}}
 LIMITS = {"membership_auc": (0.3, 1.02), "authenticity": (-0.03, 1.03)}
+WIDTH = 0.05  # the axis of the risks is at least from minus this to twice this, so that noise does not look large
 SPACES = {"joint": "all together", "codes": "codes"}  # names of spaces other than single modalities
 
 
@@ -27,12 +28,16 @@ def _risks(results: Results, look: Mapping[str, Mark]) -> Iterator[Figure]:
     rows = [row for row in results.densities if any(row in risks for risks in found.values())]
     if not rows:
         return
+    shown = [risk for risks in found.values() for risk in risks.values()]
+    ends = [end for risk in shown for end in drawing.fields(risk) if end is not None]
+    limits = 1.05 * min(-WIDTH, *ends), 1.05 * max(2 * WIDTH, *ends)
     panels = [
         drawing.DotPanel(
             (key,),
             RISKS[key].heading,
             {row.title: risk for row, risk in risks.items()},
-            RISKS[key].title,
+            f"{RISKS[key].title} (0 without a leak)",
+            limits=limits,
             reference_line=RISKS[key].expected,
         )
         for key, risks in found.items()

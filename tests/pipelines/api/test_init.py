@@ -82,12 +82,11 @@ def test_codes_of_tables_keep_what_their_columns_say(tmp_path: Path) -> None:
     assert vae.chosen["beta"] == 0.2
 
 
-def dvc(root: Path, *arguments: str) -> str:
+def dvc(warm: Path, root: Path, *arguments: str) -> str:
     """Run DVC and return its output."""
     environment = os.environ | {
-        "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{warm}{os.pathsep}{BINARIES}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_TRACKING_URI": "off",
     }
     answer = subprocess.run(
         ["dvc", *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1700
@@ -96,7 +95,7 @@ def dvc(root: Path, *arguments: str) -> str:
     return answer.stdout
 
 
-def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
+def test_dvc_runs_there_at_once(tmp_path: Path, warm: Path) -> None:
     """As an experiment, in a folder of a git repository in which the project is not yet committed."""
     data, root = imported(tmp_path / "data"), tmp_path / "repository/project"
     root.mkdir(parents=True)
@@ -104,7 +103,7 @@ def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
     for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run(["git", *command], cwd=root.parent, check=True)
     init(root, data)
-    assert "Running stage 'prepare'" in dvc(root, "exp", "run", "-S", "vae.model=mopoe", "prepare")
+    assert "Running stage 'prepare'" in dvc(warm, root, "exp", "run", "-S", "vae.model=mopoe", "prepare")
     assert load_params(root / "params.yaml").vae.model == "mopoe"
     made = Dataset.load(root / "artefacts/data/test")
     np.testing.assert_array_equal(made.data["reads"], Dataset.load(data / "test").data["reads"])
@@ -112,7 +111,7 @@ def test_dvc_runs_there_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_table_becomes_synthetic_rows_in_three_commands(tmp_path: Path) -> None:
+def test_a_table_becomes_synthetic_rows_in_three_commands(tmp_path: Path, warm: Path) -> None:
     """Real measurements of breast tumours are joined from two files, one of which lacks rows."""
     import pyarrow as pa
     import pyarrow.csv as csv
@@ -135,8 +134,8 @@ def test_a_table_becomes_synthetic_rows_in_three_commands(tmp_path: Path) -> Non
     for stage in ("utility", "augment"):
         params[stage] |= {"seeds": [0], "steps": 100}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    dvc(root, "repro")
-    assert "Data and pipelines are up to date" in dvc(root, "repro")
+    dvc(warm, root, "repro")
+    assert "Data and pipelines are up to date" in dvc(warm, root, "repro")
     assert (root / "results/report.html").exists()
     export(root / "artefacts/synthetic/gmm", tmp_path / "synthetic")
     made = csv.read_csv(tmp_path / "synthetic/mean.csv")

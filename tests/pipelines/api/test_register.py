@@ -23,9 +23,16 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.served import ServedGenerator, counts
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.tracking.client import PARENT
+from postprior.pipelines.tracking.groups import PARENT
 
 NAME = "posteriors made up"  # a space, as registries allow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tracked(database: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", database)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +43,10 @@ def registered(trained: tuple[Path, Params]) -> tuple[Path, Params, str]:
 
 
 @pytest.fixture(scope="module")
-def client(registered: tuple[Path, Params, str]) -> Any:
+def client(registered: tuple[Path, Params, str], database: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return MlflowClient(database)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from postprior.pipelines.settings.renames import COMMANDS, SETTINGS, STAGES
 FIXTURE = REPOSITORY / "tests/fixtures/formats/1/project"
 RESCALING = "  rescaling: null"
 FILES = ("params.yaml", "dvc.yaml")
-IGNORED = ".dvc/.gitignore"
+IGNORED, CONFIG, PAGE = ".dvc/.gitignore", ".dvc/config", ".dvc/plots/page.html"
 OWN = """
   publish:
     cmd: cp results/report.html public.html  # mine
@@ -63,7 +63,9 @@ def older(current: Path, tmp_path: Path) -> Path:
     for old, new in MOVED.items():
         pipeline = pipeline.replace(str(new), str(old))
     (root / "dvc.yaml").write_text(pipeline.replace("\nmetrics:", OWN + "\nmetrics:"))
-    (root / IGNORED).unlink()
+    for name in (IGNORED, PAGE):
+        (root / name).unlink()
+    (root / CONFIG).write_text("[core]\n    analytics = false\n")
     return root
 
 
@@ -81,7 +83,11 @@ def test_an_upgraded_project_is_a_current_one(current: Path, older: Path) -> Non
     assert stages.pop("publish") == yaml.safe_load(OWN)["publish"]
     assert stages == expected
     assert "# mine" in pipeline
-    assert (older / IGNORED).read_text() == (current / IGNORED).read_text()
+    for name in (IGNORED, PAGE):
+        assert (older / name).read_text() == (current / name).read_text()
+    assert (older / CONFIG).read_text().endswith("false\n[plots]\n    html_template = plots/page.html\n")
+    assert f"write {PAGE}, the page of `dvc plots`" in shown
+    assert sum(map(len, shown)) < 100_000  # without its content
     assert Upgrade.of(older).lines() == []
     assert load_params(older / "params.yaml").seed == 3
 

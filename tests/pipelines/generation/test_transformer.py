@@ -81,6 +81,47 @@ def test_columns_by_name_and_names_of_coordinates() -> None:
 # ---- content of codes ------------------------------------------------------------------------------------
 
 
+def mixed() -> Any:
+    """Two modalities whose texts and categories depend on the same factor as their numbers."""
+    pandas = pytest.importorskip("pandas")
+    high = FACTORS[:, 0] > 0
+    frame = pandas.DataFrame(WHOLE[:, :2], columns=["x", "y"])
+    frame["stage"] = pandas.Categorical(np.where(high, "late", "early"), ["none", "early", "late"], ordered=True)
+    frame["text"] = pandas.Series(np.where(high, "b", "a")).where(np.arange(N) % 9 > 0)
+    frame["number"] = pandas.array(np.where(np.arange(N) % 7 > 0, WHOLE[:, 2], None), "Float64")
+    return frame
+
+
+MIXED = {"numbers": ["x", "y"], "both": ["stage", "text", "number"]}
+
+
+def test_texts_and_categories_are_classes() -> None:
+    frame = mixed()
+    encoder = MultimodalEncoder(modalities=MIXED, latent=3, width=4, epochs=40, learning_rate=5e-3).fit(frame)
+    assert encoder.classes_ == {2: ("early", "late"), 3: ("a", "b")}
+    assert [column.likelihood for column in encoder.model_.modalities[1].columns] == ["categorical"] * 2 + ["normal"]
+    alone = frame.assign(x=np.nan, y=np.nan, number=np.nan)
+    codes = encoder.transform(alone)
+    high = FACTORS[:, 0] > 0
+    assert LogisticRegression().fit(codes, high).score(codes, high) > 0.9
+    with pytest.raises(ValueError, match="column text: found 'z', which no row of fit has, expected one of a, b"):
+        encoder.transform(frame.assign(text="z"))
+    with pytest.raises(ValueError, match="ndarray found, expected a data frame, as in fit"):
+        encoder.transform(WHOLE[:, :5])
+
+
+def test_numbers_beside_classes_have_the_likelihood_of_a_column() -> None:
+    with pytest.raises(ValueError, match="likelihoods: both: found 'hurdle_softplus', expected one of"):
+        MultimodalEncoder(modalities=MIXED, likelihoods={"both": "hurdle_softplus"}, epochs=1).fit(mixed())
+    with pytest.raises(ValueError, match="column text holds 1 class, expected two or more"):
+        MultimodalEncoder(epochs=1).fit(mixed().assign(text="a"))
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="device: found 'tpu', expected auto, cpu, or an accelerator"):
+        MultimodalEncoder(**TINY, device="tpu").fit(WHOLE)
+
+
 def test_codes_keep_the_factors_and_those_of_one_modality_too() -> None:
     encoder = MultimodalEncoder(modalities=COLUMNS, latent=4, width=4, epochs=150, learning_rate=5e-3)
     rows = np.vstack([HOLES[:60], WHOLE[60 : N // 2]])  # modalities are missing, single values are not

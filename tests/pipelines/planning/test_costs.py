@@ -86,6 +86,7 @@ def test_twice_the_seconds_per_unit_are_twice_the_seconds() -> None:
         {"augment__seeds": [0, 1, 2, 3]},
         {"augment__steps": 1600},
         {"privacy__draws": 10},
+        {"privacy__attacks": 4000},
         {"imputation__draws": 99},
     ],
     ids=lambda more: next(iter(more)),

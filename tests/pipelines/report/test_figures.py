@@ -74,6 +74,7 @@ def test_there_is_a_figure_for_every_question(drawn: Mapping[str, Figure]) -> No
         "augmentation",
         "imputed_modalities",
         "privacy",
+        "attacks",
         "code_map",
         "representation",
         "divergence",

@@ -158,14 +158,18 @@ def test_images_have_no_section_of_tables(project: Path) -> None:
 
 def test_each_question_has_its_numbers_and_its_sentences(project: Path) -> None:
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page(project))).replace("\u202f", " "))
-    neutral = {metric.key: metric.neutral for metric in LEADERBOARD}
-    first = "vamp, the first density of the table below:"
+    neutral = {metric.key: metric.neutral.replace("\u202f", " ") for metric in LEADERBOARD}
+    first = "gmm, the density of the verdict:"
     for sentence in (
+        "You can use the samples of gmm. ✓ Can I use it? Yes. vamp has the highest joint coherence, but privacy tests "
+        "flag it. No privacy test flags its samples. They are clearly nearer to real rows than those of Normal prior. "
+        "→ For what? To train classifiers in place of real rows: they reach 98.0 % of the accuracy with real rows.",
+        "✕ What not? Do not share samples of vamp: privacy tests flag them. Do not take them for anonymous",
         "Of 3 fitted densities, vamp draws the most coherent samples: in 82.0 % of them, all 5 modalities show the "
-        "same label; privacy tests flag vamp, see “Does it leak?”.",
-        f"Is it faithful? {first} 0.820 Joint coherence 0.910 for real rows 9.40 Frechet distance 5.10 for real rows",
-        f"Is it useful? {first} 0.947 Utility {neutral['utility_ratio']}",
-        f"Does it leak? {first} 0.710 Attack AUC {neutral['membership_auc']}",
+        "same label.",
+        f"Is it faithful? {first} 80.0 % Joint coherence 91.0 % for real rows 8.60 Frechet distance 5.10 for real rows",
+        f"Is it useful? {first} 98.0 % Utility {neutral['utility_ratio']}",
+        f"Does it leak? {first} 0.512 Attack AUC {neutral['membership_auc']}",
         "8 of 32 latent dimensions carry almost no information: use 24 instead",
     ):
         assert sentence in text
@@ -309,8 +313,43 @@ def test_a_phone_shows_the_page_without_horizontal_scrolling(project: Path, brow
     left = "document.querySelector('#leaderboard tbody th').getBoundingClientRect().left"
     place = "document.querySelector('#leaderboard').closest('.scroll')"
     before = browser.run(left)
+    shade = "getComputedStyle({}, '::after').content"
+    edges = "document.querySelector('#leaderboard').closest('.framed').classList"
+    assert browser.run(f"[{edges}.contains('left'), {edges}.contains('right')]") == [False, True]
+    frame = "document.querySelector('#leaderboard').closest('.framed')"
+    assert browser.run(shade.format(frame)) != "none"
     assert browser.run(f"({place}.scrollLeft = 200, {place}.scrollLeft)") == 200
     assert browser.run(left) == before  # the names of rows do not move
+    browser.run("new Promise((done) => setTimeout(done, 50))")
+    assert browser.run(f"{edges}.contains('left')")
+    browser.run(f"{place}.scrollLeft = 1e6")
+    browser.run("new Promise((done) => setTimeout(done, 50))")
+    assert not browser.run(f"{edges}.contains('right')")
+    assert browser.run(shade.format(frame)) == "none"
+    beyond = "(e) => !e.closest('.scroll, .unseen') && e.getBoundingClientRect().right > 391"
+    assert browser.run(f"{all_of('body *')}.filter({beyond}).length") == 0
+
+
+def test_the_verdict_is_on_the_first_screen_of_a_phone(project: Path, browser: Browser) -> None:
+    opened(browser, project, 390)
+    assert browser.run("document.querySelector('.verdict').getBoundingClientRect().bottom") < 1000
+    assert browser.run(f"{all_of('.verdict dt')}.map((name) => name.textContent.slice(1))") == [
+        "Can I use it?",
+        "For what?",
+        "What not?",
+    ]
+
+
+def test_a_long_finding_is_unfolded_by_a_key(project: Path, browser: Browser) -> None:
+    opened(browser, project)
+    finding = one_of("details.more", "structural similarity")
+    rest = f"{finding}.querySelector('p').checkVisibility()"
+    assert browser.run(f"{finding}.querySelector('summary').checkVisibility()")
+    assert not browser.run(rest)
+    browser.run(f"{finding}.querySelector('summary').focus()")
+    browser.press("Enter")
+    assert browser.run(rest)
+    assert browser.run(f"{all_of('details.more')}.length") > 8
 
 
 def test_print_is_white_and_shows_folded_parts(project: Path, browser: Browser) -> None:
@@ -319,6 +358,7 @@ def test_print_is_white_and_shows_folded_parts(project: Path, browser: Browser) 
     few = browser.run(folded)
     browser.show("print", "dark")
     assert few < browser.run(folded) == browser.run(f"{all_of('details table')}.length")
+    assert browser.run(f"{all_of('.more summary, .more p')}.every((t) => t.offsetHeight > 0)")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run(f"{all_of('.sheet img')}.every((image) => image.offsetHeight > 0)")
     assert browser.run(f"{all_of('.plot img')}.every((image) => image.currentSrc === image.src)")  # the light ones
@@ -353,11 +393,11 @@ def test_a_choice_shows_other_columns(project: Path, browser: Browser) -> None:
     every = browser.run("document.querySelectorAll('#leaderboard thead tr:last-child th').length")
     overview = browser.run(titles)
     assert "Utility\u00a0↑" in overview
-    assert "Recall\u00a0↑" not in overview
+    assert "Precision\u00a0↑" not in overview
     for view in ("Overlap", "all"):
         browser.run(f"document.querySelector('[name=columns][value={view}]').click()")
         shown = browser.run(titles)
-        assert "Recall\u00a0↑" in shown
+        assert "Precision\u00a0↑" in shown
         assert (len(shown) == every) == (view == "all")
         assert browser.run(f"{groups}.reduce((number, group) => number + group.colSpan, 1)") == len(shown)
 

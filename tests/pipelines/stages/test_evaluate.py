@@ -187,7 +187,7 @@ def test_the_autoencoder_is_scored_by_itself(project: Project) -> None:
     scores = read(project[0], "autoencoder")
     assert list(scores["conditional_coherence"]) == ["1", "2", "3", "4"]
     likeness = {"ssim", "psnr", "l1"}
-    assert set(scores["modalities"]["m0"]) == {"accuracy", "reconstruction_error"} | likeness
+    assert set(scores["modalities"]["m0"]) == {"accuracy", "correlation", "reconstruction_error"} | likeness
     assert scores["reconstruction_error"]["value"] > 0
     assert 0 <= scores["dead_dimensions"] <= scores["dimensions"] == 4
 

@@ -72,7 +72,7 @@ def test_every_space_has_every_test_with_its_interval(project: Project) -> None:
         assert {*TESTS, "authenticity_fresh"} == set(scores), space
         for name in (*TESTS, "authenticity_fresh"):
             assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
-    assert set(found["flagged"]) <= set(found["detected"]) <= set(TESTS)
+    assert set(found["flagged"]) <= set(found["detected"]) <= {*TESTS, "linkability"}
     assert "differential privacy" in found["caution"]
     counts = {"synthetic": 60, "held_out": 120, "train": 300, "drawn": 600}
     assert found["samples"] == counts | {"members": 300, "others": 120, "reference": 60}
@@ -82,9 +82,23 @@ def test_every_space_has_every_test_with_its_interval(project: Project) -> None:
         assert near["record"].startswith("train-")
 
 
+def test_modalities_of_single_people_are_linked_and_pixels_are_no_attributes(project: Project) -> None:
+    """The attacker has the published samples and 120 held-out rows, fewer than the setting allows."""
+    root, params = project
+    attacks = read(root, "gmm")["attacks"]
+    linked = attacks.pop("linkability")
+    assert linked["low"] <= linked["value"] <= linked["high"]
+    assert linked["attacks"] == min(params.privacy.attacks, 300)
+    assert sorted(linked["files"]) == [["m0", "m2", "m4"], ["m1", "m3"]]
+    assert {"main", "control", "naive"} <= set(linked)
+    assert {"attribute_inference", "singling_out", "singling_out_univariate"} == set(attacks)
+    assert all(missing["value"] is None and "no tables" in missing["why"] for missing in attacks.values())
+    assert linked["high"] > 0
+
+
 def test_a_density_that_repeats_its_codes_is_flagged_by_all_tests(project: Project) -> None:
     found = read(project[0], "kde")
-    assert found["flagged"] == found["detected"] == list(TESTS)
+    assert found["flagged"][: len(TESTS)] == found["detected"][: len(TESTS)] == list(TESTS)
     codes = found["spaces"]["codes"]
     assert codes["membership_auc"]["value"] >= 0.9
     assert codes["near_copies"]["value"] == 1

@@ -25,6 +25,8 @@ from support.report_project import ROWS, make_project
 from postprior.pipelines.api.repository import PLOTS_PAGE, Repository, plots_page
 from postprior.pipelines.metrics.registry import HEADLINES
 from postprior.pipelines.report.gallery import Pictures
+from postprior.pipelines.report.results import read_results
+from postprior.pipelines.report.verdict import verdict
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages import compare as stage
 from postprior.pipelines.storage import read_json
@@ -84,8 +86,8 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def test_the_summary_has_all_headlines_of_the_best_density_and_two_of_each_row(project: Path) -> None:
     content = read_json(project / "results/summary.json")
     best = content.pop("best")
-    name = best.pop("density")
-    assert ROWS[name][0] == max(ROWS[row][0] for row in ("gmm", "flow", "vamp"))
+    name, judged = best.pop("density"), verdict(read_results(load_params(project / "params.yaml"), project))
+    assert (name, best.pop("usable")) == (judged.density.name, judged.use)
     assert best.keys() == set(NAMES) - OF_TABLES
     assert content.keys() == {"gmm", "flow", "vamp", FOURTH, "real", "normal"}
     for row, scores in content.items():

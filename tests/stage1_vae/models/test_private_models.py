@@ -88,6 +88,27 @@ def test_dmvae(observed: Tensor) -> None:
     same_loss(model.loss(data, seeded()).per_sample, expected)
 
 
+@by_mask
+def test_dmvae_reconstructs_from_some_unimodal_codes_without_bias(observed: Tensor) -> None:
+    model, data = build(DMVAE), batch(observed)
+    whole = repeat(data, 3000)
+    every = model.loss(whole, seeded())
+    model.bounds = 1
+    some = model.loss(whole, seeded(1))
+    torch.testing.assert_close(some.terms["kl"], every.terms["kl"])
+    found, expected = (loss.terms["reconstruction"].detach().reshape(ROWS, -1) for loss in (some, every))
+    error = ((found.var(-1) + expected.var(-1)) / 3000).sqrt()
+    assert ((found.mean(-1) - expected.mean(-1)).abs() < 5 * error).all()
+    weights = model.bound_weights(whole.observed, seeded())
+    count = whole.observed.sum(-1)
+    assert (weights[:, 0] == 1).all()
+    assert ((weights[:, 1:] > 0).sum(-1) == 1).all()
+    assert (weights[:, 1:].sum(-1) == count).all()
+    assert not (weights[:, 1:][~whole.observed] > 0).any()
+    model.bounds = 5
+    torch.testing.assert_close(model.loss(data, seeded()).per_sample, build(DMVAE).loss(data, seeded()).per_sample)
+
+
 def log_prior(model: MultimodalVAE, z: Tensor) -> Tensor:
     """log p(z) of MMVAE+; for CMVAE the term in its place, E_{q(c|z)} log [π_c p(z|c) / q(c|z)]."""
     family = {"normal": Normal, "laplace": Laplace}[model.family]

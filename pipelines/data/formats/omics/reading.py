@@ -72,11 +72,16 @@ def _parts(group: Any, name: str) -> dict[str, Any]:
 def read(path: Path, roles: Roles) -> list[SourceContents]:
     """Read one source per AnnData; for a MuData file, the first source holds the columns of all cells."""
     with opened(path) as file:
-        if "mod" in file:
-            contents = _modalities(path, file, roles)
-        else:
-            whole = Annotated(path, file, path.stem, path.name)
-            contents = [_annotated(whole, None, roles, f"{_exported(path, file)}/obs/")]
+        return read_group(path, file, roles)
+
+
+def read_group(path: Path, file: Any, roles: Roles) -> list[SourceContents]:
+    """Read the group of a file that is open, or in memory; `path` names it."""
+    if "mod" in file:
+        contents = _modalities(path, file, roles)
+    else:
+        whole = Annotated(path, file, path.stem, path.name)
+        contents = [_annotated(whole, None, roles, f"{_exported(path, file)}/obs/")]
     if not any(source.views for source in contents):
         raise UserError(f"{path}: all modalities are left out, expected at least one; remove a --skip")
     return [_unrepeated(source, roles) for source in contents]

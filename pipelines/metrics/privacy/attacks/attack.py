@@ -35,7 +35,7 @@ from postprior.pipelines.metrics.statistics.missing import Missing, Written
 MARGIN = 0.05
 """Smallest risk that is flagged: with more attacks, ever smaller risks are significant."""
 BOUNDS = (-1.0, 1.0)
-"""Of the risk; below 0 it is chance."""
+"""Of the risk; below 0, the attack succeeds more often on held-out rows, which is no leak of this kind."""
 INTERVAL = ("value", "low", "high")
 
 

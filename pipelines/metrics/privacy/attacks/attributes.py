@@ -21,7 +21,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.pipelines.metrics.tables.columns import tables_of
 
-MOST = 100  # maximum number of attributes; of more, so many are drawn at random
+MOST = 50  # maximum number of attributes; of more, so many are drawn at random
 TAIL = 0.01  # share of the training rows on either side that the range leaves out
 LABEL = -1  # place of the label, which belongs to no modality
 BLOCK = 2**20  # distances in memory

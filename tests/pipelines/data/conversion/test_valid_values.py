@@ -17,7 +17,6 @@ from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.conversion import ArrayConversion, ColumnConversion
 from postprior.pipelines.data.conversion.precision import fewest_decimals
-from postprior.pipelines.data.conversion.zero_heavy import form_of
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.data.export import export
@@ -124,32 +123,6 @@ def test_drawn_fractions_sum_to_one(tmp_path: Path) -> None:
     assert (drawn == 0).any(0).all()
     assert (drawn <= high + 1e-6).all()
     assert "total" not in entries["unequal"]
-
-
-@pytest.mark.parametrize("total", [None, 1e4])
-def test_drawn_logarithms_of_counts_are_logarithms_of_counts(tmp_path: Path, total: float | None) -> None:
-    """Noise within rows is rounded away: counts of 1 and 2 come back, and sums, if rows have a common one."""
-    rng = np.random.default_rng(2)
-    counts = rng.poisson(rng.gamma(0.5, 2, (N, 30))) + np.eye(N, 30, -30) + np.eye(N, 30)
-    sums = counts.sum(1, keepdims=True) + rng.integers(1, 40, (N, 1)) * (total is None)
-    values = np.log1p(1e4 * counts / sums)
-    np.savez(tmp_path / "arrays.npz", cells=values)
-    CliRunner().invoke(app, ["import", str(tmp_path / "arrays.npz"), str(tmp_path / "data")], catch_exceptions=False)
-    entry = (Dataset.load(tmp_path / "data/train").conversion or {})["modalities"]["cells"]
-    noisy = np.log1p(np.expm1(values) * np.exp(rng.normal(0, 0.05, values.shape)))
-    valid = ArrayConversion.from_description("cells", entry).valid(noisy)
-    assert form_of(valid, np.arange(N)) == form_of(values, np.arange(N)) != "amounts"
-    amounts = np.expm1(valid)
-    found = amounts / np.where(amounts > 0, amounts, np.inf).min(1, keepdims=True)
-    assert (np.abs(found - counts)[counts <= 2] < 0.01).mean() > 0.98
-    assert ("total" in entry) == (total is not None)
-    if total is not None:
-        assert (np.abs(amounts.sum(1) - total) < 1e-3 * total).mean() > 0.9
-    means = np.maximum(values, 0.1)  # without zeros
-    np.testing.assert_allclose(
-        ArrayConversion.from_description("cells", entry | {"total": None}).valid(means),
-        np.minimum(means, entry["valid_range"][1]),
-    )
 
 
 def test_real_rows_are_not_changed(folder: Path, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_zero_heavy_vectors_are_recognised(tmp_path: Path) -> None:
         "millions": (1e6 * shares).astype(np.float32),
         "some": (1e6 * shares)[:, :8],
         "logarithms": np.log1p(1e4 * shares).round(3).astype(np.float32),
+        "fractions": rng.dirichlet(np.ones(3), N)[:, [0, 1, 2, 0]] * [1, 1, 1, 0],
         "amounts": np.exp(rng.normal(size=(N, 4))) * (rng.random((N, 4)) < 0.5),
         "signed": rng.normal(size=(N, 4)) * (rng.random((N, 4)) < 0.5),
         "positive": np.exp(rng.normal(size=(N, 4))),
@@ -77,23 +78,23 @@ def test_zero_heavy_vectors_are_recognised(tmp_path: Path) -> None:
     }
     lines = import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles(kinds={"plain": "numeric"}))
     found = {m.name: m.likelihood for m in Dataset.load(tmp_path / "data/train").modalities}
-    hurdle = dict.fromkeys(("shares", "millions", "some", "amounts"), "hurdle_lognormal")
-    hurdle["logarithms"] = "hurdle_softplus"
     assert found == {
-        "counts": "negative_binomial",
-        **hurdle,
+        **dict.fromkeys(("counts", "shares", "millions", "some", "logarithms"), "negative_binomial"),
+        **dict.fromkeys(("fractions", "amounts"), "hurdle_lognormal"),
         **dict.fromkeys(("signed", "positive", "plain"), "normal"),
     }
     told = {line.split(":")[0]: line.split(": ")[1].split(",")[0] for line in lines if ", read as " in line}
     assert told == {
-        "shares": "fractions that sum to 1 in each row",
-        "millions": "amounts that sum to 1e+06 in each row",
-        "some": "counts",
+        **dict.fromkeys(("shares", "millions", "some"), "counts"),
         "logarithms": "log(1 + counts",
+        "fractions": "fractions that sum to 1 in each row",
         "amounts": "amounts",
     }
-    zeros = f"{(counts == 0).mean():.0%} zeros, read as nonnegative; --kind shares=numeric reads them as numeric"
+    zeros = f"{(counts == 0).mean():.0%} zeros, read as counts again; --kind shares=nonnegative keeps them"
     assert any(line.startswith("shares: ") and line.endswith(zeros) for line in lines)
+    train = Dataset.load(tmp_path / "data/train")
+    for name in ("shares", "millions", "logarithms"):
+        np.testing.assert_array_equal(train.data[name], counts[np.asarray(train.ids)], name)
     back = exported(tmp_path / "data", tmp_path / "back")
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array, name)
@@ -268,7 +269,8 @@ KINDS = {
     "vector=count": "vector: float64 values .* whole numbers",
     "reads=boolean": "expected zeros and ones",
     "grey=tokens": "expected rows of whole numbers",
-    "vector=image": "expected one of numeric, nonnegative, log1p, count, boolean, tokens",
+    "vector=image": "expected one of numeric, nonnegative, log1p, count, normalised_count, log_normalised_count, "
+    "boolean, tokens",
 }
 
 

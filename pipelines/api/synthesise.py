@@ -1,0 +1,129 @@
+"""The whole product on data in memory: from data frames, AnnData, MuData or arrays to a generator in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from postprior.pipelines.api.generator import Generator
+from postprior.pipelines.api.init import settings as suited_settings
+from postprior.pipelines.api.init import write_project
+from postprior.pipelines.api.objects import in_python
+from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.data.formats import memory
+from postprior.pipelines.data.formats.contents import Roles
+from postprior.pipelines.data.importing.run import SHARES, import_contents
+from postprior.pipelines.data.manifest import labelled_in
+from postprior.pipelines.data.sources.folders import read_folders
+from postprior.pipelines.progress import hidden, progress
+from postprior.pipelines.settings.checks import check_density, check_model, load_params
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.round_trip import TEMPLATES
+from postprior.pipelines.stages.encode import encode
+from postprior.pipelines.stages.fit import fit
+from postprior.pipelines.stages.prepare import prepare
+from postprior.pipelines.stages.train import train
+from postprior.pipelines.stages.train_evaluators import train_evaluators
+from postprior.pipelines.tracking.client import untracked
+
+DATA = "data"
+"""The folder of the data in a project that is made from data in memory."""
+SETTINGS = {"model": "vae.model", "epochs": "train.epochs", "device": "train.device", "seed": "seed"}
+"""Arguments of `synthesise` and the settings in params.yaml that they change."""
+
+
+def synthesise(
+    data: Any,
+    label: Any = None,
+    *,
+    model: str | None = None,
+    density: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    ids: Any = None,
+    roles: Roles | None = None,
+    shares: tuple[float, float] = SHARES,
+    settings: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Generator:
+    """Learn data in memory: train an autoencoder, fit a density to its codes, and return the generator.
+
+    The data are read as `postprior import` reads files, and the settings are those of `postprior init`, apart from the
+    arguments. The same data, arguments and seed give the same samples, byte for byte.
+
+    Args:
+        data: One object for each modality, {name: object}, or one object: a data frame of pandas, AnnData, MuData or an
+            array (N, …) of vectors (X), images (H, W), (C, H, W) or (H, W, C), or volumes (C, D, H, W). The index of a
+            data frame and the names of the cells of AnnData identify rows: rows of several objects are joined by them,
+            and a row that an object does not have lacks its modality. NaN, None and NA are missing values.
+        label: The column of class labels; or labels by id, as a series or mapping; or one for each row of the first
+            object, as an array.
+        model: A name in `MODELS`; None: that of `postprior init`.
+        density: An entry of `density` in params.yaml, such as "gmm", "flow" or "auto"; None: that of `postprior init`.
+        epochs: Passes over the training rows; None: as many as suit the number of rows.
+        seed: Seed of the split, of the initial weights and of the fit.
+        device: "cpu", "cuda", "cuda:1", "mps" or "auto", for training.
+        ids: Ids of the rows of arrays, for all or by name; by default those of the first data frame, AnnData or MuData.
+        roles: Further roles of columns, such as Roles(group="family", skip=("note",), kinds={"stage": "categorical"}).
+        shares: The shares of rows that are held out for validation and test.
+        settings: Further settings by dotted key of params.yaml, such as {"vae.latent": 16}.
+        progress: Whether the progress is shown on stderr.
+
+    Raises:
+        UserError: The data or an argument is invalid; the message says how to mend it.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> rng = np.random.default_rng(0)
+        >>> labs = pd.DataFrame({"crp": rng.lognormal(size=60).round(1), "sex": rng.choice(["f", "m"], 60)})
+        >>> generator = synthesise({"labs": labs}, epochs=1, density="gaussian", progress=False)
+        >>> generator.sample(3).to_pandas().columns.tolist()
+        ['crp', 'sex']
+    """
+    home = TemporaryDirectory(prefix="postprior-")
+    root = Path(home.name)
+    with in_python(), untracked(), _steps(progress) as step:
+        name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
+        roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
+        objects = memory.named(data)
+        contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
+        files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
+        import_contents(contents, list(files), root / DATA, roles, shares, seed)
+        chosen = {"profile": "quick", **suited_settings(read_folders(0, root / DATA, ""))}
+        given = {"model": model, "epochs": epochs, "device": device, "seed": seed}
+        chosen |= {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
+        if density is not None:
+            chosen["densities"] = [density, *(other for other in chosen["densities"] if other != density)]
+        write_project(root, DATA, chosen)
+        params = load_params(root / TEMPLATES[0])
+        _learn(params, root, step)
+        generator = Generator.load(root)
+        if generator.label_names is None and labelled_in(Project(root).artefacts.data / "train"):
+            train_evaluators(params, root)  # they label the samples
+    generator.home = home
+    return generator
+
+
+def _learn(params: Params, root: Path, step: Any) -> None:
+    """Run the stages up to the fit of the first density."""
+    check_model(params, params.vae.model)
+    check_density(params, params.densities[0])
+    prepare(params, root)
+    step("data")
+    train(params, root)
+    step("autoencoder")
+    encode(params, root)
+    fit(params.densities[0], params, root)
+    step("density")
+
+
+@contextmanager
+def _steps(shown: bool) -> Iterator[Any]:
+    """Show the progress of the whole as one task, or none."""
+    with nullcontext() if shown else hidden(), progress("synthesise", 3) as step:
+        yield step

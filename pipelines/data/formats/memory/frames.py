@@ -1,0 +1,208 @@
+"""Data frames of pandas: their columns as typed columns of a source, and back into the same types.
+
+The types of a frame are JSON: {"index": {…} or null, "columns": [{"header": "sex", "name": "sex", "dtype": …}, …]}.
+`header` is the text under which the column is known here, `name` the label in the frame. A dtype is
+
+{"dtype": "Int64"}                                         as pandas writes it
+{"string": "python", "missing": "NA"}                      texts, with the storage and the mark of missing values
+{"categories": [...], "ordered": false, "of": {…}}         categories in their order, with their own dtype
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from postprior.pipelines.data.conversion.categories import OTHER
+from postprior.pipelines.data.conversion.columns import simplify_type
+from postprior.pipelines.data.formats.contents import Roles, SourceContents
+from postprior.pipelines.data.formats.files import optional
+from postprior.pipelines.data.formats.identities import id_column
+from postprior.pipelines.data.formats.tables import typed_contents
+from postprior.pipelines.data.names import column_name
+from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.names import first_duplicate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIX = ".parquet"
+"""The suffix of the file that a frame is exported to."""
+INDEX = ("id", "index", "row")
+"""Headers of an index that has no name; the first that is no column is taken."""
+PLAIN = (str, int, float, bool)
+"""Types of the names of columns, and of categories."""
+
+
+def read(name: str, frame: pd.DataFrame, roles: Roles) -> SourceContents:
+    """Return the contents of a frame; its index identifies the rows.
+
+    A plain RangeIndex does so only if no column has ids, by its name or as the user says.
+
+    Raises:
+        UserError: an index or a column has several levels or no usable type.
+    """
+    types = types_of(name, frame)
+    header = types["index"]["header"]
+    headers = [entry["header"] for entry in types["columns"]]
+    columns = [frame.iloc[:, place] for place in range(len(headers))]
+    arrays = {h: _arrow(name, h, column, h in roles.skip) for h, column in zip(headers, columns, strict=True)}
+    table, path = pa.table(arrays), Path(name + SUFFIX)
+    if roles.id in headers or (is_plain(frame.index) and id_column(table, roles)):
+        return replace(typed_contents(path, table, roles), frame=types | {"index": None})
+    table = pa.table({header: _arrow(name, header, frame.index.to_series())} | arrays)
+    return replace(typed_contents(path, table, roles, header), frame=types)
+
+
+def types_of(name: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the types of a frame, after a check that it is flat and that its columns have different names."""
+    if frame.columns.nlevels > 1 or frame.index.nlevels > 1:
+        where = "columns" if frame.columns.nlevels > 1 else "index"
+        raise UserError(f"{name}: {where} of several levels found, expected one; flatten them, or reset the index")
+    headers = [column_name(str(label)) for label in frame.columns]
+    if (same := first_duplicate(headers)) is not None:
+        raise UserError(f"{name}: column {same!r} found twice, expected different names; rename one")
+    for label in frame.columns:
+        if not isinstance(label, PLAIN):
+            raise UserError(f"{name}: a column named {label!r} found, expected a text or a number; rename it")
+    label = frame.index.name if isinstance(frame.index.name, PLAIN) else None
+    names = (column_name(str(label or "")), *INDEX, "_".join(("row", *headers)))
+    header = next(header for header in names if header and header not in headers)
+    columns = [
+        {"header": header, "name": label, "dtype": described(dtype)}
+        for header, label, dtype in zip(headers, frame.columns.tolist(), frame.dtypes, strict=True)
+    ]
+    return {"index": {"header": header, "name": label, "dtype": described(frame.index.dtype)}, "columns": columns}
+
+
+def is_plain(index: pd.Index) -> bool:
+    """Whether an index counts the rows because nobody has set another."""
+    return type(index).__name__ == "RangeIndex" and index.name is None and index.start == 0 and index.step == 1
+
+
+def _arrow(name: str, header: str, column: pd.Series, skipped: bool = False) -> pa.ChunkedArray:
+    """Return one column, null where a value is missing, or everywhere if the user skips it."""
+    if skipped:
+        return pa.chunked_array([pa.nulls(len(column))])
+    try:
+        array = pa.array(column, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        expected = "expected values of one type: numbers, texts, dates, booleans or categories of these"
+        raise UserError(f"{name}: column {header}: {reason}; {expected}; convert it, or leave it out (skip)") from None
+    return _coarsest(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
+
+
+def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return moments in the coarsest unit that has them all, so that days stay days in synthetic rows."""
+    if pa.types.is_timestamp(column.type):
+        zone = column.type.tz
+        for kind in (*([] if zone else [pa.date32()]), *(pa.timestamp(unit, zone) for unit in ("s", "ms", "us"))):
+            with suppress(pa.ArrowInvalid):
+                return column.cast(kind)
+    return column
+
+
+def described(dtype: Any) -> dict[str, Any]:
+    """JSON-able description of a dtype of pandas."""
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = dtype.categories
+        values = categories.tolist()
+        known = values if all(isinstance(value, PLAIN) for value in values) else list(map(str, values))
+        return {"categories": known, "ordered": bool(dtype.ordered), "of": described(categories.dtype)}
+    if isinstance(dtype, pd.StringDtype):
+        return {"string": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
+    return {"dtype": str(dtype)}
+
+
+def dtype_of(entry: Mapping[str, Any]) -> Any:
+    """Return the dtype that `described` described."""
+    import pandas as pd
+
+    if "categories" in entry:
+        values = pd.Index(entry["categories"], dtype=dtype_of(entry["of"]))
+        return pd.CategoricalDtype(values, entry["ordered"])
+    if "string" in entry:
+        return pd.StringDtype(entry["string"], pd.NA if entry["missing"] == "NA" else np.nan)
+    return pd.api.types.pandas_dtype(entry["dtype"])
+
+
+def frame_of(table: pa.Table, types: Mapping[str, Any] | None, ids: str | None = None) -> pd.DataFrame:
+    """Return a table as a frame of these types; without types, of those that suit the columns.
+
+    Args:
+        table: the rows; columns that `types` do not have are left out, and columns may be absent.
+        types: what `types_of` returns; None if the rows do not come from a frame.
+        ids: without `types`, the column that becomes the index.
+    """
+    pd = pandas("to_pandas")
+    if types is None:
+        frame = pd.DataFrame({name: table[name].to_pandas() for name in table.column_names})
+        return frame.set_index(ids) if ids in frame else frame
+    index = types["index"]
+    columns = {
+        entry["header"]: restored(table[entry["header"]], entry["dtype"])
+        for entry in types["columns"]
+        if entry["header"] in table.column_names
+    }
+    frame = pd.DataFrame(columns, index=range(len(table)))
+    frame.columns = pd.Index([entry["name"] for entry in types["columns"] if entry["header"] in columns])
+    if index is not None and index["header"] in table.column_names:
+        frame.index = pd.Index(restored(table[index["header"]], index["dtype"]), name=index["name"])
+    return frame
+
+
+def restored(column: pa.ChunkedArray, entry: Mapping[str, Any]) -> pd.Series:
+    """Return a column (n rows) in a dtype that `described` described.
+
+    A class of rare values is one more category. Whole numbers and booleans that are missing although the dtype has no
+    missing values get the dtype that has.
+    """
+    import pandas as pd
+
+    dtype = dtype_of(entry)
+    column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if isinstance(dtype, pd.CategoricalDtype):
+        return pd.Series(_categorical(column, dtype))
+    if isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind == "M"):
+        kind = pa.timestamp(dtype.unit if dtype.kind == "M" and hasattr(dtype, "unit") else np.datetime_data(dtype)[0])
+        moments = simplify_type(column).cast(kind).to_pandas()
+        return moments.dt.tz_localize("UTC").astype(dtype) if hasattr(dtype, "tz") else moments.astype(dtype)
+    if isinstance(dtype, pd.StringDtype) or dtype.kind == "O":
+        return pd.Series(column.to_pylist(), dtype=dtype)
+    if not isinstance(dtype, np.dtype):
+        return column.to_pandas(types_mapper=pd.ArrowDtype).astype(dtype)
+    if dtype.kind == "f":
+        return pd.Series(column.cast(pa.float64(), safe=False).to_numpy().astype(dtype))
+    if column.null_count:
+        whole = "boolean" if dtype.kind == "b" else "Int64" if dtype.kind == "i" else "UInt64"
+        return column.to_pandas(types_mapper=pd.ArrowDtype).astype(whole)
+    return pd.Series(column.to_numpy().astype(dtype))
+
+
+def _categorical(column: pa.ChunkedArray, dtype: pd.CategoricalDtype) -> pd.Categorical:
+    """Return a column of categories; the class of rare values becomes the last category if it occurs."""
+    import pandas as pd
+
+    known = pa.array(dtype.categories, from_pandas=True)
+    values = column if column.type == known.type else column.cast(known.type)
+    codes = pc.index_in(values, value_set=known)
+    others = pc.and_(codes.is_null(), values.is_valid())
+    if pc.any(others).as_py() and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        dtype = pd.CategoricalDtype([*dtype.categories, OTHER], dtype.ordered)
+        codes = pc.if_else(others, pa.scalar(len(known), codes.type), codes)
+    return pd.Categorical.from_codes(codes.fill_null(-1).to_numpy(), dtype=dtype)
+
+
+def pandas(place: str) -> Any:
+    """Import pandas; a UserError if it is not installed."""
+    return optional("pandas", "pandas", place)

@@ -1,0 +1,102 @@
+"""The console script in forked processes: their libraries are imported once, so that a command takes little more than
+its own work. Run as a script, this file is the server that forks; it imports none of our modules.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import site
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+LIBRARIES = (
+    *("torch", "normflows", "safetensors.torch", "scipy.stats", "threadpoolctl", "PIL.Image", "pandas"),
+    *(f"sklearn.{part}" for part in ("datasets", "linear_model", "mixture", "neighbors", "preprocessing")),
+    *("matplotlib.pyplot", "jinja2", "pydantic", "ruamel.yaml", "rich.console", "typer"),
+)
+"""What stages import of others and takes long."""
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [b"."], [0, 1, 2])
+    server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode())
+    server.shutdown(socket.SHUT_WR)
+    sys.exit(int(server.recv(4) or 1))
+"""
+
+
+@contextmanager
+def console_script(folder: Path) -> Iterator[Path]:
+    """Write a script `postprior` to a folder, which works until the context ends.
+
+    It hands its arguments, folder, environment and streams to the server, and ends with the exit code of the command.
+    """
+    with TemporaryDirectory() as short:  # the path of a socket has at most 100 bytes or so
+        address, script = f"{short}/server", folder / "postprior"
+        script.write_text(CLIENT.format(python=sys.executable, address=address))
+        script.chmod(0o755)
+        command = [sys.executable, __file__, address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
+            yield folder  # then stdin is closed, which ends the server
+
+
+def serve(address: str) -> None:
+    """Answer the requests at a socket, each in its own process, until stdin is closed."""
+    for name in LIBRARIES:
+        import_module(name)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        print("ready", flush=True)
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+            connection, _ = listener.accept()
+            if not os.fork():
+                listener.close()
+                answer(connection)
+                return
+            connection.close()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
+                    pass
+
+
+def answer(connection: socket.socket) -> None:
+    """Run the command of a request in a new process, and send its exit code."""
+    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    request = json.loads(connection.makefile().read())
+    if process := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        connection.sendall(str(code & 0xFF).encode())
+    else:
+        connection.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        be_the_console_script(*request)
+
+
+def be_the_console_script(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv = ["postprior", *arguments]
+    site.execsitecustomize()
+    from postprior.pipelines.commands import main
+
+    main()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
