@@ -14,6 +14,7 @@ import numpy as np
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import cells_as_texts, is_temporal, values_as_texts
+from postprior.pipelines.metrics.statistics.intervals import FEWEST as FEWEST_SCORED
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.tables.associations import associations
 from postprior.pipelines.metrics.tables.column_tests import column_key
@@ -115,7 +116,7 @@ class Cells:
 
 
 def cells_of(params: Params, project: Project, results: Results, shareable: bool = False) -> Cells | None:
-    """Read real and synthetic rows and summarise them; None without tables and vectors.
+    """Read real and synthetic rows and summarise them; None without tables and vectors, or with too few rows.
 
     With `shareable`, nothing shows single real rows: examples are left out, and so are classes and patterns that fewer
     than `FEWEST` of the real rows have, and bins of numbers that begin among so few.
@@ -126,6 +127,8 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
     every = [row for row in results.densities if not row.source]
     rows = every[:SHOWN]
     sets = _sets(project, rows)
+    if min(map(len, sets.values())) < FEWEST_SCORED:
+        return None
     fewest = FEWEST if shareable else 1
     names = _names(modalities)
     sides = {row.name: columns_of(sets[REAL], sets[row.name]) for row in rows}

@@ -80,8 +80,7 @@ def _panel(title: str, matrix: Floats, titles: Sequence[str]) -> Panel:
     def draw(axes: Axes, theme: Theme) -> None:
         from matplotlib.colors import LinearSegmentedColormap
 
-        colours = LinearSegmentedColormap.from_list("associations", [WEAK, theme.paper, STRONG], LEVELS)
-        colours.set_bad(theme.grid)
+        colours = LinearSegmentedColormap.from_list("associations", [WEAK, theme.paper, STRONG], LEVELS, bad=theme.grid)
         axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, vmin=-ENDS, vmax=ENDS, aspect="auto")
         size = 7.5 if len(shown) <= 12 else 5.5
         axes.set_xticks(range(len(shown)), shown, rotation=90, fontsize=size)

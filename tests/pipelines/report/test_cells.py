@@ -67,19 +67,24 @@ def cells(sets: dict[str, Dataset], tmp_path_factory: pytest.TempPathFactory) ->
 
 def read(sets: dict[str, Dataset], root: Path, shareable: bool = False) -> Cells:
     """Write the folders that the report reads, and read them; flow is the best density."""
+    found = found_in(sets, root, HALF, shareable)
+    assert found is not None
+    return found
+
+
+def found_in(sets: dict[str, Dataset], root: Path, half: np.ndarray, shareable: bool = False) -> Cells | None:
+    """The same for another reference set, the rows `half` of the test split."""
     sets["test"].save(root / "artefacts/data/test")
     for name in ("gmm", "flow"):
         sets[name].save(root / "artefacts/synthetic" / name)
-    save_artefact(root / "artefacts/baselines", "reference", {}, arrays={"rows.reference": HALF})
+    save_artefact(root / "artefacts/baselines", "reference", {}, arrays={"rows.reference": half})
     made = {name: sets[name].select(np.arange(SAMPLES)) for name in ("flow", "gmm")}
     scores = {name: entries(sets[REAL], rows) for name, rows in made.items()}
     held_out = Row("real", "data", entries(sets[REAL], sets["test"].select(HALF + 1)))
     results = Results((held_out, *(Row(name, "density", own) for name, own in scores.items())), {}, {}, [])
     params = load_params(make_project(root / "settings") / "params.yaml")
     params = params.model_copy(update={"densities": ("gmm", "flow")})
-    found = cells_of(params, Project(root), results, shareable)
-    assert found is not None
-    return found
+    return cells_of(params, Project(root), results, shareable)
 
 
 def test_the_hardest_column_for_the_best_density_comes_first(cells: Cells, sets: dict[str, Dataset]) -> None:
@@ -176,6 +181,16 @@ def test_a_page_to_share_has_no_rows_and_no_rare_class_or_pattern(
     assert site.marginal is not None
     assert site.marginal.classes == (0,)
     assert all(not 0 < pattern.shares[REAL] * len(HALF) < 9.5 for pattern in found.missing_patterns)
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_rows_are_shown_and_one_row_is_not(sets: dict[str, Dataset], tmp_path: Path) -> None:
+    absent = sets["test"].observed & [False, True]
+    for name, test in (("holes", sets["test"]), ("without", replace(sets["test"], mask=absent))):
+        few = found_in(sets | {"test": test}, tmp_path / name, HALF[:2])
+        assert few is not None
+        assert all("nan" not in figure.alt for figure in tables(few, marks(few.densities)))
+    assert found_in(sets, tmp_path, HALF[:1]) is None
 
 
 def test_images_alone_have_no_cells(tmp_path: Path) -> None:
