@@ -25,8 +25,11 @@ sys.path.append(str(DOCS.parent / "tests"))
 from support.browser import Browser  # noqa: E402
 
 EXPERIMENT = "postprior-samplers"
-CHOICES = "localStorage.setItem('mlflow.workflowType_v1', '\"machine_learning\"');"  # "Model training"
-CHOICES += "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
+CHOICES = {  # "Model training", and no assistant
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.panelOpen_v1": "false",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+}
 OPEN = f"[...document.querySelectorAll('a')].find((link) => link.innerText.trim() == '{EXPERIMENT}')"
 CHART = "document.querySelectorAll('input[type=radio]')[1]"
 PAGE = "<meta charset=utf-8><style>body {{ margin: 16px; font-size: 13px }} {stylesheet}</style><pre>{code}</pre>"
@@ -68,9 +71,12 @@ def samplers(browser: Browser, project: Path) -> None:
             while socket.socket().connect_ex(("127.0.0.1", port)):
                 time.sleep(1)
             size(browser, 1300, 1000)
-            browser.go(f"http://127.0.0.1:{port}/")
-            browser.run(CHOICES)
-            browser.send("Page.reload")
+            browser.go(address := f"http://127.0.0.1:{port}/")
+            wait(browser, OPEN)
+            for key, value in CHOICES.items():
+                browser.run(f"localStorage.setItem({key!r}, {value!r})")
+            browser.go("about:blank")
+            browser.go(address)
             wait(browser, OPEN)
             browser.run(f"{OPEN}.click()")
             wait(browser, CHART)
