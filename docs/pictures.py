@@ -34,7 +34,7 @@ OPEN = f"[...document.querySelectorAll('a')].find((link) => link.innerText.trim(
 CHART = "document.querySelectorAll('input[type=radio]')[1]"
 PAGE = "<meta charset=utf-8><style>body {{ margin: 16px; font-size: 13px }} {stylesheet}</style><pre>{code}</pre>"
 SIDES = ("Width", "Height")
-SHOW = ("exp", "show", "--only-changed", "--drop", "results|artefacts", "--no-pager")
+SHOW = ("exp", "show", "--only-changed", "--hide-workspace", "--drop", "results|artefacts", "--no-pager")
 
 
 def wait(browser: Browser, condition: str) -> None:
@@ -97,6 +97,7 @@ def exp_show(browser: Browser, project: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(console.export_html(code_format=PAGE), encoding="utf-8")
+        browser.send("Emulation.setScrollbarsHidden", hidden=True)
         size(browser, 100, 100)
         browser.go(page.as_uri())
         save(browser, "exp_show.png", *(browser.run(f"document.documentElement.scroll{side}") for side in SIDES))
