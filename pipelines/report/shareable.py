@@ -20,7 +20,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.pictures import Sheet
 from postprior.pipelines.report.cells import FEWEST
@@ -63,6 +62,8 @@ def _labelled(sheet: Sheet, shown: set[str]) -> Sheet:
 
 def frequent_labels(project: Project) -> list[str]:
     """Return the labels that at least `FEWEST` rows of the codes have; none if the codes were removed."""
+    from postprior.pipelines.artefacts.codes import load_codes
+
     if not project.artefacts.codes.exists():
         return []
     tables = [load_codes(project.artefacts.codes / split) for split in SPLITS]

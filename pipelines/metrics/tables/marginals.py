@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.data.conversion.precision import MOST, fewest_decimals
 from postprior.pipelines.metrics.statistics.intervals import Floats
 
 BINS = 20  # of numbers, about; fewer rows have fewer bins
@@ -86,6 +85,8 @@ def _edges(values: Mapping[str, Floats], real: str, fewest: int) -> Floats:
     Values of the data, multiples of their last decimal, lie within bins and not on edges. Other sets widen the range of
     the real numbers by at most its length on either side, but not if the outermost bins must have `fewest` of these.
     """
+    from postprior.pipelines.data.conversion.precision import MOST, fewest_decimals  # its package imports pyarrow
+
     ends = {name: _ends(x, fewest) for name, x in values.items() if len(x)}
     if not ends:
         return np.array([0.0, 1.0])

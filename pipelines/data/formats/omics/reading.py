@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.arrays import REAL
+from postprior.pipelines.data.conversion.normalised import NORMALISED
 from postprior.pipelines.data.formats.contents import (
     ArrayView,
     Named,
@@ -184,7 +185,7 @@ def _main(whole: Annotated, slot: str, missing: Values, roles: Roles, facts: dic
     notes.add(DUPLICATE, [new for new, old in zip(features, frame.index, strict=True) if new != old])
     own = {"features": features, "sparse": layout(stored) or False, "slot": slot, "var": describe(frame.columns)}
     view = array_view(whole.path, composed(whole.owner), array, missing, roles, facts | own)
-    if view.kind in REAL:
+    if view.kind in (*REAL, *NORMALISED):
         notes.add(COUNTS, _whole(whole, slot))
     return view
 
