@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pydantic import BaseModel
 from safetensors.torch import save
 from support.project import small
 
@@ -81,6 +82,15 @@ def paths(tree: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return found + [path for key in tree if isinstance(tree[key], dict) for path in paths(tree[key], (*prefix, key))]
 
 
+def with_defaults(content: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """Settings with those that may be left out."""
+    content = {name: field.default for name, field in schema.model_fields.items() if not field.is_required()} | content
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            content[name] = with_defaults(content[name], field.annotation)
+    return content
+
+
 @EXAMPLES
 def test_settings(examples: int) -> None:
     tree = plain(parse_params(small(), "params").model_dump())  # without settings by profile
@@ -89,7 +99,7 @@ def test_settings(examples: int) -> None:
         if value is not ...:
             value = parse_yaml(yaml.safe_dump({"value": value}), "params")["value"]
         content = replaced(tree, path, value)
-        assert plain(parse_params(content, "params").model_dump()) == plain({"profile": "full", **content})
+        assert plain(parse_params(content, "params").model_dump()) == plain(with_defaults(content, Params))
 
     fuzz(examples, check, st.sampled_from(paths(tree)), st.just(...) | VALUES)
 
