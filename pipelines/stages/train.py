@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.artefacts.autoencoder import KIND, as_user_errors, build
+from postprior.pipelines.artefacts.autoencoder import KIND, as_user_errors, build, epochs_by_phase
 from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
@@ -41,7 +41,7 @@ def train(params: Params, root: Path) -> None:
     with sole_trainer(root) as confirm:
         history, resume = checkpoint.load()
         epochs = training.train(model, Confirmed(data, confirm), settings, validation, resume)
-        total = sum(training.epochs_of(phase, settings) for phase in model.phases())
+        total = sum(epochs_by_phase(params, model))
         with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
             run.dataset(project.artefacts.data / "train", digest)
             for epoch in as_user_errors(epochs):
