@@ -186,8 +186,8 @@ INTRODUCTION = """# The zoo
 
 This page compares all models on `digits`. `make zoo` writes it from the files in `benchmarks/zoo`. The settings are
 those of `params.yaml` with 20 epochs instead of 40, in each phase of a model with two phases (JNF, TELBO), 5,000 tuples
-of five 3 × 16 × 16 images, and batches of 64: 1,580 steps per phase. `SEEDS=3 make zoo` repeats each model with different data,
-evaluators and initial parameters; values are then mean ± standard deviation.
+of five 3 × 16 × 16 images, and batches of 64: 1,580 steps per phase. `SEEDS=3 make zoo` repeats each model with
+different data, evaluators and initial parameters; values are then mean ± standard deviation.
 
 Columns 1 to 4 are conditional coherence by the number of observed modalities. `joint` is joint coherence, the share of
 samples whose five digits agree. `Frechet` is the Frechet distance in the features of the evaluators. Both are given for

@@ -112,7 +112,8 @@ MISTAKES = [
     (
         "train.epochs",
         "40",
-        "found the text '40', expected a whole number of at least 1, or a list of them, one for each phase; write 40 without quotes",
+        "found the text '40', expected a whole number of at least 1, or a list of them, one for each phase; "
+        "write 40 without quotes",
     ),
     (
         "train.learning_rate",
