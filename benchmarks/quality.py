@@ -59,14 +59,15 @@ class Pair:
         return f"{self.model}-{self.density}"
 
 
-BLOCKS = {"network": "blocks", "hidden": 480, "steps": 2500}
-"""Options of flow_matching for codes of more than a hundred dimensions."""
-DMVAE = {"latent": 24, "options": {"dmvae": {"private": 16, "bounds": 0, "beta": 1.0}}}
+APART = settings("unimodal", 0, {})["density"]["flow_matching"]
+"""Options of flow_matching for one code per modality."""
 PAIRS = {
     pair.name: pair
     for pair in (
-        Pair("unimodal", vae={"latent": 24}, options=BLOCKS),
-        Pair("dmvae", vae=DMVAE, options=BLOCKS),
+        Pair("unimodal"),
+        Pair(
+            "dmvae", vae={"latent": 24, "options": {"dmvae": {"private": 16, "bounds": 1, "beta": 1.0}}}, options=APART
+        ),
         Pair("mvtcae"),
     )
 }

@@ -113,12 +113,12 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     sizes = [math.prod(m.shape) for m in train.modalities]
     batch = 64 if rows >= SMALL else 32
     epochs = _within(10, STEPS * batch // rows, 300)
-    most_components = max(1, rows // (10 * labels))
     scaled = [m for m in train.modalities if m.likelihood in SCALED]
     scales = {m.name: 0.1 if m.kind in ("image", "volume") else "features" for m in scaled}
     tables = all(m.kind == "table" for m in train.modalities)
     most = sum(sizes) if tables else sum(sizes) // 2
     apart = rows >= MANY and all(m.kind in ("image", "volume") for m in train.modalities)
+    most_components = _within(1, rows // (10 * labels), 4 if apart else 16)
     return {
         "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),
         "evaluators.features": _within(2, half // 2, 64),

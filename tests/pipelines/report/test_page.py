@@ -147,7 +147,7 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
 
 def test_the_page_shows_settings_and_hashes(project: Path) -> None:
     html = page(project)
-    for text in ("vae.model", "mvtcae", "train.epochs", "artefacts/autoencoder", "artefacts/synthetic/vamp"):
+    for text in ("vae.model", "unimodal", "train.epochs", "artefacts/autoencoder", "artefacts/synthetic/vamp"):
         assert text in html
     assert "vae.options.mopoe" not in html
 
