@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.own import OwnNetwork, try_own_networks
+from postprior.stage1_vae.training import Settings, epochs_of
 
 T = TypeVar("T")
 KIND = "autoencoder"
@@ -52,6 +53,18 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
     return model
 
 
+def epochs_by_phase(params: Params, model: MultimodalVAE) -> list[int]:
+    """Return the epochs that `train.epochs` gives each phase of a model.
+
+    Raises:
+        UserError: it lists the epochs of another number of phases.
+    """
+    try:
+        return epochs_of(model.phases(), Settings(**params.train.model_dump()))
+    except ValueError as error:
+        raise UserError(f"train.{error}") from None
+
+
 def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]:
     """Return two observed values (2, *shape) of each modality that some row has, as encoders read them."""
     rows = {
@@ -63,16 +76,24 @@ def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]
 
 
 def save_autoencoder(
-    project: Project, model: MultimodalVAE, params: Params, data: Dataset, digest: str | None, history: History
+    project: Project,
+    model: MultimodalVAE,
+    params: Params,
+    data: Dataset,
+    digest: str | None,
+    history: History,
+    confirm: Callable[[], None] = lambda: None,
 ) -> None:
     """Publish a trained model and the metrics of its epochs: artefacts/autoencoder and results/training.csv.
 
-    `data` are its training rows, and `digest` is their hash.
+    `data` are its training rows, and `digest` is their hash. `confirm` is called last before anything is written, and
+    may raise.
     """
     tensors, description = model.state()
     facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
     if not params.train.hide_cells and (columns := never_missing(data)):
         facts["never_missing"] = columns
+    confirm()
     save_artefact(project.artefacts.autoencoder, KIND, {**description, **facts}, tensors)
     write_text(project.results.training, table(history))
 

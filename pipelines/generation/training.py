@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from postprior.pipelines.artefacts.autoencoder import History, as_user_errors
+from postprior.pipelines.artefacts.autoencoder import History, as_user_errors, epochs_by_phase
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
@@ -33,7 +33,7 @@ def train_autoencoder(
     tell_what_is_left_out(model, data)
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
     epochs = training.train(model, data, settings, validation, resume)
-    total = sum(training.epochs_of(phase, settings) for phase in model.phases())
+    total = sum(epochs_by_phase(params, model))
     history = list(history)
     with progress(f"train {params.vae.model}", total, len(history)) as step:
         for epoch in as_user_errors(epochs):

@@ -38,8 +38,7 @@ def train(params: Params, root: Path) -> None:
 
             run.dataset(project.artefacts.data / "train", digest)
             history = train_autoencoder(model, Confirmed(data, confirm), validation, params, history, resume, log)
-            confirm()
-            save_autoencoder(project, model, params, data, digest, history)
+            save_autoencoder(project, model, params, data, digest, history, confirm)
         checkpoint.path.unlink(missing_ok=True)
 
 
