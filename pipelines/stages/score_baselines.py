@@ -6,6 +6,7 @@ model's own prior are `normal`. Tables and vectors have two more baselines, whic
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.refiner import load_refiner
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.generation.conditional_scores import conditional_scores
-from postprior.pipelines.generation.generator import ROWS, Generator
+from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.samplers import SAMPLERS, unsuitable
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
@@ -73,11 +75,9 @@ def score_baselines(params: Params, root: Path) -> None:
     with track("score-baselines", params, root) as run, progress("score-baselines", 7) as step:
         run.dataset(project.artefacts.data / "test", test.hash)
         first, second = split_test_rows(test, rng)
-        half, prior_generator = (
-            test.select(first),
-            Generator(model, DENSITIES["normal"]().fit(codes), {}, test.conversion),
-        )
-        values = params.generate.values
+        half, values = test.select(first), params.generate.values
+        refiner = partial(load_refiner, project.artefacts.refiner, trained.hash)
+        prior_generator = Generator(model, DENSITIES["normal"]().fit(codes), {}, test.conversion, refiner=refiner)
         sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed, values)
         scored = {"reference": half, **sets}
         outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}
@@ -157,9 +157,9 @@ def rows_to_score(
     """
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
-        z = codes.draw(generator, torch.from_numpy(rows)).nan_to_num()  # private codes of modalities that rows lack
-        blocks = [prior_generator.decode(block, values, generator) for block in z.split(ROWS)]
-    data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
+        chosen = torch.from_numpy(rows)
+        z = codes.draw(generator, chosen).nan_to_num()  # private codes of modalities that rows lack
+        data = prior_generator.decode_all(z, values, generator, None if codes.labels is None else codes.labels[chosen])
     drawn = prior_generator.sample(max(len(rows), 1), seed, values=values)
     return {
         "real": real,
