@@ -6,6 +6,7 @@ process up to rounding, whatever rows each of them has. All ranks have the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,11 +113,19 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
             raise ConnectionError(
-                f"rank {self.rank} of {self.size}: another rank has ended or cannot be reached ({reason}), expected "
-                "all ranks to run; start the job again, and it goes on from what is done"
+                f"rank {self.rank} of {self.size}: another rank has ended or cannot be reached ({brief(error)}), "
+                "expected all ranks to run; start the job again, and it goes on from what is done"
             ) from error
+
+
+def brief(error: Exception) -> str:
+    """Return what an error of torch.distributed says, without the place in its code and without advice.
+
+    >>> brief(RuntimeError("[/a/pair.cc:553] Connection closed by peer [127.0.0.1]:57494. This is typically …"))
+    'Connection closed by peer [127.0.0.1]:57494'
+    """
+    return re.sub(r"^\[\S*:\d+\] |[.,] This .*|\n.*", "", str(error).strip(), flags=re.DOTALL)
 
 
 ALONE = Ranks()

@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines import ranks
 from postprior.pipelines.artefacts.autoencoder import KIND, as_user_errors, build
 from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
 from postprior.pipelines.artefacts.project import Project
@@ -29,7 +32,11 @@ from postprior.stage1_vae.model import MultimodalVAE
 
 
 def train(params: Params, root: Path) -> None:
-    """Train the model in params.yaml; write artefacts/autoencoder and results/training.csv."""
+    """Train the model in params.yaml; write artefacts/autoencoder and results/training.csv.
+
+    Several ranks share each batch; the first one writes.
+    """
+    job = ranks.meet()
     project = Project(root)
     folder = project.artefacts.autoencoder
     check_folder(folder, partial(files_of, kind=KIND))  # check before training, not after hours
@@ -38,13 +45,16 @@ def train(params: Params, root: Path) -> None:
     model, digest = build(params, data), data.hash  # hash now: the folder may be replaced during training
     tell_what_is_left_out(model, data)
     checkpoint = Checkpoint.of(project.checkpoints, params, data, validation)
-    with sole_trainer(root) as confirm:
-        history, resume = checkpoint.load()
-        epochs = training.train(model, Confirmed(data, confirm), settings, validation, resume)
+    with sole_trainer(root) if job.is_first else nullcontext(lambda: None) as confirm:
+        history, resume = checkpoint.load(job)
+        epochs = as_user_errors(training.train(model, Confirmed(data, confirm), settings, validation, resume, job))
+        if not job.is_first:
+            deque(epochs, maxlen=0)
+            return
         total = sum(training.epochs_of(phase, settings) for phase in model.phases())
         with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
             run.dataset(project.artefacts.data / "train", digest)
-            for epoch in as_user_errors(epochs):
+            for epoch in epochs:
                 history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
                 checkpoint.save(history, epoch.snapshot)
                 run.metrics(curves(epoch.metrics), step=len(history))
