@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class Autoencoder(nn.Module, ABC):
 
     modalities: tuple[Modality, ...]
     """The M modalities, in the order of the columns of every mask."""
-    tractable: ClassVar[bool] = True
+    tractable: bool = True
     """Whether `log_evidence` is available."""
 
     @property
