@@ -52,7 +52,7 @@ def ours(model: Adapted, some: list[str], batch: Batch) -> Any:
 @pytest.mark.parametrize("some", SUBSETS, ids="".join)
 def test_posterior_means_are_those_of_encode(pair: tuple[str, Any, Adapted], some: list[str]) -> None:
     kind, model, adapted = pair
-    if kind == "JNF" and len(some) < 3 or kind == "TELBO" and len(some) == 2:
+    if (kind == "JNF" and len(some) < 3) or (kind == "TELBO" and len(some) == 2):
         pytest.skip("draws of a Markov chain or a flow; TELBO refuses two of three modalities")
     batch = rows()
     q = ours(adapted, some, batch)
