@@ -8,7 +8,7 @@ an interruption.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,7 +45,7 @@ class Settings:
     """Settings of training.
 
     Args:
-        epochs: passes over the data, divided between the phases by their shares.
+        epochs: passes over the data, divided between the phases by their shares; or a list, with those of each phase.
         batch_size: rows per step.
         learning_rate: initial learning rate of AdamW; it falls to 0 along half a cosine in each phase.
         warmup: epochs over which the weight of the divergences rises from 0 to its full value, in each phase.
@@ -61,7 +61,7 @@ class Settings:
         ValueError: a setting is invalid.
     """
 
-    epochs: int = 40
+    epochs: int | Sequence[int] = 40
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: int = 0
@@ -73,8 +73,10 @@ class Settings:
     precision: str = "no"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
+        for name in ("batch_size", "learning_rate"):
             positive(name, getattr(self, name))
+        for epochs in (self.epochs,) if isinstance(self.epochs, int) else self.epochs:
+            positive("epochs", epochs)
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,13 @@ def train(
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite.
-        ValueError: a phase needs complete rows and there are none.
+        ValueError: a phase needs complete rows and there are none, or the settings list epochs for other phases.
     """
     device = device_of(settings)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     model.to(device)
-    for index, phase in enumerate(model.phases()):
+    phases = model.phases()
+    for index, (phase, epochs) in enumerate(zip(phases, epochs_of(phases, settings), strict=True)):
         if resume is not None and index < resume.phase:
             continue
         rows, held_out = rows_of(phase, data), None if validation is None else rows_of(phase, validation)
@@ -121,7 +124,7 @@ def train(
         if resume is not None and index == resume.phase:
             start = resume.epoch + 1
             best = restore(model, optimizer, resume.tensors)
-        epochs, steps = epochs_of(phase, settings), math.ceil(len(rows) / settings.batch_size)
+        steps = math.ceil(len(rows) / settings.batch_size)
         for number in range(start, epochs):
             if 0 < settings.patience <= best.age:
                 break
@@ -167,9 +170,20 @@ def device_of(settings: Settings) -> torch.device:
     return accelerator or torch.device("cpu")
 
 
-def epochs_of(phase: Phase, settings: Settings) -> int:
-    """Return the maximum number of epochs of a phase."""
-    return max(1, round(phase.share * settings.epochs))
+def epochs_of(phases: Sequence[Phase], settings: Settings) -> list[int]:
+    """Return the maximum number of epochs of each phase.
+
+    Raises:
+        ValueError: the settings list the epochs of another number of phases.
+    """
+    if isinstance(settings.epochs, int):
+        return [max(1, round(phase.share * settings.epochs)) for phase in phases]
+    if len(settings.epochs) != len(phases):
+        raise ValueError(
+            f"epochs: found a list of {len(settings.epochs)}, expected one number for each phase of the model "
+            f"({', '.join(phase.name for phase in phases)}), or a single number to divide among them"
+        )
+    return list(settings.epochs)
 
 
 def rows_of(phase: Phase, data: TrainingRows) -> Tensor:

@@ -32,7 +32,6 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.tracking.client import untracked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,8 +226,8 @@ class Generator(drawing.Generator):
 
         path = Path(path)
         check_file(path, force)
-        with in_python(), untracked(), nullcontext() if progress else hidden():
-            score(self.name, self._params, self._project.root)
+        with in_python(), nullcontext() if progress else hidden():
+            score(self.name, self._params, self._project)
         write_bytes(path, self._project.results.page.read_bytes())
         return path
 

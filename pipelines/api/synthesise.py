@@ -13,22 +13,23 @@ from postprior.pipelines.api.generator import Generator
 from postprior.pipelines.api.init import settings as suited_settings
 from postprior.pipelines.api.init import write_project
 from postprior.pipelines.api.objects import in_python
+from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder, save_autoencoder
+from postprior.pipelines.artefacts.codes import encoded, origins_of, save_codes
+from postprior.pipelines.artefacts.evaluators import save_evaluators
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import memory
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import SHARES, import_contents
-from postprior.pipelines.data.manifest import labelled_in
 from postprior.pipelines.data.sources.folders import read_folders
+from postprior.pipelines.generation.fitting import FrozenEncoder
+from postprior.pipelines.generation.prior import FittedPrior
+from postprior.pipelines.generation.training import train_autoencoder
+from postprior.pipelines.metrics.features.fitting import fit_evaluators
 from postprior.pipelines.progress import hidden, progress
 from postprior.pipelines.settings.checks import check_density, check_model, load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
-from postprior.pipelines.stages.encode import encode
-from postprior.pipelines.stages.fit import fit
-from postprior.pipelines.stages.prepare import prepare
-from postprior.pipelines.stages.train import train
-from postprior.pipelines.stages.train_evaluators import train_evaluators
-from postprior.pipelines.tracking.client import untracked
 
 DATA = "data"
 """The folder of the data in a project that is made from data in memory."""
@@ -87,38 +88,51 @@ def synthesise(
     """
     home = TemporaryDirectory(prefix="postprior-")
     root = Path(home.name)
-    with in_python(), untracked(), _steps(progress) as step:
+    with in_python(), _steps(progress) as step:
         name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
         roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
         objects = memory.named(data)
         contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
         files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
         import_contents(contents, list(files), root / DATA, roles, shares, seed)
-        chosen = {"profile": "quick", **suited_settings(read_folders(0, root / DATA, ""))}
+        splits = read_folders(seed, root, DATA)
+        chosen = {"profile": "quick", **suited_settings(splits)}
         given = {"model": model, "epochs": epochs, "device": device, "seed": seed}
         chosen |= {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
         if density is not None:
             chosen["densities"] = [density, *(other for other in chosen["densities"] if other != density)]
         write_project(root, DATA, chosen)
         params = load_params(root / TEMPLATES[0])
-        _learn(params, root, step)
+        _learn(params, splits, root, step)
         generator = Generator.load(root)
-        if generator.label_names is None and labelled_in(Project(root).artefacts.data / "train"):
-            train_evaluators(params, root)  # they label the samples
     generator.home = home
     return generator
 
 
-def _learn(params: Params, root: Path, step: Any) -> None:
-    """Run the stages up to the fit of the first density."""
+def _learn(params: Params, splits: Mapping[str, Dataset], root: Path, step: Any) -> None:
+    """Train the autoencoder, fit the first density, and save them in a project."""
+    project, name = Project(root), params.densities[0]
     check_model(params, params.vae.model)
-    check_density(params, params.densities[0])
-    prepare(params, root)
+    check_density(params, name)
+    for split, rows in splits.items():
+        rows.save(project.artefacts.data / split)
+    splits = project.splits()
     step("data")
-    train(params, root)
+    train = splits["train"]
+    model = build(params, train)
+    history = train_autoencoder(model, train, splits["validation"], params)
+    save_autoencoder(project, model, params, train, train.hash, history)
     step("autoencoder")
-    encode(params, root)
-    fit(params.densities[0], params, root)
+    model, trained = load_autoencoder(project.artefacts.autoencoder)
+    codes = dict(encoded(model, splits, params.encode.components, params.seed))
+    for split, table in codes.items():
+        save_codes(project.artefacts.codes / split, table, {"autoencoder": trained.hash, "data": splits[split].hash})
+    prior = FittedPrior.fit(name, params, codes, train, FrozenEncoder(lambda: (model, train)))
+    prior.save(project.artefacts.densities / name, origins_of(project.artefacts.codes / "train"))
+    if prior.density.classes.labelled or train.labels is None:
+        step("density")
+        return
+    save_evaluators(project.artefacts.evaluators, fit_evaluators(train, params, root), train.hash)  # label the samples
     step("density")
 
 

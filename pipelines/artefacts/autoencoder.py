@@ -1,26 +1,32 @@
-"""Build the autoencoder from settings, and load a trained one."""
+"""Build the autoencoder from settings; save and load a trained one."""
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from postprior.pipelines.artefacts.allocations import AllocationLimit
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding
+from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.own import OwnNetwork, try_own_networks
+from postprior.stage1_vae.training import Settings, epochs_of
 
 T = TypeVar("T")
 KIND = "autoencoder"
+History = list[dict[str, Any]]  # metrics of each epoch, over all phases
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
@@ -47,6 +53,18 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
     return model
 
 
+def epochs_by_phase(params: Params, model: MultimodalVAE) -> list[int]:
+    """Return the epochs that `train.epochs` gives each phase of a model.
+
+    Raises:
+        UserError: it lists the epochs of another number of phases.
+    """
+    try:
+        return epochs_of(model.phases(), Settings(**params.train.model_dump()))
+    except ValueError as error:
+        raise UserError(f"train.{error}") from None
+
+
 def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]:
     """Return two observed values (2, *shape) of each modality that some row has, as encoders read them."""
     rows = {
@@ -55,6 +73,40 @@ def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]
         if has.any()
     }
     return {m.name: data.batch(two).encoder_input(m) for m, two in rows.items()}
+
+
+def save_autoencoder(
+    project: Project, model: MultimodalVAE, params: Params, data: Dataset, digest: str | None, history: History
+) -> None:
+    """Publish a trained model and the metrics of its epochs: artefacts/autoencoder and results/training.csv.
+
+    `data` are its training rows, and `digest` is their hash.
+    """
+    tensors, description = model.state()
+    facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
+    if not params.train.hide_cells and (columns := never_missing(data)):
+        facts["never_missing"] = columns
+    save_artefact(project.artefacts.autoencoder, KIND, {**description, **facts}, tensors)
+    write_text(project.results.training, table(history))
+
+
+def never_missing(data: Dataset) -> dict[str, list[int]]:
+    """Return the values of partly observed tables and vectors that are never missing where their modality is there."""
+    columns = {}
+    for m, has in zip(data.modalities, data.observed.T, strict=True):
+        if m.name in data.cells and has_cells(m):
+            columns[m.name] = np.flatnonzero(data.cells[m.name][has].all(0)).tolist()
+    return {name: numbers for name, numbers in columns.items() if numbers}
+
+
+def table(history: History) -> str:
+    """Return the history as CSV; metrics that a phase does not have are empty."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
 
 
 def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:

@@ -4,13 +4,14 @@ import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from postprior.pipelines.artefacts.autoencoder import History
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
@@ -19,7 +20,6 @@ from postprior.pipelines.texts import tell
 from postprior.stage1_vae.training import Snapshot
 
 HASH = "sha256"
-History = list[dict[str, Any]]  # metrics of each epoch, over all phases
 
 
 class Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import as_user_error
-from postprior.pipelines.progress import substeps
+from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.storage import check_tensors, file_hash, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
+from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
 if TYPE_CHECKING:  # reading codes does not need the model
@@ -48,6 +50,16 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
             ids=None if data.ids is None else [str(name) for name in data.ids],
             whole=torch.from_numpy(data.observed.all(1)),
         )
+
+
+def encoded(
+    model: MultimodalVAE, splits: Mapping[str, Dataset], components: int, seed: int
+) -> Iterator[tuple[str, Codes]]:
+    """Encode the rows of every split, and yield each split with its codes; see `posteriors`."""
+    with progress("encode", len(splits)) as step:
+        for index, (split, data) in enumerate(splits.items()):
+            yield split, posteriors(model, data, components, generator_for("cpu", seed, index))
+            step(split)
 
 
 def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
     model = build(params.model_copy(update={"vae": vae, "seed": seed}), rows)
     epochs = epochs_of(params.augment.steps, len(rows), params.train.batch_size)
     settings = training.Settings(**params.train.model_dump() | {"epochs": epochs, "patience": 0, "seed": seed})
-    total = sum(training.epochs_of(phase, settings) for phase in model.phases())
+    total = sum(training.epochs_of(model.phases(), settings))
     with progress(f"train {params.augment.model}, fit {name}", 2) as step:
         for _ in substeps(as_user_errors(training.train(model, rows, settings)), total):
             pass

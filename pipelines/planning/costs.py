@@ -48,10 +48,10 @@ def train_evaluators(work: Workload, item: str) -> float:
 
 def train(work: Workload, item: str) -> float:
     settings = work.params.train
+    epochs = settings.epochs if isinstance(settings.epochs, int) else sum(settings.epochs)
     batches, held_out = (math.ceil(work.rows[split] / settings.batch_size) for split in ("train", "validation"))
-    return 0.5 * work.speeds.pace + settings.epochs * work.speeds.step * (
-        batches + held_out / 3
-    )  # no gradients if held out
+    steps = epochs * (batches + held_out / 3)  # no gradients if held out
+    return 0.5 * work.speeds.pace + steps * work.speeds.step
 
 
 def encode(work: Workload, item: str) -> float:

@@ -1,6 +1,6 @@
 """How fast this machine is: a few steps of the project's own networks, and of fixed small computations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Self
@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from postprior.pipelines.artefacts.autoencoder import as_user_errors, build
+from postprior.pipelines.artefacts.autoencoder import as_user_errors, build, epochs_by_phase
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 from postprior.pipelines.settings.params import Params
@@ -38,8 +38,9 @@ class Speeds:
         """Measure all speeds in about three seconds, with an untrained autoencoder and rows of the data."""
         rows = sample.select(np.arange(BATCHES * params.train.batch_size) % len(sample))
         vae = params.vae.model_copy(update={"model": params.augment.model})
-        step = _training_step(model, rows, params)
-        augment_step = _training_step(build(params.model_copy(update={"vae": vae}), rows), rows, params)
+        step = _training_step(model, rows, params, epochs_by_phase(params, model))
+        augmenter = build(params.model_copy(update={"vae": vae}), rows)
+        augment_step = _training_step(augmenter, rows, params, [phase.share for phase in augmenter.phases()])
         encode, decode = _passes(model.to("cpu").eval(), rows)
         classifier_step, classify = (0.0, 0.0) if rows.labels is None else _classifiers(rows, params)
         pace = shortest(small_steps) / REFERENCE
@@ -66,22 +67,21 @@ def small_steps() -> None:
         matrix = matrix @ matrix
 
 
-def _training_step(model: MultimodalVAE, rows: Dataset, params: Params) -> float:
-    """Return the seconds per training step, averaged over the phases by their share of the epochs.
+def _training_step(model: MultimodalVAE, rows: Dataset, params: Params, shares: Sequence[float]) -> float:
+    """Return the seconds per training step, averaged over the phases by their shares of the epochs.
 
     The first epoch of each phase is slow, so each has `REPEATS` epochs.
     """
     phases = model.phases()
-    epochs = max(REPEATS, *(round(REPEATS / phase.share) for phase in phases))
-    settings = training.Settings(**params.train.model_dump() | {"epochs": epochs, "patience": 0})
+    settings = training.Settings(**params.train.model_dump() | {"epochs": [REPEATS] * len(phases), "patience": 0})
     seconds: dict[str, list[float]] = {}
     last = perf_counter()
     for epoch in as_user_errors(training.train(model, rows, settings)):
         now = perf_counter()
         seconds.setdefault(epoch.phase, []).append((now - last) / BATCHES)
         last = now
-    total = sum(phase.share for phase in phases)
-    return sum(phase.share * min(seconds[phase.name]) for phase in phases) / total
+    fastest = [min(seconds[phase.name]) for phase in phases]
+    return sum(share * step for share, step in zip(shares, fastest, strict=True)) / sum(shares)
 
 
 @torch.no_grad()

@@ -99,7 +99,10 @@ class Vae(Section):
 class Train(Section):
     """Training of the autoencoder."""
 
-    epochs: Count
+    epochs: Annotated[
+        Count | Annotated[tuple[Count, ...], Field(min_length=1)],
+        Field(description="a whole number of at least 1, or a list of them, one for each phase"),
+    ]
     batch_size: Count
     learning_rate: Positive
     warmup: NotNegative

@@ -67,9 +67,10 @@ SETTINGS = Settings(epochs=4, batch_size=32, learning_rate=3e-3, warmup=2, devic
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_resumed_in_any_phase_ends_with_the_bytes_of_an_uninterrupted_one(name: str) -> None:
     whole, data = model(name, partial=True), Rows()
-    settings = replace(SETTINGS, patience=2, hide_cells=0.3, hide_modalities=0.2)
-    epochs = list(run(whole, data, settings, validation=Rows(40)))
     count = len(whole.phases())
+    numbers = [4, 2, 3][:count]
+    settings = replace(SETTINGS, epochs=numbers, patience=2, hide_cells=0.3, hide_modalities=0.2)
+    epochs = list(run(whole, data, settings, validation=Rows(40)))
     assert {epoch.snapshot.phase for epoch in epochs} == set(range(count))
     for phase in range(count):
         place = next(i for i, epoch in enumerate(epochs) if epoch.snapshot.phase == phase)
@@ -84,9 +85,9 @@ def test_a_run_resumed_in_any_phase_ends_with_the_bytes_of_an_uninterrupted_one(
 def test_every_phase_lowers_its_held_out_loss_and_moves_only_what_it_trains(name: str) -> None:
     settings, trained = replace(SETTINGS, epochs=6), model(name)
     epochs: list[Epoch] = list(run(trained, Rows(), settings, validation=Rows(60)))
-    for phase in trained.phases():
+    for phase, count in zip(trained.phases(), epochs_of(trained.phases(), settings), strict=True):
         losses = [epoch.metrics["validation_loss"] for epoch in epochs if epoch.phase == phase.name]
-        assert len(losses) == epochs_of(phase, settings)
+        assert len(losses) == count
         assert losses[-1] < losses[0], phase.name
     for index, phase in enumerate(trained.phases()):
         chosen = {id(parameter) for parameter in phase.parameters}
@@ -94,6 +95,21 @@ def test_every_phase_lowers_its_held_out_loss_and_moves_only_what_it_trains(name
         for key, parameter in trained.named_parameters():
             moved = not torch.equal(inside[0][f"model/{key}"], inside[-1][f"model/{key}"])
             assert moved <= (id(parameter) in chosen), f"phase {index}: {key}"
+
+
+def test_every_phase_takes_its_own_number_of_epochs_and_its_own_schedule() -> None:
+    """A listed number for each phase; a run of the shared budget with the same numbers gives the same bytes."""
+    listed, shared, longer = model("jnf"), model("jnf"), model("jnf")
+    found = [epoch.phase for epoch in run(longer, Rows(), replace(SETTINGS, epochs=[2, 3]))]
+    assert found == ["joint"] * 2 + ["flows"] * 3
+    list(run(listed, Rows(), replace(SETTINGS, epochs=[2, 2])))
+    list(run(shared, Rows(), replace(SETTINGS, epochs=4)))
+    for key, tensor in listed.state_dict().items():
+        assert torch.equal(tensor, shared.state_dict()[key]), key
+        if key.startswith("decoders"):
+            assert torch.equal(tensor, longer.state_dict()[key]), key
+    with pytest.raises(ValueError, match=r"a list of 3, expected one number for each phase .* \(joint, flows\)"):
+        epochs_of(listed.phases(), replace(SETTINGS, epochs=[1, 1, 1]))
 
 
 def test_a_phase_ends_when_its_held_out_loss_no_longer_falls_with_the_weights_of_its_best_epoch() -> None:
@@ -161,6 +177,8 @@ def test_impossible_settings_are_refused(name: str) -> None:
     options = {"epochs": 1, "batch_size": 1, "learning_rate": 1.0, name: 0}
     with pytest.raises(ValueError, match=f"{name}: found 0, expected a number above 0"):
         Settings(**options)
+    with pytest.raises(ValueError, match="epochs: found 0, expected a number above 0"):
+        Settings(epochs=[1, 0])
 
 
 COMMAND = [sys.executable, "-c", "from postprior.pipelines.commands import main; main()", "train"]

@@ -209,7 +209,7 @@ def test_impute_draws_as_often_as_asked(trained_project: Path, tmp_path: Path) -
 
 
 def test_compare_takes_the_densities_named_or_all(trained_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
+    monkeypatch.setattr("postprior.pipelines.report.writing.figures", lambda *_: {})
 
     def rows() -> list[str]:
         with open("results/comparison.csv", encoding="utf-8") as file:

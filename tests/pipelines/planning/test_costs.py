@@ -72,6 +72,7 @@ def test_twice_the_seconds_per_unit_are_twice_the_seconds() -> None:
     "more",
     [
         {"train__epochs": 80},
+        {"train__epochs": [40, 1]},
         {"train__batch_size": 32},
         {"evaluators__epochs": 10},
         {"densities": ["gmm", "flow", "flow_matching", "vamp", "kde"]},

@@ -107,10 +107,13 @@ MISTAKES = [
     ("train.epochs", 2.5, "train.epochs: found 2.5, expected a whole number of at least 1"),
     ("train.epochs", True, "train.epochs: found true, expected a whole number of at least 1"),
     ("train.epochs", None, "train.epochs: found null, expected a whole number of at least 1"),
+    ("train.epochs", [20, 0], "train.epochs.1: found 0, expected a whole number of at least 1, or a list of them"),
+    ("train.epochs", [], "train.epochs: found an empty list, expected a whole number of at least 1, or a list"),
     (
         "train.epochs",
         "40",
-        "found the text '40', expected a whole number of at least 1; write 40 without quotes",
+        "found the text '40', expected a whole number of at least 1, or a list of them, one for each phase; "
+        "write 40 without quotes",
     ),
     (
         "train.learning_rate",
@@ -230,6 +233,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("precision", "no", "no"),
         ("precision", "'no'", "no"),
         ("epochs", "3", 3),
+        ("epochs", "[3, 4]", (3, 4)),
     ],
 )
 def test_yaml_is_read_as_dvc_writes_it(tmp_path: Path, key: str, written: str, value: Any) -> None:
