@@ -178,8 +178,10 @@ class Plain(Velocity):
         nn.init.zeros_(self.out.bias)
 
     def weights(self) -> Weights:
-        layers = (self.moving, self.known, self.hidden, self.out)
-        return Weights(*(Matrix([layer.weight]) for layer in layers), self.out.bias)
+        moving, known, hidden, out = (
+            Matrix([layer.weight]) for layer in (self.moving, self.known, self.hidden, self.out)
+        )
+        return Weights(moving, known, hidden, out, self.out.bias)
 
 
 class Blocks(Velocity):
