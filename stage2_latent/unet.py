@@ -46,8 +46,8 @@ class UNet(nn.Module):
         self.finer = nn.ModuleList(convolution(coarse, fine, 1) for fine, coarse in steps)
         self.up = nn.ModuleList(Block(axes, 2 * fine, fine, features) for fine in channels[:-1])
         self.norm, self.last = nn.GroupNorm(width // GROUP, width), convolution(width, outputs, 3, 1, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Block(nn.Module):
         self.first, self.second = (convolution(size, outputs, 3, 1, 1) for size in (inputs, outputs))
         self.modulate = nn.Linear(features, 2 * outputs)
         self.shortcut = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
-        for parameter in (self.second.weight, self.second.bias, self.modulate.weight, self.modulate.bias):
+        for parameter in (*self.second.parameters(), *self.modulate.parameters()):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:

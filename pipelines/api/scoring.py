@@ -56,7 +56,9 @@ def score(name: str, params: Params, project: Project) -> None:
         step("scores")
         utility_of_real(train, test, params).save(project, REAL)
         step("utility of real rows")
-        utility(name, generator, lambda: evaluators, folders.real_utility, train, test, params).save(project, name)
+        utility(name, lambda: generator, lambda: evaluators, folders.real_utility, train, test, params).save(
+            project, name
+        )
         step("utility")
         privacy(name, generator, synthetic, splits, codes, params).save(project, name)
         step("privacy")

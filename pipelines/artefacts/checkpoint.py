@@ -14,9 +14,11 @@ from torch import Tensor
 from postprior.pipelines.artefacts.autoencoder import History
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
+from postprior.stage1_vae.ranks import ALONE, Ranks
 from postprior.stage1_vae.training import Snapshot
 
 HASH = "sha256"
@@ -48,11 +50,20 @@ class Checkpoint:
         key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
         return cls(folder / f"{key}.safetensors", stage)
 
-    def load(self) -> tuple[History, Snapshot | None]:
-        """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file."""
-        try:
-            content = self.path.read_bytes()  # read once, because another process may replace the file
-        except FileNotFoundError:
+    def load(self, ranks: Ranks = ALONE) -> tuple[History, Snapshot | None]:
+        """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file.
+
+        All ranks have what the first one finds.
+        """
+        if (first := ranks.from_first(self.path.name.encode()).decode()) != self.path.name:
+            raise UserError(
+                f"train: rank {ranks.rank} found other settings, data or code than rank 0, "
+                f"{self.path.name} instead of {first}, expected the same on all hosts; copy the project to all of them"
+            )
+        content = b""
+        with suppress(FileNotFoundError):
+            content = self.path.read_bytes() if ranks.is_first else b""  # once: another process may replace the file
+        if not (content := ranks.from_first(content)):
             return [], None
         with suppress(SafetensorError, ValueError, KeyError, TypeError):
             tensors, metadata = load(content), metadata_of(content)

@@ -99,17 +99,17 @@ def privacy(
         for space, missing in untested.items()
     }
     vectors, pairs = real.joint(vectors)
-    flagged = leaking_tests(vectors, MARGINS, len(real.fresh))
+    flagged, detected = (leaking_tests(vectors, margins, len(real.fresh)) for margins in (MARGINS, {}))
     compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
     results = {
         "spaces": {space: estimates(values) for space, values in vectors.items()},
         "near_copies": near_copies(proximities, train.names),
         "attacks": {attack: outcome.written for attack, outcome in people.items()},
         "flagged": [*flagged, *leaking_attacks(people, MARGIN)],
-        "detected": [*leaking_tests(vectors, {}, len(real.fresh)), *leaking_attacks(people, 0.0)],
+        "detected": [*detected, *leaking_attacks(people, 0.0)],
         "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
         "caution": CAUTION,
-    } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}
+    } | {key: found for key, found in {"flagged_in": flagged, "detected_in": detected, "pairs": pairs}.items() if found}
     origins = {**generator.provenance, "synthetic": synthetic.hash}
     return Privacy(results, real.gallery(proximities, complete), origins)
 
