@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae import training
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -124,17 +125,19 @@ def build_refiner(model: MultimodalVAE, data: Dataset, options: Mapping[str, Any
     Raises:
         UserError: no modality is an image or a volume, or an option is invalid.
     """
-    shapes = {m.name: m.shape for m in model.modalities if is_refinable(m) and min(m.shape[1:]) > 1}
+    shapes = {m.name: m.shape for m in model.modalities if is_refinable(m)}
     if not shapes:
-        kinds = ", ".join(sorted({m.kind for m in model.modalities}))
-        raise UserError(f"refine: found modalities of kind {kinds}, expected an image or a volume; set refine to null")
+        found = enumerated(sorted({f"{m.kind} ({m.likelihood})" for m in model.modalities}))
+        expected = f"expected an image or a volume with likelihood {' or '.join(LIKELIHOODS)}"
+        raise UserError(f"refine: found modalities of kind {found}, {expected}; set refine to null")
     generator = generator_for("cpu", seed, 0)
     rows = torch.randperm(len(data), generator=generator)[:CALIBRATED].sort().values.numpy()
     batch = LabelledRows(data).batch(rows)
     with torch.no_grad():
         size = posterior_latents(model, data.batch(rows[:1]), generator_for("cpu", seed)).shape[-1]
+    labels = 0 if data.labels is None else 1 + int(np.max(data.labels, initial=-1))
     try:
-        refiner = Refiner(shapes, size, len(data.label_names or ()), seed=seed, **options)
+        refiner = Refiner(shapes, size, max(labels, len(data.label_names or ())), seed=seed, **options)
     except ValueError as error:
         raise UserError(f"refine: {error}") from None
     refiner.standardise(Refinement(refiner, model).examples(batch, generator))

@@ -183,5 +183,6 @@ def test_data_without_images_are_refused_in_one_sentence() -> None:
     with pytest.raises(UserError) as error:
         build_refiner(MODELS["mvtcae"](modalities, latent=2, width=4), data, {}, 0)
     assert str(error.value) == (
-        "refine: found modalities of kind sequence, vector, expected an image or a volume; set refine to null"
+        "refine: found modalities of kind sequence (categorical), vector (normal), expected an image or a volume with "
+        "likelihood normal or laplace or bernoulli; set refine to null"
     )
