@@ -102,7 +102,7 @@ def run(pair: Pair, seed: int) -> dict[str, Any]:
     chosen, trials = temperature_by_validation(generator, evaluators, Project(folder).dataset("validation"))
     metrics = folder / "results/metrics"
     rows = {name: read_json(metrics / f"{name}.json") for name in ("real", "reconstruction")}
-    samples = {str(t): scored_samples(pair, params, folder, t) for t in dict.fromkeys((1.0, chosen))}
+    samples = {str(t): scored_samples(pair, params, folder, t, use=t == chosen) for t in {1.0, chosen}}
     return {
         "model": pair.model,
         "density": pair.density,
@@ -201,8 +201,11 @@ def satisfied(found: dict[str, float], real: dict[str, float]) -> bool:
     )
 
 
-def scored_samples(pair: Pair, params: Params, folder: Path, temperature: float) -> dict[str, Any]:
-    """Draw and score samples with the stages of the pipeline; return the scores that the page shows."""
+def scored_samples(pair: Pair, params: Params, folder: Path, temperature: float, use: bool) -> dict[str, Any]:
+    """Draw and score samples with the stages of the pipeline; return the scores that the page shows.
+
+    With `use`, they include utility and privacy.
+    """
     from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.stages.evaluate import evaluate
     from postprior.pipelines.stages.generate import generate
@@ -220,17 +223,17 @@ def scored_samples(pair: Pair, params: Params, folder: Path, temperature: float)
         }
     )
     places = {generate: artefacts.synthetic / name, evaluate: results.scores("metrics", name)}
-    places |= {stage: results.scores(stage.__name__, name) for stage in (utility, privacy)}
+    if use:
+        places |= {stage: results.scores(stage.__name__, name) for stage in (utility, privacy)}
     for stage, made in places.items():
         timed(folder, f"{stage.__name__} {name}", made, partial(stage, name, params, folder))
-    metrics, useful, private = (read_json(results.scores(part, name)) for part in ("metrics", "utility", "privacy"))
-    return joint_scores(metrics) | {
-        "conditional_coherence": metrics["conditional_coherence"],
-        "log_likelihood": metrics["log_likelihood"],
-        "memorisation": metrics["memorisation"],
-        "utility_ratio": useful["ratio_to_real"],
-        "privacy": {space: private["spaces"][space] for space in ("joint", "codes")},
-    }
+    metrics = read_json(results.scores("metrics", name))
+    found = joint_scores(metrics) | {key: metrics[key] for key in ("conditional_coherence", "memorisation")}
+    if use:
+        found["utility_ratio"] = read_json(results.scores("utility", name))["ratio_to_real"]
+        spaces = read_json(results.scores("privacy", name))["spaces"]
+        found["privacy"] = {space: spaces[space] for space in ("joint", "codes")}
+    return found
 
 
 def joint_scores(row: dict[str, Any]) -> dict[str, Any]:

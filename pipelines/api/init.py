@@ -32,7 +32,7 @@ EVALUATOR_STEPS = 400  # training steps of the evaluators, for any size of the d
 SCORED = 8  # test rows that scores need: two in each half-sample of each half of them
 AUGMENTED = 20  # training rows of which half suffice to fit a density
 SMALL = 1000  # with fewer training rows, flows have too little data
-MANY = 1000  # with as many training rows, a density can tie the codes of separate modalities together
+MANY = 1000  # with as many labelled and complete rows, a density can tie the codes of several modalities together
 APART = 24  # dimensions of the code of each modality, if there is one for each
 BETA = 0.2  # weight of the KL terms for tables, whose columns of low entropy codes leave out at a weight of 1
 
@@ -104,7 +104,7 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     a sample has values, but as many for tables: the density has their distribution, whatever it is. Likelihood scales
     of vectors are learned, one per coordinate. No setting needs more rows than there are.
 
-    The model is `mvtcae`, or `unimodal` for many rows of images and volumes: docs/quality.md has the measurements.
+    The model is `mvtcae`, or `unimodal` for many labelled and complete rows of images or volumes: see docs/quality.md.
     """
     train, observed = splits["train"], splits["test"].observed
     each = observed.sum(0) // 2  # the rows of one half that have each modality
@@ -117,7 +117,8 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     scales = {m.name: 0.1 if m.kind in ("image", "volume") else "features" for m in scaled}
     tables = all(m.kind == "table" for m in train.modalities)
     most = sum(sizes) if tables else sum(sizes) // 2
-    apart = rows >= MANY and all(m.kind in ("image", "volume") for m in train.modalities)
+    images = len(sizes) > 1 and all(m.kind in ("image", "volume") for m in train.modalities)
+    apart = images and int((train.labelled & train.observed.all(1)).sum()) >= MANY
     most_components = _within(1, rows // (10 * labels), 4 if apart else 16)
     return {
         "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),
