@@ -159,7 +159,8 @@ def test_lower_levels_of_candidates_depend_on_the_data() -> None:
         again = adapted.candidates(rows(), 5, generator_for("cpu", 0))
         q = ours(adapted, NAMES, rows())
     assert latents is not None
-    assert codes.shape == (6, 5, adapted.dimensions) and latents.shape[:2] == (6, 5)
+    assert codes.shape == (6, 5, adapted.dimensions)
+    assert latents.shape[:2] == (6, 5)
     assert torch.equal(codes, again[0])
     assert isinstance(q.components, Normal)
     standardised: Tensor = (codes - q.mean.unsqueeze(1)) / q.variance.sqrt().unsqueeze(1)
