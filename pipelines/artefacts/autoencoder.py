@@ -78,16 +78,24 @@ def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]
 
 
 def save_autoencoder(
-    project: Project, model: Autoencoder, params: Params, data: Dataset, digest: str | None, history: History
+    project: Project,
+    model: Autoencoder,
+    params: Params,
+    data: Dataset,
+    digest: str | None,
+    history: History,
+    confirm: Callable[[], None] = lambda: None,
 ) -> None:
     """Publish a trained model and the metrics of its epochs: artefacts/autoencoder and results/training.csv.
 
-    `data` are its training rows, and `digest` is their hash.
+    `data` are its training rows, and `digest` is their hash. `confirm` is called last before anything is written, and
+    may raise.
     """
     tensors, description = model.state()
     facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
     if not params.train.hide_cells and (columns := never_missing(data)):
         facts["never_missing"] = columns
+    confirm()
     save_artefact(project.artefacts.autoencoder, KIND, {**description, **facts}, tensors)
     write_text(project.results.training, table(history))
 

@@ -78,7 +78,7 @@ class Calibration:
         known = {m.name: incomplete.missing(m.name) & ~held_out.missing(m.name) for m in held_out.modalities}
         blocks = decoded_blocks(model, density, incomplete, DRAWS, seed, None if labels is None else labels[rows])
         for _, generator, decoded in substeps(blocks, -(-len(incomplete) // ROWS)):
-            for m, places, p in decoded:
+            for m, places, p, _ in decoded:
                 x = drawn_values(m, p, generator, held_out.conversion)
                 collected[m.name].add(p, x, np.asarray(held_out.data[m.name][places]), known[m.name][places])
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}

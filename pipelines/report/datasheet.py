@@ -25,11 +25,13 @@ SCORES = ("score", "this dataset", "real, held out", "what it measures")
 DEFAULTS = {"labels_from": None, "values": None, "temperature": 1.0, "truncation": 0.0}
 MOST = 20
 """Greatest number of constraints that are listed."""
-ORIGINS = {"data": "training data", "autoencoder": "autoencoder", "density": "density"}
+ORIGINS = {"data": "training data", "autoencoder": "autoencoder", "refiner": "refiner", "density": "density"}
 VALUES = {
     "mean": "means of the decoders",
     "draws": "draws from the decoders' likelihoods",
     "auto": "draws from the decoders' likelihoods in tables and vectors, means of the decoders in other modalities",
+    "refined": "draws from the decoders' likelihoods in tables and vectors, draws of the refiner given the means of "
+    "the decoders in images and volumes",
 }
 COMPLETE = {False: "as in the training rows", True: "none"}
 

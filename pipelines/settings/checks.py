@@ -135,6 +135,10 @@ def _check_names(params: Params, file: str) -> None:
     for name in params.density:
         if name != "normal":  # `normal` may be fitted as well, for inspection
             _check_free(f"{file}: density", name, (*BASELINE_ROWS, *SAMPLER_ROWS))
+    if params.generate.values == "refined" and params.refine is None:
+        raise UserError(
+            f"{file}: generate.values: found refined, but refine is null; set refine: {{}}, or other values"
+        )
     if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
         raise UserError(f"{file}: generate.balance: found no share above 0, expected at least one, or null")
 

@@ -15,7 +15,7 @@ from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
 from postprior.stage1_vae.options import positive, weights_of
 from postprior.stage1_vae.phases import Loss
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import seeded, uniform
 
 
 class Nexus(MultimodalVAE):
@@ -103,9 +103,9 @@ class Nexus(MultimodalVAE):
     def drop_modalities(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Return the observed modalities that remain after forced perceptual dropout, (B, M) bool."""
         count = observed.sum(-1)  # (B,)
-        u, v = torch.rand(2, len(observed), generator=generator, device=observed.device)
+        u, v = uniform((2, len(observed)), observed, generator, 1)
         dropped = torch.where(u < self.dropout, 1 + (v * (count - 1)).long(), 0).minimum(count - 1)
-        keys = torch.rand(observed.shape, generator=generator, device=observed.device)
+        keys = uniform(observed.shape, observed, generator)
         rank = keys.masked_fill(~observed, 2).argsort(-1).argsort(-1)  # missing modalities have the highest ranks
         return rank < (count - dropped).unsqueeze(-1)
 
