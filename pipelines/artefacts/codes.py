@@ -20,13 +20,13 @@ from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
 if TYPE_CHECKING:  # reading codes does not need the model
-    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage1_vae.autoencoder import Autoencoder
 
 KIND = "codes"
 ROWS = 512  # rows per encoded block; it is fixed, so that bytes depend only on the data
 
 
-def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
+def posteriors(model: Autoencoder, data: Dataset, components: int, generator: Any) -> Codes:
     """Encode all rows from their observed modalities; posteriors have at most `components` components."""
     starts = range(0, len(data), ROWS)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
 
 
 def encoded(
-    model: MultimodalVAE, splits: Mapping[str, Dataset], components: int, seed: int
+    model: Autoencoder, splits: Mapping[str, Dataset], components: int, seed: int
 ) -> Iterator[tuple[str, Codes]]:
     """Encode the rows of every split, and yield each split with its codes; see `posteriors`."""
     with progress("encode", len(splits)) as step:
@@ -62,7 +62,7 @@ def encoded(
             step(split)
 
 
-def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
+def observed_blocks(model: Autoencoder, observed: Tensor) -> Tensor:
     """Return which blocks of the code the observed modalities (N, M) of rows inform, (N, blocks) bool.
 
     These are all blocks except private blocks of missing modalities.

@@ -34,9 +34,9 @@ from postprior.pipelines.generation.completion import ROWS, decoded_blocks, draw
 from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.pipelines.progress import substeps
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood, tempered
 from postprior.stage1_vae.modalities import Modality, support
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
@@ -58,7 +58,7 @@ class Calibration:
     @torch.no_grad()
     def fit(
         cls,
-        model: MultimodalVAE,
+        model: Autoencoder,
         density: Density,
         held_out: Dataset,
         like: Dataset,

@@ -14,9 +14,9 @@ from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.posterior import has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.refiner import Refiner
@@ -36,7 +36,7 @@ class Changes(Protocol):
 
 
 def completions(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
@@ -61,7 +61,7 @@ def completions(
 
 @torch.no_grad()
 def imputations(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
@@ -104,7 +104,7 @@ def imputations(
 
 
 def decoded_blocks(
-    model: MultimodalVAE, density: Density, data: Dataset, draws: int, seed: int, labels: Ints | None
+    model: Autoencoder, density: Density, data: Dataset, draws: int, seed: int, labels: Ints | None
 ) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood, Tensor]]]]:
     """Decode R = `draws` latents of every row that lacks values, block by block.
 

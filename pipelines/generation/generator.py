@@ -30,8 +30,8 @@ from postprior.pipelines.settings.params import Count, Seed
 from postprior.pipelines.space import check_space
 from postprior.pipelines.storage import load_artefact, rebuilding
 from postprior.pipelines.texts import shell_quoted
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
@@ -61,7 +61,7 @@ class Generator:
 
     def __init__(
         self,
-        model: MultimodalVAE,
+        model: Autoencoder,
         density: Density,
         provenance: Mapping[str, Any],
         conversion: dict[str, Any] | None = None,
