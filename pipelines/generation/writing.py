@@ -10,7 +10,7 @@ from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.data.writing import writing
-from postprior.pipelines.generation.completion import tiled
+from postprior.pipelines.generation import completion
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.evaluators import Evaluators
@@ -45,12 +45,12 @@ def write_samples(
     provenance, names, judges = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}
     if given is None:
-        drawn = partial(generator.blocks, request)
+        drawn, count = partial(generator.blocks, request), -(-rows // ROWS)
     else:
         origin = Dataset.load(given)
         provenance["given"] = origin.hash
-        origin = tiled(conformed(origin, generator.modalities, generator.conversion), rows)
-        drawn = partial(generator.blocks_given, origin, request)
+        origin = completion.tiled(conformed(origin, generator.modalities, generator.conversion), rows)
+        drawn, count = partial(generator.blocks_given, origin, request), -(-rows // completion.ROWS)
         source_values = {name: values for name, values in origin.source_values.items() if name in origin.data}
         names = None if labels is None else names
     if names is None and evaluators is not None:
@@ -67,7 +67,6 @@ def write_samples(
             predicted = None if judges is None else judges.label(block)
             yield start, block.arrays if predicted is None else block.arrays | {"labels": predicted}
 
-    count = -(-rows // ROWS)
     with sharing.blocks(title, [provenance, names], count, compute) as blocks:
         if blocks is None:
             return
