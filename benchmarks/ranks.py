@@ -2,9 +2,9 @@
 
 Each process has one thread. Two ranks train one model with half of every batch each; the independent processes train a
 model each, with whole batches. Both are timed after their first epoch, in turn. In the same way, two ranks generate one
-dataset of `--samples` rows, and the independent processes generate half of it each; the rate includes the time in which
-the first rank reads the blocks of both and publishes. The hash of this dataset must be that of one process. The ratio of
-rates needs a machine with nothing else to do; the ratio of the processor time of a row does not.
+dataset of `--samples` rows, and the independent processes generate half of it each; the rate includes the time in
+which the first rank reads the blocks of both and publishes. The hash of this dataset must be that of one process. The
+ratio of rates needs a machine with nothing else to do; the ratio of the processor time of a row does not.
 
     python benchmarks/ranks.py [--rounds 3] [--models mvtcae mopoe dmvae] [--samples 200000] [--only train|generate]
 """
@@ -28,7 +28,7 @@ RANKS = 2
 
 
 def train(name: str) -> dict[str, float]:
-    """Train a model on five images of noise; return the rows per second of all ranks, and the processor time of a row."""
+    """Train a model on noise; return the rows per second of all ranks, and the processor time of a row."""
     import torch
     from timing import images
     from torch import Tensor
@@ -102,7 +102,7 @@ def processes(words: list[list[str]], together: bool) -> list[dict[str, float]]:
 
 
 def compared(task: str, shared: list[dict[str, float]], alone: list[dict[str, float]]) -> tuple[float, float]:
-    """Print and return the ratios of the rates, and of the processor times of a row of independent processes and ranks."""
+    """Print and return the ratios of the rates, and of the processor times of a row, of ranks and processes."""
     rates = shared[0]["rate"], sum(found["rate"] for found in alone)
     used = sum(found["processor"] for found in shared), statistics.mean(found["processor"] for found in alone)
     ratios = rates[0] / rates[1], used[1] / used[0]

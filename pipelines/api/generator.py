@@ -32,6 +32,7 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
 from postprior.pipelines.storage import MANIFEST
+from postprior.stage1_vae.adapted import Adapted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,8 +239,12 @@ class Generator(drawing.Generator):
         repository; README says how to add one.
 
         Raises:
-            UserError: the folder has files, or the generator belongs to no project.
+            UserError: the folder has files, the generator belongs to no project, or its autoencoder was adapted without
+                an import path.
         """
+        if isinstance(self.model, Adapted) and not self.model.own_code:
+            expected = "expected an import path to build it again: adapt(…, build='package.module:function')"
+            raise UserError(f"generator: found an autoencoder that only this process has, {expected}")
         folder, root = Path(folder), self._project.root
         with publish(folder, inputs=[root]) as temporary:
             shutil.copytree(root, temporary, dirs_exist_ok=True)

@@ -21,13 +21,13 @@ from postprior.stage1_vae.randomness import generator_for, seed_from
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
 if TYPE_CHECKING:  # reading codes does not need the model
-    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage1_vae.autoencoder import Autoencoder
 
 KIND = "codes"
 ROWS = 512  # rows per encoded block; it is fixed, so that bytes depend only on the data
 
 
-def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: torch.Generator) -> Codes:
+def posteriors(model: Autoencoder, data: Dataset, components: int, generator: torch.Generator) -> Codes:
     """Encode all rows from their observed modalities; posteriors have at most `components` components."""
     codes = shared_posteriors(model, data, components, generator, ALONE, "encode")
     assert codes is not None  # there is one rank
@@ -35,7 +35,7 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
 
 
 def shared_posteriors(
-    model: MultimodalVAE,
+    model: Autoencoder,
     data: Dataset,
     components: int,
     generator: torch.Generator,
@@ -52,18 +52,19 @@ def shared_posteriors(
                 noise = generator_for("cpu", seed, number)
                 q = model.encode(data.batch(slice(start, start + ROWS)), noise, components)
             tensors = {"weights": q.weights, "loc": q.components.loc, "scale": q.components.scale}
-            yield start, {name: tensor.numpy() for name, tensor in tensors.items()}
+            family = np.frombuffer(q.components.name.encode(), np.uint8)
+            yield start, {name: tensor.numpy() for name, tensor in tensors.items()} | {"family": family}
 
     with sharing.blocks(title, [components, seed], count, compute) as blocks:
         return None if blocks is None else codes_of(model, data, substeps(blocks, count))
 
 
-def codes_of(model: MultimodalVAE, data: Dataset, blocks: Iterable[tuple[int, Arrays]]) -> Codes:
-    """Return the codes of rows, given arrays with the weights, locations and scales of all blocks of their rows."""
+def codes_of(model: Autoencoder, data: Dataset, blocks: Iterable[tuple[int, Arrays]]) -> Codes:
+    """Return the codes of rows, given the weights, locations, scales and families of the mixtures of all blocks."""
     mixtures = []
     for _, arrays in blocks:
         weights, loc, scale = (torch.from_numpy(arrays[name]) for name in ("weights", "loc", "scale"))
-        mixtures.append(Mixture(weights, model.experts_family(loc, scale)))
+        mixtures.append(Mixture(weights, FAMILIES[arrays["family"].tobytes().decode()](loc, scale)))
     q = Mixture.stack(mixtures)
     with torch.no_grad():
         prior = model.prior()
@@ -84,7 +85,7 @@ def codes_of(model: MultimodalVAE, data: Dataset, blocks: Iterable[tuple[int, Ar
 
 
 def encoded(
-    model: MultimodalVAE,
+    model: Autoencoder,
     splits: Mapping[str, Dataset],
     components: int,
     seed: int,
@@ -103,7 +104,7 @@ def encoded(
             step(split)
 
 
-def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
+def observed_blocks(model: Autoencoder, observed: Tensor) -> Tensor:
     """Return which blocks of the code the observed modalities (N, M) of rows inform, (N, blocks) bool.
 
     These are all blocks except private blocks of missing modalities.

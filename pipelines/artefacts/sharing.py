@@ -7,7 +7,8 @@ from postprior.pipelines import ranks
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.blocks import ALONE, Sharing
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.checks import adaptation
+from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import folder_hash
 
 
@@ -19,6 +20,7 @@ def sharing_of(project: Project, params: Params, stage: str, read: Iterable[Path
     job = ranks.meet()
     if job.size == 1:
         return ALONE
-    code = fingerprint(stage, custom_code(params.vae.networks.values()))
+    adapted = [adaptation(params).build] if params.vae.model == ADAPTED else []
+    code = fingerprint(stage, custom_code([*params.vae.networks.values(), *adapted]))
     hashes = [folder_hash(folder) for folder in read if folder.exists()]
     return Sharing(job, project.blocks, (params.model_dump_json(), code, *hashes))

@@ -46,8 +46,8 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 Values = Annotated[
     str | None,
     typer.Option(
-        help="`mean` of the decoders, `draws` from their likelihoods, or `auto`: draws of tables and vectors, means of "
-        "other modalities."
+        help="`mean` of the decoders, `draws` from their likelihoods, `auto`: draws of tables and vectors, means of "
+        "other modalities, or `refined`: images and volumes are drawn by the refiner."
     ),
 ]
 

@@ -9,11 +9,12 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.autoencoder import restrict
 from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import numbered_subsets, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal, restrict
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import scatter
 from postprior.stage1_vae.networks.hierarchical import Step, build_hierarchy
 from postprior.stage1_vae.options import positive

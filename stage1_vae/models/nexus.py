@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class Nexus(MultimodalVAE):
         gamma: γ_m, one for all modalities or by name.
     """
 
-    tractable: ClassVar[bool] = False
+    tractable = False
 
     GAMMA = 50.0
     """Default γ of all modalities, and of modalities that are not in a mapping."""
