@@ -110,14 +110,13 @@ def test_a_metric_is_a_file_and_an_entry(ours: Path, work: Path) -> None:
     place = "pipelines/metrics/registry.py"
     assert add(ours, "pipelines/metrics/fidelity/spread.py", {place: [(entry, ')\n"""All metrics;')]}) == 2
     script = """
-from contextlib import nullcontext
 from pathlib import Path
 from support import report_project
 from test_scores import CLASSES, NAMES, ROWS, outputs
 from postprior.pipelines.metrics.scores import ReferenceSet, row, score
 from postprior.pipelines.metrics.statistics.intervals import half_samples
+from postprior.pipelines.report import writing
 from postprior.pipelines.settings.checks import load_params
-from postprior.pipelines.stages import compare
 from postprior.pipelines.storage import read_json, write_json
 import numpy as np
 
@@ -127,8 +126,8 @@ made = [score(outputs(seed), weights, reference) for seed in (1, 2, 3)]
 root = report_project.make_project(Path("project"))
 path = root / "results/metrics/gmm.json"
 write_json(path, read_json(path) | {"spread_kept": row(*made)["spread_kept"]})
-compare.track, compare.figures = lambda *_: nullcontext(), lambda *_: {}
-compare.compare(load_params(root / "params.yaml"), root)
+writing.figures = lambda *_: {}
+writing.write_report(load_params(root / "params.yaml"), root)
 """
     tests = REPOSITORY / "tests"
     python("-c", script, folder=work, path=os.pathsep.join(map(str, (ours, tests, tests / "pipelines/metrics"))))

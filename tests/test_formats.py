@@ -245,7 +245,7 @@ def test_a_stage_finds_the_scores_that_it_found(
 
 @EVERY
 def test_results_are_compared(home: Path, project: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})  # no figures, which take long
+    monkeypatch.setattr("postprior.pipelines.report.writing.figures", lambda *_: {})  # no figures, which take long
     root, params = project
     old = tables.read_csv(root / "results/comparison.csv").to_pylist()
     compare(params, root)

@@ -14,12 +14,13 @@ from postprior.pipelines.metrics.privacy.attacks.suite import NAMES
 from postprior.pipelines.metrics.tables.column_tests import column_tests
 from postprior.pipelines.metrics.tables.columns import Limits
 from postprior.pipelines.report.figures import Figure
+from postprior.pipelines.scoring.privacy import complete_samples
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import complete_samples, privacy
+from postprior.pipelines.stages.privacy import privacy
 from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.stages.train import train
 from postprior.pipelines.stages.train_evaluators import train_evaluators

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,25 +13,29 @@ from postprior.pipelines.api.generator import Generator
 from postprior.pipelines.api.init import settings as suited_settings
 from postprior.pipelines.api.init import write_project
 from postprior.pipelines.api.objects import in_python
+from postprior.pipelines.artefacts.autoencoder import History, build, load_autoencoder, save_autoencoder
+from postprior.pipelines.artefacts.codes import encoded, origins_of, save_codes
+from postprior.pipelines.artefacts.evaluators import save_evaluators
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import memory
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import SHARES, import_contents
-from postprior.pipelines.data.manifest import labelled_in
 from postprior.pipelines.data.sources.folders import read_folders
+from postprior.pipelines.generation.fitting import FrozenEncoder
+from postprior.pipelines.generation.prior import FittedPrior
+from postprior.pipelines.generation.training import train_autoencoder
+from postprior.pipelines.metrics.features.fitting import fit_evaluators
 from postprior.pipelines.progress import hidden, progress
 from postprior.pipelines.settings.checks import check_density, check_model, load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
-from postprior.pipelines.stages.encode import encode
-from postprior.pipelines.stages.fit import fit
-from postprior.pipelines.stages.prepare import prepare
-from postprior.pipelines.stages.train import train
-from postprior.pipelines.stages.train_evaluators import train_evaluators
-from postprior.pipelines.tracking.client import untracked
+from postprior.stage1_vae.model import MultimodalVAE
 
 DATA = "data"
 """The folder of the data in a project that is made from data in memory."""
+SPLIT = "split"
+"""The column that assigns rows to splits, if they are given."""
 SETTINGS = {"model": "vae.model", "epochs": "train.epochs", "device": "train.device", "seed": "seed"}
 """Arguments of `synthesise` and the settings in params.yaml that they change."""
 
@@ -87,43 +91,88 @@ def synthesise(
     """
     home = TemporaryDirectory(prefix="postprior-")
     root = Path(home.name)
-    with in_python(), untracked(), _steps(progress) as step:
-        name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
-        roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
-        objects = memory.named(data)
-        contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
-        files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
-        import_contents(contents, list(files), root / DATA, roles, shares, seed)
-        chosen = {"profile": "quick", **suited_settings(read_folders(0, root / DATA, ""))}
+    with in_python(), steps("synthesise", progress) as step:
+        splits = imported(root, data, label, ids, roles, shares, seed)
         given = {"model": model, "epochs": epochs, "device": device, "seed": seed}
-        chosen |= {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
-        if density is not None:
-            chosen["densities"] = [density, *(other for other in chosen["densities"] if other != density)]
-        write_project(root, DATA, chosen)
-        params = load_params(root / TEMPLATES[0])
-        _learn(params, root, step)
+        chosen = {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
+        params = new_project(root, splits, chosen, density)
+        check_model(params, params.vae.model)
+        learn(params, splits, root, _trained, step)
         generator = Generator.load(root)
-        if generator.label_names is None and labelled_in(Project(root).artefacts.data / "train"):
-            train_evaluators(params, root)  # they label the samples
     generator.home = home
     return generator
 
 
-def _learn(params: Params, root: Path, step: Any) -> None:
-    """Run the stages up to the fit of the first density."""
-    check_model(params, params.vae.model)
-    check_density(params, params.densities[0])
-    prepare(params, root)
+def imported(
+    root: Path,
+    data: Any,
+    label: Any,
+    ids: Any,
+    roles: Roles | None,
+    shares: tuple[float, float],
+    seed: int,
+    split: Sequence[str] | None = None,
+) -> dict[str, Dataset]:
+    """Import data in memory into a project and return its splits; see `synthesise` for the arguments.
+
+    `split` assigns each row to a split; None: rows are split at random.
+    """
+    name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
+    roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
+    objects = memory.named(data)
+    contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
+    files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
+    if split is not None:
+        roles = replace(roles, split=SPLIT)
+        contents.append(memory.column(SPLIT, split, contents, roles))
+    import_contents(contents, list(files), root / DATA, roles, shares, seed)
+    return read_folders(seed, root, DATA)
+
+
+def new_project(root: Path, splits: Mapping[str, Dataset], chosen: Mapping[str, Any], density: str | None) -> Params:
+    """Write the settings of a project for imported data, with `density` as its first density, and return them."""
+    tree = {"profile": "quick", **suited_settings(splits), **chosen}
+    if density is not None:
+        tree["densities"] = [density, *(other for other in tree["densities"] if other != density)]
+    write_project(root, DATA, tree)
+    return load_params(root / TEMPLATES[0])
+
+
+def learn(
+    params: Params, splits: Mapping[str, Dataset], root: Path, trained: Callable[..., tuple[Any, History]], step: Any
+) -> None:
+    """Fit the first density to the codes of an autoencoder, and save both in a project.
+
+    `trained` returns the autoencoder, for settings and training and validation rows, and the metrics of its epochs.
+    """
+    project, name = Project(root), params.densities[0]
+    check_density(params, name)
+    for split, rows in splits.items():
+        rows.save(project.artefacts.data / split)
+    splits = project.splits()
     step("data")
-    train(params, root)
+    train = splits["train"]
+    model, history = trained(params, train, splits["validation"])
+    save_autoencoder(project, model, params, train, train.hash, history)
     step("autoencoder")
-    encode(params, root)
-    fit(params.densities[0], params, root)
+    model, artefact = load_autoencoder(project.artefacts.autoencoder)
+    codes = dict(encoded(model, splits, params.encode.components, params.seed))
+    for split, table in codes.items():
+        save_codes(project.artefacts.codes / split, table, {"autoencoder": artefact.hash, "data": splits[split].hash})
+    prior = FittedPrior.fit(name, params, codes, train, FrozenEncoder(lambda: (model, train)))
+    prior.save(project.artefacts.densities / name, origins_of(project.artefacts.codes / "train"))
+    if not prior.density.classes.labelled and train.labels is not None:  # evaluators label the samples
+        save_evaluators(project.artefacts.evaluators, fit_evaluators(train, params, root), train.hash)
     step("density")
 
 
+def _trained(params: Params, train: Dataset, validation: Dataset) -> tuple[MultimodalVAE, History]:
+    model = build(params, train)
+    return model, train_autoencoder(model, train, validation, params)
+
+
 @contextmanager
-def _steps(shown: bool) -> Iterator[Any]:
+def steps(title: str, shown: bool) -> Iterator[Any]:
     """Show the progress of the whole as one task, or none."""
-    with nullcontext() if shown else hidden(), progress("synthesise", 3) as step:
+    with nullcontext() if shown else hidden(), progress(title, 3) as step:
         yield step

@@ -1,19 +1,25 @@
-"""Build the autoencoder from settings, and load a trained one."""
+"""Build the autoencoder from settings; save and load a trained one."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
+from postprior.pipelines.artefacts.adapted import adapted_of
 from postprior.pipelines.artefacts.allocations import AllocationLimit
+from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding
+from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.params import ADAPTED, Params
+from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding, save_artefact
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -22,6 +28,7 @@ from postprior.stage1_vae.training import Settings, epochs_of
 
 T = TypeVar("T")
 KIND = "autoencoder"
+History = list[dict[str, Any]]  # metrics of each epoch, over all phases
 
 
 def build(params: Params, data: Dataset) -> MultimodalVAE:
@@ -70,22 +77,66 @@ def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]
     return {m.name: data.batch(two).encoder_input(m) for m, two in rows.items()}
 
 
-def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
+def save_autoencoder(
+    project: Project,
+    model: Autoencoder,
+    params: Params,
+    data: Dataset,
+    digest: str | None,
+    history: History,
+    confirm: Callable[[], None] = lambda: None,
+) -> None:
+    """Publish a trained model and the metrics of its epochs: artefacts/autoencoder and results/training.csv.
+
+    `data` are its training rows, and `digest` is their hash. `confirm` is called last before anything is written, and
+    may raise.
+    """
+    tensors, description = model.state()
+    facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
+    if not params.train.hide_cells and (columns := never_missing(data)):
+        facts["never_missing"] = columns
+    confirm()
+    save_artefact(project.artefacts.autoencoder, KIND, {**description, **facts}, tensors)
+    write_text(project.results.training, table(history))
+
+
+def never_missing(data: Dataset) -> dict[str, list[int]]:
+    """Return the values of partly observed tables and vectors that are never missing where their modality is there."""
+    columns = {}
+    for m, has in zip(data.modalities, data.observed.T, strict=True):
+        if m.name in data.cells and has_cells(m):
+            columns[m.name] = np.flatnonzero(data.cells[m.name][has].all(0)).tolist()
+    return {name: numbers for name, numbers in columns.items() if numbers}
+
+
+def table(history: History) -> str:
+    """Return the history as CSV; metrics that a phase does not have are empty."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def load_autoencoder(folder: Path) -> tuple[Autoencoder, Artefact]:
     """Load the trained model in a folder; also return its artefact."""
     artefact = load_artefact(folder, KIND)
     return autoencoder_of(artefact, folder), artefact
 
 
-def autoencoder_of(artefact: Artefact, folder: Path) -> MultimodalVAE:
+def autoencoder_of(artefact: Artefact, folder: Path) -> Autoencoder:
     """Rebuild the model of an artefact; `folder` is named in errors."""
     from postprior.stage1_vae.models import MODELS
 
+    builders: dict[str, Callable[..., Autoencoder]] = {name: model.from_state for name, model in MODELS.items()}
+    builders[ADAPTED] = adapted_of
     with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         name = artefact.manifest["model"]
-        if name not in MODELS:
-            raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
+        if name not in builders:
+            raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(builders)}; update postprior")
         try:
-            model = MODELS[name].from_state(artefact.tensors, artefact.manifest)
+            model = builders[name](artefact.tensors, artefact.manifest)
         except ValueError as error:  # for example, from user-defined networks
             raise UserError(f"{folder}: {error}") from None
         check_tensors(artefact.tensors, model.state()[0])

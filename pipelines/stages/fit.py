@@ -3,20 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes, origins_of
-from postprior.pipelines.artefacts.density import save_density
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
-from postprior.pipelines.generation.missingness.learning import learned_missingness
+from postprior.pipelines.generation.fitting import FrozenEncoder
+from postprior.pipelines.generation.prior import FittedPrior
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.texts import tell
 from postprior.pipelines.tracking.runs import track
-from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.autoencoder import Autoencoder
 
 
 def fit(name: str, params: Params, root: Path) -> None:
@@ -26,18 +22,12 @@ def fit(name: str, params: Params, root: Path) -> None:
     origins = origins_of(project.artefacts.codes / "train")
     encoder = FrozenEncoder(partial(trained_on, project, origins["autoencoder"]))
     with track("fit", params, root, density=name) as run:
-        density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, run.metrics)
-        run.metrics({f"log_likelihood_{split}": value for split, value in facts["log_likelihood"].items()})
-        train = project.dataset("train")
-        missingness = learned_missingness(density, train, codes["train"], params.seed, encoder)
-        arrays: dict[str, np.ndarray] = {}
-        if missingness is not None:
-            arrays, facts["missingness"] = missingness.state()
-            tell(*(f"fit {name}: {line}; samples follow this" for line in missingness.sentences(train)), err=True)
-        save_density(project.artefacts.densities / name, density, facts | origins, arrays=arrays)
+        prior = FittedPrior.fit(name, params, codes, project.dataset("train"), encoder, run.metrics)
+        run.metrics({f"log_likelihood_{split}": value for split, value in prior.facts["log_likelihood"].items()})
+        prior.save(project.artefacts.densities / name, origins)
 
 
-def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Dataset]:
+def trained_on(project: Project, autoencoder: str) -> tuple[Autoencoder, Dataset]:
     """Load the autoencoder with the given hash, which encoded the codes, and its training rows."""
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     if artefact.hash != autoencoder:

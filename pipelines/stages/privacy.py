@@ -1,109 +1,26 @@
-"""Stage `privacy`: test whether samples of a density reveal rows that it and its autoencoder were trained on.
+"""Stage `privacy`: test whether samples of a density reveal rows that it and its autoencoder were trained on."""
 
-Beside these tests, three attacks on single people use the synthetic dataset as it is published: see
-`postprior.pipelines.metrics.privacy.attacks`.
-
-Samples are decoded codes. They are smoother than real rows, and for this reason alone closer to all of them, whether
-used in training or not. So they are compared with held-out rows that were encoded and decoded as well, from one
-posterior draw each; in the space of codes, with these draws themselves. The membership inference attack compares real
-rows with real rows and does not need this. Only the attack detects a decoder that repeats training rows whatever the
-code is, because then the decoded held-out rows become copies too.
-
-Samples and decoded rows have all values in the other tests. A synthetic dataset that lacks some reveals no more.
-"""
-
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.project import Project, check_origin
-from postprior.pipelines.data.dataset import SPLITS, Dataset, joined
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.generator import ROWS, Generator, draw_codes
-from postprior.pipelines.generation.request import SampleRequest
-from postprior.pipelines.metrics.privacy.attacks.attack import MARGIN, leaking_attacks
-from postprior.pipelines.metrics.privacy.attacks.suite import attack_people
-from postprior.pipelines.metrics.privacy.proximity import (
-    CAUTION,
-    MARGINS,
-    Proximity,
-    Vectors,
-    estimates,
-    leaking_tests,
-    near_copies,
-    proximity_vectors,
-)
-from postprior.pipelines.metrics.privacy.splits import MOST, RealSplits
-from postprior.pipelines.metrics.statistics.intervals import FEWEST
-from postprior.pipelines.metrics.statistics.missing import Missing
-from postprior.pipelines.progress import progress, substeps
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.scoring import privacy as scoring
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import save_artefact, write_json
 from postprior.pipelines.tracking.runs import track
-from postprior.stage1_vae.randomness import generator_for
-
-KIND = "privacy"
-NO_ATTACK = Missing("privacy.draws is 0")
-REQUEST = ("seed", "labels", "temperature", "truncation")  # settings that determine the codes of samples
 
 
 def privacy(name: str, params: Params, root: Path) -> None:
     """Test artefacts/synthetic/<name> and more draws; write results/privacy/<name>.json and artefacts/privacy."""
-    project, settings = Project(root), params.evaluate
+    project = Project(root)
     generator, synthetic = Generator.load(project.artefacts.densities / name), project.synthetic(name)
     check_density(synthetic, generator)
-    with track("privacy", params, root, density=name) as run, progress(f"privacy {name}", 4) as step:
+    with track("privacy", params, root, density=name) as run:
         run.dataset(project.artefacts.synthetic / name, synthetic.hash)
-        rng = np.random.default_rng(settings.seed)
-        real = splits(project, settings.seed)
-        step("real rows")
-        train, test = real.splits["train"], real.splits["test"]
-        complete = complete_samples(generator, synthetic)
-        proximities = compare(real, generator, complete, settings.seed)
-        scores = proximity_vectors(proximities, test.data.sources[real.fresh], settings.resamples, rng)
-        step("distances")
-        drawn = params.privacy.draws * len(train.data)
-        untested = real.untested()
-        aucs: Vectors = dict.fromkeys(untested, NO_ATTACK)
-        rows: dict[str, int] = {}
-        if drawn:
-            blocks = samples(generator, synthetic.provenance, drawn, settings.seed)
-            aucs, rows = real.attack(blocks, params.privacy.dimensions, settings.resamples, rng)
-        step("attack")
-        people = attack_people(train.data, test.data, synthetic, real.scales, params.privacy.attacks, settings.seed)
-        step("attacks on people")
-        vectors = {
-            space: missing | scores.get(space, {}) | ({"membership_auc": aucs[space]} if space in aucs else {})
-            for space, missing in untested.items()
-        }
-        vectors, pairs = real.joint(vectors)
-        flagged = leaking_tests(vectors, MARGINS, len(real.fresh))
-        compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
-        result = {
-            "spaces": {space: estimates(values) for space, values in vectors.items()},
-            "near_copies": near_copies(proximities, train.names),
-            "attacks": {attack: outcome.written for attack, outcome in people.items()},
-            "flagged": [*flagged, *leaking_attacks(people, MARGIN)],
-            "detected": [*leaking_tests(vectors, {}, len(real.fresh)), *leaking_attacks(people, 0.0)],
-            "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
-            "caution": CAUTION,
-        } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}
-        write_json(project.results.scores("privacy", name), result)
-        origins = {**generator.provenance, "synthetic": synthetic.hash}
-        save_artefact(project.artefacts.privacy / name, KIND, origins, arrays=real.gallery(proximities, complete))
-
-
-def splits(project: Project, seed: int) -> RealSplits:
-    """Return the rows and the codes of every split."""
-    codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
-    return RealSplits.fit(project.splits(), codes, seed)
+        codes = {split: load_codes(project.artefacts.codes / split) for split in SPLITS}
+        scoring.privacy(name, generator, synthetic, project.splits(), codes, params).save(project, name)
 
 
 def check_density(synthetic: Dataset, generator: Generator) -> None:
@@ -115,39 +32,3 @@ def check_density(synthetic: Dataset, generator: Generator) -> None:
             f"{synthetic.folder}: found samples of {synthetic.provenance['labels']}, expected counts of labels, or "
             "labels drawn by the density, so that the same codes can be drawn again; run postprior generate again"
         )
-
-
-def request_of(synthetic: Dataset) -> SampleRequest:
-    """Return the request of a synthetic dataset, with all values."""
-    drawn = synthetic.provenance
-    return SampleRequest(len(synthetic), values=drawn["values"], complete=True, **{key: drawn[key] for key in REQUEST})
-
-
-def complete_samples(generator: Generator, synthetic: Dataset) -> Dataset:
-    """Return samples with all values; if some are missing, their rows up to `MOST` are drawn again."""
-    if synthetic.mask is None and not synthetic.cells:
-        return synthetic
-    blocks = islice(generator.blocks(request_of(synthetic)), -(-min(len(synthetic), MOST) // ROWS))
-    return replace(joined([rows for _, rows in blocks]), provenance=synthetic.provenance)
-
-
-def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: int) -> dict[str, Proximity]:
-    """Compare the distances of samples and of held-out rows to training rows, by space; empty if rows are too few."""
-    if len(real.fresh) < FEWEST:
-        return {}
-    rows = np.arange(min(len(synthetic), MOST))
-    blocks = islice(draw_codes(generator.density, request_of(synthetic)), -(-len(rows) // ROWS))
-    codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
-    noise = generator_for("cpu", seed, 1)
-    decoded = [generator.decode(block, synthetic.provenance["values"], noise) for block in real.fresh_codes.split(ROWS)]
-    values = {name: np.concatenate([block[name] for block in decoded]) for name in decoded[0]}
-    return real.proximities(synthetic.select(rows), codes, Dataset(generator.modalities, values))
-
-
-def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -> Iterator[tuple[Tensor, Dataset]]:
-    """Yield blocks of codes (n, D) and rows, drawn like the published ones but with labels as often as in the data."""
-    request = SampleRequest(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
-    for _, count, codes, noise in substeps(draw_codes(generator.density, request), -(-rows // ROWS)):
-        z = codes.loc[:, 0]
-        values = generator.decode(z, drawn["values"], noise)
-        yield z[:count], Dataset(generator.modalities, {name: x[:count] for name, x in values.items()})

@@ -1,61 +1,63 @@
 """Stage `train`: train the autoencoder. A run that was killed and started again ends with the same bytes."""
 
-import csv
-import io
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from postprior.pipelines.artefacts.autoencoder import KIND, as_user_errors, build, epochs_by_phase
-from postprior.pipelines.artefacts.checkpoint import Checkpoint, History
+from postprior.pipelines import ranks
+from postprior.pipelines.artefacts.adapted import adapted_in
+from postprior.pipelines.artefacts.autoencoder import KIND, History, build, save_autoencoder
+from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.training import train_autoencoder
 from postprior.pipelines.locks import sole_trainer
-from postprior.pipelines.progress import progress
-from postprior.pipelines.publishing import check_folder, write_text
-from postprior.pipelines.settings.params import Params
-from postprior.pipelines.storage import files_of, save_artefact
-from postprior.pipelines.texts import tell
+from postprior.pipelines.publishing import check_folder
+from postprior.pipelines.settings.params import ADAPTED, Params
+from postprior.pipelines.storage import files_of
 from postprior.pipelines.tracking.outputs import curves
 from postprior.pipelines.tracking.runs import track
-from postprior.stage1_vae import training
-from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.training import Epoch
 
 
 def train(params: Params, root: Path) -> None:
-    """Train the model in params.yaml; write artefacts/autoencoder and results/training.csv."""
+    """Write artefacts/autoencoder and results/training.csv, after training unless the model is trained already.
+
+    Several ranks share each batch; the first one writes.
+    """
+    job = ranks.meet()
     project = Project(root)
-    folder = project.artefacts.autoencoder
-    check_folder(folder, partial(files_of, kind=KIND))  # check before training, not after hours
+    check_folder(project.artefacts.autoencoder, partial(files_of, kind=KIND))  # before training, not after hours
     data, validation = project.dataset("train"), project.dataset("validation")
-    settings = training.Settings(**params.train.model_dump(), seed=params.seed)
-    model, digest = build(params, data), data.hash  # hash now: the folder may be replaced during training
-    tell_what_is_left_out(model, data)
-    checkpoint = Checkpoint.of(project.checkpoints, params, data, validation)
-    with sole_trainer(root) as confirm:
-        history, resume = checkpoint.load()
-        epochs = training.train(model, Confirmed(data, confirm), settings, validation, resume)
-        total = sum(epochs_by_phase(params, model))
-        with track("train", params, root) as run, progress(f"train {params.vae.model}", total, len(history)) as step:
+    digest = data.hash  # now: the folder may be replaced during training
+    if params.vae.model == ADAPTED:
+        if not job.is_first:
+            return
+        with track("train", params, root) as run:
             run.dataset(project.artefacts.data / "train", digest)
-            for epoch in as_user_errors(epochs):
-                history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
+            save_autoencoder(project, adapted_in(params, data, root), params, data, digest, [])
+        return
+    model = build(params, data)
+    checkpoint = Checkpoint.of(project.checkpoints, params, data, validation)
+    with sole_trainer(root) if job.is_first else nullcontext(lambda: None) as confirm:
+        history, resume = checkpoint.load(job)
+        if not job.is_first:
+            train_autoencoder(model, data, validation, params, history, resume, ranks=job)
+            return
+        with track("train", params, root) as run:
+
+            def log(history: History, epoch: Epoch) -> None:
                 checkpoint.save(history, epoch.snapshot)
                 run.metrics(curves(epoch.metrics), step=len(history))
-                step(f"loss {epoch.metrics['train_loss']:.1f}")
-            tensors, description = model.state()
-            facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
-            if not params.train.hide_cells and (columns := never_missing(data)):
-                facts["never_missing"] = columns
-            confirm()
-            save_artefact(folder, KIND, {**description, **facts}, tensors)
-            write_text(project.results.training, table(history))
+
+            run.dataset(project.artefacts.data / "train", digest)
+            rows = Confirmed(data, confirm)
+            history = train_autoencoder(model, rows, validation, params, history, resume, log, job)
+            save_autoencoder(project, model, params, data, digest, history, confirm)
         checkpoint.path.unlink(missing_ok=True)
 
 
@@ -78,34 +80,3 @@ class Confirmed:
         """Return the batch of the given row numbers."""
         self.confirm()
         return self.data.batch(rows)
-
-
-def tell_what_is_left_out(model: MultimodalVAE, data: Dataset) -> None:
-    """Print a line if some phases cannot be trained on some of the rows."""
-    phases = [phase.name for phase in model.phases() if phase.complete]
-    left_out = int((~data.observed.all(1)).sum())
-    if phases and left_out:
-        tell(
-            f"train: {left_out} of {len(data)} rows lack a modality, which a joint encoder cannot read; phase "
-            f"{', '.join(phases)} is trained on the complete rows only, and all rows are encoded",
-            err=True,
-        )
-
-
-def never_missing(data: Dataset) -> dict[str, list[int]]:
-    """Return the values of partly observed tables and vectors that are never missing where their modality is there."""
-    columns = {}
-    for m, has in zip(data.modalities, data.observed.T, strict=True):
-        if m.name in data.cells and has_cells(m):
-            columns[m.name] = np.flatnonzero(data.cells[m.name][has].all(0)).tolist()
-    return {name: numbers for name, numbers in columns.items() if numbers}
-
-
-def table(history: History) -> str:
-    """Return the history as CSV; metrics that a phase does not have are empty."""
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,23 +35,8 @@ FAILED = ".postprior/failed-server"
 """File of a project that names a server that has failed, and the pipeline in which it did."""
 
 
-_off: ContextVar[bool] = ContextVar("off", default=False)
-
-
-@contextmanager
-def untracked() -> Iterator[None]:
-    """Log no run that the block begins."""
-    token = _off.set(True)
-    try:
-        yield
-    finally:
-        _off.reset(token)
-
-
 def address(root: Path) -> str | None:
     """Return where runs are logged: MLFLOW_TRACKING_URI or mlflow.db in the project; None if tracking is off."""
-    if _off.get():
-        return None
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_of(root) / 'mlflow.db'}"
     return None if uri == "off" else uri
 

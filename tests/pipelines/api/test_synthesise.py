@@ -119,7 +119,7 @@ def test_rows_are_scored_by_id(generator: Generator) -> None:
 
 def test_the_report_is_written_once(generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its figures, which take most of the time, and which the tests of the report draw."""
-    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *rest: {})
+    monkeypatch.setattr("postprior.pipelines.report.writing.figures", lambda *rest: {})
     page = generator.report(tmp_path / "report.html", progress=False)
     assert "gmm" in page.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="found a file, expected none"):

@@ -209,7 +209,7 @@ def test_impute_draws_as_often_as_asked(trained_project: Path, tmp_path: Path) -
 
 
 def test_compare_takes_the_densities_named_or_all(trained_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
+    monkeypatch.setattr("postprior.pipelines.report.writing.figures", lambda *_: {})
 
     def rows() -> list[str]:
         with open("results/comparison.csv", encoding="utf-8") as file:
@@ -459,9 +459,9 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         (["train"], "\ntrain:", "\ntrian:", "trian is not a known key (did you mean train?)"),
         (
             ["train"],
-            "mvtcae: {alpha",
-            "mvtcae: {alhpa",
-            "vae.options.mvtcae.alhpa is not a known key (did you mean alpha?)",
+            "unimodal: {beta",
+            "unimodal: {betta",
+            "vae.options.unimodal.betta is not a known key (did you mean beta?)",
         ),
         (
             ["augment", "50"],

@@ -81,7 +81,7 @@ def pages(project: Path) -> tuple[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
         patch.setattr(
-            "postprior.pipelines.stages.compare.code_points",
+            "postprior.pipelines.report.writing.code_points",
             lambda *_: CodeMap(points, points, dict.fromkeys(("gmm", "flow", "vamp"), points), 0.5),
         )
         patch.setattr(Figure, "pngs", white)

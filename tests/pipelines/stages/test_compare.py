@@ -42,8 +42,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with results of `gmm`, `flow` and `vamp`; its comparison has no figures and no samples."""
     monkeypatch.setattr("postprior.pipelines.stages.compare.track", lambda *_: nullcontext())
-    monkeypatch.setattr("postprior.pipelines.stages.compare.figures", lambda *_: {})
-    monkeypatch.setattr("postprior.pipelines.stages.compare.pictures", lambda *_: Pictures({}, {}, {}))
+    monkeypatch.setattr("postprior.pipelines.report.writing.figures", lambda *_: {})
+    monkeypatch.setattr("postprior.pipelines.report.writing.pictures", lambda *_: Pictures({}, {}, {}))
     return Path(shutil.copytree(made, tmp_path / "project"))
 
 

@@ -20,10 +20,12 @@ from postprior.pipelines.generation.conditional_scores import grid
 from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.statistics.intervals import estimate
+from postprior.pipelines.scoring.baselines import split_test_rows, subjects_of
+from postprior.pipelines.scoring.evaluation import facts
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.evaluate import evaluate, facts
+from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.score_baselines import score_baselines, split_test_rows, subjects_of
+from postprior.pipelines.stages.score_baselines import score_baselines
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.models import MODELS

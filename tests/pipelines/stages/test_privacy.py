@@ -19,12 +19,13 @@ from postprior.pipelines.generation.generator import Generator, draw_codes
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.scale import Scale, points_of
 from postprior.pipelines.metrics.privacy.proximity import LISTED, PROXIMITY, TESTS
-from postprior.pipelines.metrics.privacy.splits import SHOWN
+from postprior.pipelines.metrics.privacy.splits import SHOWN, RealSplits
+from postprior.pipelines.scoring.privacy import compare
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
-from postprior.pipelines.stages.privacy import compare, privacy, splits
+from postprior.pipelines.stages.privacy import privacy
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]
@@ -139,7 +140,8 @@ def test_near_copies_of_codes_are_the_published_rows(project: Project) -> None:
     root, _ = project
     generator = Generator.load(root / "artefacts/densities/kde")
     synthetic = Dataset.load(root / "artefacts/synthetic/kde")
-    real = splits(Layout(root), 0)
+    codes = {split: load_codes(Layout(root).artefacts.codes / split) for split in SPLITS}
+    real = RealSplits.fit(Layout(root).splits(), codes, 0)
     found = compare(real, generator, synthetic, 0)["codes"].samples
     ((_, kept, codes, noise),) = draw_codes(generator.density, SampleRequest(len(synthetic)))
     with torch.no_grad():

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from support.report_project import ROWS, make_project
 
 from postprior.pipelines.api.repository import PLOTS_PAGE, Repository, plots_page
 from postprior.pipelines.metrics.registry import HEADLINES
+from postprior.pipelines.report import writing
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.results import read_results
 from postprior.pipelines.report.verdict import verdict
 from postprior.pipelines.settings.checks import load_params
-from postprior.pipelines.stages import compare as stage
 from postprior.pipelines.storage import read_json
 
 COLUMNS = 25
@@ -68,12 +67,11 @@ def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compared(root: Path) -> None:
-    """Run the stage `compare` without figures and pictures."""
+    """Write the report without figures and pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "track", lambda *_: nullcontext())
-        patch.setattr(stage, "figures", lambda *_: {})
-        patch.setattr(stage, "pictures", lambda *_: Pictures({}, {}, {}))
-        stage.compare(load_params(root / "params.yaml"), root)
+        patch.setattr(writing, "figures", lambda *_: {})
+        patch.setattr(writing, "pictures", lambda *_: Pictures({}, {}, {}))
+        writing.write_report(load_params(root / "params.yaml"), root)
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,14 +11,9 @@ from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.scoring.utility import classifiers_of, draw_samples, load_real_classifiers
 from postprior.pipelines.settings.params import Params
-from postprior.pipelines.stages.utility import (
-    classifiers_of,
-    draw_samples,
-    load_real_classifiers,
-    utility,
-    utility_of_real,
-)
+from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
 
 Project = tuple[Path, Params]

@@ -1,0 +1,50 @@
+"""Fit the density that replaces the prior of an autoencoder, together with what its samples lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from postprior.pipelines.artefacts.density import save_density
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
+from postprior.pipelines.generation.missingness.learning import learned_missingness
+from postprior.pipelines.generation.missingness.model import Missingness
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.texts import tell
+from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.density import Density
+
+
+@dataclass(frozen=True)
+class FittedPrior:
+    """A density fitted to the codes of training rows, what its samples lack, and the record of the fit."""
+
+    density: Density
+    missingness: Missingness | None  # None if training rows lack nothing
+    facts: dict[str, Any]
+
+    @classmethod
+    def fit(
+        cls,
+        name: str,
+        params: Params,
+        codes: dict[str, Codes],
+        train: Dataset,
+        encoder: FrozenEncoder,
+        log: Callable[..., None] | None = None,
+    ) -> Self:
+        """Fit the entry `name` of `density` to the codes of the rows `train`; see `fit_density`."""
+        density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, log)
+        missingness = learned_missingness(density, train, codes["train"], params.seed, encoder)
+        if missingness is not None:
+            tell(*(f"fit {name}: {line}; samples follow this" for line in missingness.sentences(train)), err=True)
+        return cls(density, missingness, facts)
+
+    def save(self, folder: Path, origins: Mapping[str, str]) -> None:
+        """Publish the density; `origins` are the hashes of the codes and of their autoencoder."""
+        arrays, entry = ({}, None) if self.missingness is None else self.missingness.state()
+        missing = {} if entry is None else {"missingness": entry}
+        save_density(folder, self.density, {**self.facts, **missing, **origins}, arrays=arrays)

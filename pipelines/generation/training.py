@@ -1,0 +1,59 @@
+"""Train the autoencoder of a project."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from postprior.pipelines.artefacts.autoencoder import History, as_user_errors, epochs_by_phase
+from postprior.pipelines.progress import progress
+from postprior.pipelines.settings.params import Params
+from postprior.pipelines.texts import tell
+from postprior.stage1_vae import training
+from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.ranks import ALONE, Ranks
+
+
+def train_autoencoder(
+    model: MultimodalVAE,
+    data: training.TrainingRows,
+    validation: training.TrainingRows,
+    params: Params,
+    history: Iterable[dict[str, Any]] = (),
+    resume: training.Snapshot | None = None,
+    log: Callable[[History, training.Epoch], None] | None = None,
+    ranks: Ranks = ALONE,
+) -> History:
+    """Train a model in place with the settings of a project, and return the metrics of every epoch.
+
+    Args:
+        history: The metrics of the epochs before `resume`.
+        resume: The state to resume from.
+        log: Receives, after each epoch, the metrics of all epochs so far and the epoch.
+        ranks: The processes that share each batch.
+
+    Raises:
+        UserError: The loss diverges, or a phase cannot use the rows.
+    """
+    tell_what_is_left_out(model, data)
+    settings = training.Settings(**params.train.model_dump(), seed=params.seed)
+    epochs = training.train(model, data, settings, validation, resume, ranks)
+    total = sum(epochs_by_phase(params, model))
+    history = list(history)
+    with progress(f"train {params.vae.model}", total, len(history)) as step:
+        for epoch in as_user_errors(epochs):
+            history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
+            if log is not None:
+                log(history, epoch)
+            step(f"loss {epoch.metrics['train_loss']:.1f}")
+    return history
+
+
+def tell_what_is_left_out(model: MultimodalVAE, data: training.TrainingRows) -> None:
+    """Print a line if some phases cannot be trained on some of the rows."""
+    phases = [phase.name for phase in model.phases() if phase.complete]
+    left_out = int((~data.observed.all(1)).sum())
+    if phases and left_out:
+        tell(
+            f"train: {left_out} of {len(data)} rows lack a modality, which a joint encoder cannot read; phase "
+            f"{', '.join(phases)} is trained on the complete rows only, and all rows are encoded",
+            err=True,
+        )
