@@ -62,6 +62,15 @@ def meet() -> Ranks:
     return Ranks(rank, count)
 
 
+def check_same(job: Ranks, command: str, key: str) -> None:
+    """Raise a UserError unless all ranks call this with the same hash of their inputs."""
+    if (first := job.from_first(key.encode()).decode()) != key:
+        raise UserError(
+            f"{command}: rank {job.rank} found other settings, data or code than rank 0, {key} instead of {first}, "
+            "expected the same on all hosts; copy the project to all of them"
+        )
+
+
 def is_first_to_tell() -> bool:
     """Return whether this rank is the first one that asks, which then tells why the job ends."""
     if not _stores:

@@ -172,7 +172,9 @@ class Adapted(Autoencoder):
             p = as_likelihood(modality, found, 1.0, latents.shape[:-1])
         if not isinstance(p, Diagonal):
             if self.units[modality.name] != Units():
-                raise ValueError(f"decode: found {type(p).__name__} of {modality.title}, whose values are scaled")
+                told = f"{type(p).__name__} for {modality.title}"
+                expected = "expected a normal or Laplace likelihood, because its values are scaled"
+                raise UserCodeError(f"{type(self.source).__name__}.decode returned {told}, {expected}")
             return p, False
         offset, scale = (torch.as_tensor(part).to(p.loc) for part in self.units[modality.name])
         located = isinstance(found, (Tensor, Located))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -115,10 +115,10 @@ class Generator(drawing.Generator):
         request = SampleRequest(n, seed, labels, values, temperature, truncation, complete)
         return SyntheticDataset.of(self.draw(request))
 
-    def blocks(self, request: SampleRequest) -> Iterator[drawing.Block]:
+    def blocks(self, request: SampleRequest, numbers: Iterable[int] | None = None) -> Iterator[drawing.Block]:
         """Draw blocks of rows; if the density has no labels, the label classifiers of the project label them."""
         evaluators = self._evaluators
-        for start, block in super().blocks(request):
+        for start, block in super().blocks(request, numbers):
             if evaluators is not None:
                 block = replace(block, labels=evaluators.label(block), label_names=evaluators.label_names)
             yield start, block

@@ -14,8 +14,8 @@ from torch import Tensor
 from postprior.pipelines.artefacts.autoencoder import History
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
+from postprior.pipelines.ranks import check_same
 from postprior.pipelines.settings.params import DRAWING, Params
 from postprior.pipelines.texts import tell
 from postprior.stage1_vae.ranks import ALONE, Ranks
@@ -65,11 +65,7 @@ class Checkpoint:
 
         All ranks have what the first one finds.
         """
-        if (first := ranks.from_first(self.path.name.encode()).decode()) != self.path.name:
-            raise UserError(
-                f"train: rank {ranks.rank} found other settings, data or code than rank 0, "
-                f"{self.path.name} instead of {first}, expected the same on all hosts; copy the project to all of them"
-            )
+        check_same(ranks, "train", self.path.stem)
         content = b""
         with suppress(FileNotFoundError):
             content = self.path.read_bytes() if ranks.is_first else b""  # once: another process may replace the file

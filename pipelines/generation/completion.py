@@ -1,6 +1,6 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -45,13 +45,14 @@ def completions(
     labels: Ints | None = None,
     calibration: Changes | None = None,
     refiner: Refiner | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Impute the missing values of every row R = `draws` times, block by block, with the arguments of `imputations`.
 
     Yields:
         The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
     """
-    imputed = imputations(model, density, data, draws, seed, values, labels, calibration, refiner)
+    imputed = imputations(model, density, data, draws, seed, values, labels, calibration, refiner, numbers)
     for rows, found in imputed:
         block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
         for name, (places, x) in found.items():
@@ -70,6 +71,7 @@ def imputations(
     labels: Ints | None = None,
     calibration: Changes | None = None,
     refiner: Refiner | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[slice, dict[str, tuple[Ints, np.ndarray]]]]:
     """Impute the missing values of every row R = `draws` times, block by block.
 
@@ -79,13 +81,14 @@ def imputations(
         labels: As in `decoded_blocks`.
         calibration: What is changed in values that are drawn, or None.
         refiner: Draws the modalities that it knows; None if the values are not refined.
+        numbers: As in `decoded_blocks`.
 
     Yields:
         The rows of a block, and by modality the rows (n,) that lack values of it, with their completed values
         (R, n, *shape); nothing for a modality that no row lacks.
     """
     missing = {m.name: data.missing(m.name) for m in model.modalities}
-    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels):
+    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels, numbers):
         imputed: dict[str, tuple[Ints, np.ndarray]] = {}
         for m, places, p, latents in decoded:
             if is_drawn(values, m):
@@ -104,7 +107,13 @@ def imputations(
 
 
 def decoded_blocks(
-    model: Autoencoder, density: Density, data: Dataset, draws: int, seed: int, labels: Ints | None
+    model: Autoencoder,
+    density: Density,
+    data: Dataset,
+    draws: int,
+    seed: int,
+    labels: Ints | None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood, Tensor]]]]:
     """Decode R = `draws` latents of every row that lacks values, block by block.
 
@@ -113,6 +122,7 @@ def decoded_blocks(
 
     Args:
         labels: Labels (N,) that the density is conditioned on, −1 for rows without a label, or None.
+        numbers: The numbers of the blocks; None for all.
 
     Yields:
         The rows of a block, its random generator, and for each modality that some of them lack, at least in part, the
@@ -126,7 +136,8 @@ def decoded_blocks(
                 chosen = latents[:, torch.from_numpy(lacks_values)]
                 yield m, rows[lacks_values], model.decode_one(m, chosen), chosen
 
-    for number, start in enumerate(range(0, len(data), ROWS)):
+    for number in range(-(-len(data) // ROWS)) if numbers is None else numbers:
+        start = number * ROWS
         block = slice(start, min(start + ROWS, len(data)))
         rows = start + np.flatnonzero(~whole[block].all(1))
         generator = generator_for("cpu", seed, number)
