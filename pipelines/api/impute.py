@@ -9,7 +9,7 @@ from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.data.writing import writing
-from postprior.pipelines.generation.completion import ROWS, filled_fields
+from postprior.pipelines.generation.completion import MOST, filled_fields, row_blocks
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.progress import progress
@@ -51,7 +51,7 @@ def impute(
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
-    check_space(f"draws: {draws} draws of {len(data)} rows", min(ROWS, len(data)) * size, len(data) * size, out)
+    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     calibration = generator.calibration(project.dataset("validation"), data, seed) if calibrated else None
     blocks = generator.completed(data, draws, seed, values, generator.labels_of(data), calibration)
@@ -72,7 +72,7 @@ def impute(
             stack.enter_context(writing(place, manifest, (), arrays, source_values=data.source_values))
             for place, manifest in zip(places, manifests, strict=True)
         ]
-        with progress(f"impute {name}", -(-len(data) // ROWS)) as step:
+        with progress(f"impute {name}", len(row_blocks(data))) as step:
             for start, block in blocks:
                 for draw, write in enumerate(writers):
                     write(start, {modality: array[draw] for modality, array in block.items()})

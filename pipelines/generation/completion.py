@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,8 @@ from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 
-ROWS = 64  # rows per block; every block has its own seed
+ROWS = 64  # rows that lack values per block, at most; every block has its own seed
+MOST = 256  # rows per block, at most
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
 
@@ -119,9 +121,8 @@ def decoded_blocks(
             if lacks_values.any():
                 yield m, rows[lacks_values], model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
 
-    for number, start in enumerate(range(0, len(data), ROWS)):
-        block = slice(start, min(start + ROWS, len(data)))
-        rows = start + np.flatnonzero(~whole[block].all(1))
+    for number, block in enumerate(row_blocks(data)):
+        rows = block.start + np.flatnonzero(~whole[block].all(1))
         generator = generator_for("cpu", seed, number)
         latents = torch.empty(draws, 0)
         if len(rows):
@@ -132,6 +133,16 @@ def decoded_blocks(
             else:
                 latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
         yield block, generator, decoded(rows, latents)
+
+
+def row_blocks(data: Dataset) -> list[slice]:
+    """Return the blocks of rows that are imputed together: `ROWS` that lack values, and complete rows between them."""
+    before = np.concatenate([[0], (~data.fully_observed.all(1)).cumsum()])  # rows that lack values before each row
+    starts = [0]
+    while starts[-1] < len(data):
+        end = int(np.searchsorted(before, before[starts[-1]] + ROWS, "right")) - 1
+        starts.append(min(end, starts[-1] + MOST))
+    return [slice(start, end) for start, end in pairwise(starts)]
 
 
 def drawn_values(
