@@ -44,7 +44,7 @@ def score(name: str, params: Params, project: Project) -> None:
         step("diagnostics")
         judges = folder_hash(folders.evaluators)
         hashes = {"autoencoder": trained.hash, "judges": judges, "data": test.hash}
-        score_baselines(model, evaluators, codes["test"], train, test, hashes, params).save(project)
+        score_baselines(model, evaluators, codes["test"], train, test, hashes, params, folders.refiner).save(project)
         step("baselines")
         labelling = None if train.labels is None else lambda: evaluators
         write_samples(generator, SampleRequest.from_settings(params.generate), folders.synthetic / name, labelling)

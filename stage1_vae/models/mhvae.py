@@ -9,16 +9,17 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.autoencoder import restrict
 from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import numbered_subsets, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal, restrict
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import scatter
 from postprior.stage1_vae.networks.hierarchical import Step, build_hierarchy
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import seeded, uniform
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,8 @@ class MHVAE(MultimodalVAE):
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Draw S subsets per row, (B, S, M) bool: one from each S-th of the numbers of its non-empty subsets."""
         count = 2.0 ** observed.sum(-1, keepdim=True) - 1  # (B, 1)
-        uniform = torch.rand(
-            (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device
-        )
-        strata = torch.arange(self.subsets, device=observed.device) + uniform
+        places = uniform((len(observed), self.subsets), observed.double(), generator)
+        strata = torch.arange(self.subsets, device=observed.device) + places
         numbers = (strata * count / self.subsets).long().minimum(count.long() - 1)
         return numbered_subsets(observed, 1 + numbers)
 
