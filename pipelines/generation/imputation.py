@@ -146,6 +146,8 @@ class ImputationBenchmark:
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
         provenance = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
+        if len(test) == most < MOST:  # imputers of an earlier version were scored on more rows
+            provenance["rows"] = most
         tasks = {name: task for name, task in tasks.items() if len(task.rows) and settings.draws}
         return cls(train, validation, scales, tasks, weights, provenance)
 
