@@ -8,6 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RIVAL := .venv-multivae
 SDV := .venv-sdv
+RELEASE := .venv-release
 
 export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
@@ -123,6 +124,16 @@ examples: $(READY) ## run the examples that write the figures and numbers of doc
 
 zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
+
+release: $(RELEASE)/.ready ## build what would be uploaded, the wheel and the source distribution, in dist/, and check its metadata
+	rm -rf build dist
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/twine check --strict dist/*
+
+$(RELEASE)/.ready:
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet build twine
+	@touch $@
 
 clean: ## remove caches and checkpoints, but not the results
 	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
