@@ -8,7 +8,7 @@ import typer
 from postprior.pipelines.commands import options
 from postprior.pipelines.commands.options import label_counts, load, load_tracked
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import tell
+from postprior.pipelines.texts import shell_quoted, tell
 
 app = typer.Typer()
 
@@ -33,6 +33,7 @@ def draw(
     options_or_none = {"seed": seed, "temperature": temperature, "truncation": truncation}
     given: dict[str, Any] = {name: value for name, value in options_or_none.items() if value is not None}
     draw(folder, out, SampleRequest(samples, labels=label_counts(label), **given), force)
+    tell(f"{out}: codes, of which your decoder reads the array loc with numpy.load")
 
 
 @app.command()
@@ -55,6 +56,8 @@ def impute(
     from postprior.pipelines.api.impute import impute
 
     tell(*impute(name, dataset, settings, root, out, draws, values, seed))
+    first = out if draws == 1 else out / "1"
+    tell(f"Go on with: postprior export {shell_quoted(first)} FOLDER")
 
 
 @app.command()
@@ -128,4 +131,4 @@ def track(params: options.ParamsFile = options.DEFAULT) -> None:
     settings, root = load(params)
     from postprior.pipelines.api.track import track
 
-    track(settings, root)
+    tell(*track(settings, root))
