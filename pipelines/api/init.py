@@ -22,6 +22,7 @@ from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.statistics.intervals import well_observed
 from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.params import ADAPTED
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import enumerated, shell_quoted
@@ -199,11 +200,11 @@ def _within(low: int, value: int, high: int) -> int:
 
 
 def _put(tree: Any, key: str, value: Any) -> None:
-    """Set an existing dotted key."""
+    """Set an existing dotted key, or the options of an autoencoder of the user."""
     *path, last = key.split(".")
     try:
         branch = reduce(getitem, path, tree)
-        known = last in branch
+        known = last in branch or key == f"vae.options.{ADAPTED}"
     except (KeyError, TypeError):
         known = False
     if not known:

@@ -14,6 +14,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae import training
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.phases import Loss, Phase
@@ -69,7 +70,7 @@ class LabelledRows:
 class Refinement(nn.Module):
     """What `training.train` trains: a refiner, on posterior draws of the rows, decoded by a frozen autoencoder."""
 
-    def __init__(self, refiner: Refiner, model: MultimodalVAE) -> None:
+    def __init__(self, refiner: Refiner, model: Autoencoder) -> None:
         super().__init__()
         self.refiner, self.modalities = refiner, model.modalities
         self.networks: dict[str, str] = {}
@@ -113,13 +114,13 @@ class Refinement(nn.Module):
         return batch.observed[:, [m.name for m in self.modalities].index(name)]
 
 
-def posterior_latents(model: MultimodalVAE, batch: Batch, generator: torch.Generator) -> Tensor:
+def posterior_latents(model: Autoencoder, batch: Batch, generator: torch.Generator) -> Tensor:
     """Draw what the decoders read from the posterior of each row: (B, F)."""
     codes, states = model.candidates(batch, 1, generator)
     return model.descend(codes[:, 0], generator) if states is None else states[:, 0]
 
 
-def build_refiner(model: MultimodalVAE, data: Dataset, options: Mapping[str, Any], seed: int) -> Refiner:
+def build_refiner(model: Autoencoder, data: Dataset, options: Mapping[str, Any], seed: int) -> Refiner:
     """Build the untrained refiner of a model, with the scales of its residuals on training rows.
 
     Raises:
@@ -146,7 +147,7 @@ def build_refiner(model: MultimodalVAE, data: Dataset, options: Mapping[str, Any
 
 def refiner_epochs(
     refiner: Refiner,
-    model: MultimodalVAE,
+    model: Autoencoder,
     train: Dataset,
     validation: Dataset | None,
     settings: Mapping[str, Any],
