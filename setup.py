@@ -1,4 +1,4 @@
-"""The metadata that pyproject.toml cannot hold: the README, with links that work where it is shown alone."""
+"""What pyproject.toml cannot hold: the README as metadata, with links that work where it is shown alone."""
 
 import re
 import tomllib

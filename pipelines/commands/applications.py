@@ -80,6 +80,7 @@ def detect(
     from postprior.pipelines.api.detect import detect
 
     tell(*detect(name, dataset, settings, root, out, calibration, alpha, force))
+    tell("Its column score orders the rows, and its columns contribution.MODALITY say what explains a score")
 
 
 @app.command()
@@ -106,6 +107,8 @@ def represent(
     autoencoder, components = project.artefacts.autoencoder, settings.encode.components
     sharing = sharing_of(project, settings, "encode", [autoencoder, dataset])
     tell(*represent(dataset, autoencoder, out, seed, components, force, sharing))
+    if out.suffix == ".npz":
+        tell(f"Go on with: postprior fit gmm --codes {shell_quoted(out)} --out FOLDER")
 
 
 @app.command()
@@ -122,7 +125,9 @@ def register(
     settings, root = load(params)
     from postprior.pipelines.api.register import register
 
-    tell(register(name, settings, root, model, alias))
+    line = register(name, settings, root, model, alias)
+    uri = line.partition(" is version ")[0]
+    tell(line, f"Go on with: mlflow.pyfunc.load_model('{uri}').predict([], params={{'n': 100, 'seed': 0}})")
 
 
 @app.command()

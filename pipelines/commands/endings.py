@@ -1,13 +1,13 @@
-"""The last line of a stage's command: what it wrote, and what comes next. The pipeline in dvc.yaml has both."""
+"""The last line of a stage's command: what it wrote, and what comes next. The pipeline in dvc.yaml has both.
+
+No slow module is imported before a stage has run.
+"""
 
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.settings.round_trip import template
-from postprior.pipelines.settings.yaml_text import parse_yaml
 from postprior.pipelines.texts import tell
 
 
@@ -21,6 +21,10 @@ def tell_stage(stage: str, root: Path, item: str = "") -> None:
         root: folder of the project.
         item: the density or the number of rows that the stage has worked on.
     """
+    from postprior.pipelines.artefacts.project import Project
+    from postprior.pipelines.settings.round_trip import template
+    from postprior.pipelines.settings.yaml_text import parse_yaml
+
     stages: Mapping[str, Any] = parse_yaml(template("dvc.yaml"), "dvc.yaml")["stages"]
     outputs = [Path(path) for path in _filled(_paths(stages[stage]["outs"]), item)]
     shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
