@@ -17,7 +17,7 @@ from postprior.pipelines.errors import UserError
 if TYPE_CHECKING:
     from postprior.stage1_vae.ranks import Ranks
 
-TIMEOUT = timedelta(minutes=30)
+TIMEOUT = timedelta(hours=3)
 """Longest time for which a rank waits for another one."""
 _stores: list[Any] = []
 """What the ranks of this job have in common, once they have met."""
@@ -60,6 +60,15 @@ def meet() -> Ranks:
         ) from None
     _stores.append(store)
     return Ranks(rank, count)
+
+
+def check_same(job: Ranks, command: str, key: str) -> None:
+    """Raise a UserError unless all ranks call this with the same hash of their inputs."""
+    if (first := job.from_first(key.encode()).decode()) != key:
+        raise UserError(
+            f"{command}: rank {job.rank} found other settings, data or code than rank 0, {key} instead of {first}, "
+            "expected the same on all hosts; copy the project to all of them"
+        )
 
 
 def is_first_to_tell() -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.autoencoder import Autoencoder, restrict
 from postprior.stage1_vae.distributions import Block, Diagonal, Laplace, Mixture, Normal
-from postprior.stage1_vae.foreign import as_likelihood, as_mixture
+from postprior.stage1_vae.foreign import Located, as_likelihood, as_mixture
 from postprior.stage1_vae.imports import UserCodeError, running
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Batch, Modality
@@ -69,7 +69,7 @@ class Adapted(Autoencoder):
             dataset, by modality; see `fit_scales`.
         tractable: whether posteriors have a density and decoder inputs follow from codes, so that log p(x) can be
             estimated.
-        facts: further entries of the description, from which the object is built again.
+        origin: how the object is built again, as the caller of `from_state` knows it: JSON-serialisable entries.
 
     Raises:
         ValueError: blocks of the layout belong to unknown modalities.
@@ -83,12 +83,13 @@ class Adapted(Autoencoder):
         units: Mapping[str, Units] | None = None,
         scales: Mapping[str, float] | None = None,
         tractable: bool = True,
-        facts: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.source, self.modalities, self.tractable = source, tuple(modalities), tractable
         self.units = {m.name: (units or {}).get(m.name, Units()) for m in self.modalities}
-        self.scales, self.facts = dict(scales or {}), dict(facts or {})
+        self.scales, self.origin = dict(scales or {}), dict(origin or {})
+        self.own_code = [self.origin["build"]] if "build" in self.origin else []
         names = [m.name for m in self.modalities]
         owners = {block.owner for block in self.layout} - {None}
         if unknown := owners - {*names}:
@@ -162,17 +163,23 @@ class Adapted(Autoencoder):
         return latents.float().unflatten(0, z.shape[:-1])
 
     def decode_one(self, modality: Modality, latents: Tensor) -> Likelihood:
+        return self._decoded(modality, latents)[0]
+
+    def _decoded(self, modality: Modality, latents: Tensor) -> tuple[Likelihood, bool]:
+        """Return p(x_m | ·), and whether only its location is known."""
         found = self._call("decode", latents.flatten(0, -2).to(self._like), (modality.name,))[modality.name]
         with self._checking("decode"):
             p = as_likelihood(modality, found, 1.0, latents.shape[:-1])
-        if isinstance(p, Diagonal):
-            offset, scale = (torch.as_tensor(part).to(p.loc) for part in self.units[modality.name])
-            own = torch.as_tensor(self.scales.get(modality.name, 1.0)).to(p.loc)
-            spread = own if isinstance(found, Tensor) else p.scale / scale
-            return type(p)((p.loc - offset) / scale, spread, p.event)
-        if self.units[modality.name] != Units():
-            raise ValueError(f"decode: found {type(p).__name__} of {modality.title}, whose values are scaled")
-        return p
+        if not isinstance(p, Diagonal):
+            if self.units[modality.name] != Units():
+                told = f"{type(p).__name__} for {modality.title}"
+                expected = "expected a normal or Laplace likelihood, because its values are scaled"
+                raise UserCodeError(f"{type(self.source).__name__}.decode returned {told}, {expected}")
+            return p, False
+        offset, scale = (torch.as_tensor(part).to(p.loc) for part in self.units[modality.name])
+        located = isinstance(found, (Tensor, Located))
+        spread = torch.as_tensor(self.scales.get(modality.name, 1.0)).to(p.loc) if located else p.scale / scale
+        return type(p)((p.loc - offset) / scale, spread, p.event), located
 
     @torch.no_grad()
     def fit_scales(self, batch: Batch) -> None:
@@ -184,9 +191,8 @@ class Adapted(Autoencoder):
         """
         latents = self.descend(self.posterior(batch).mean)
         for index, m in enumerate(self.modalities):
-            p = self.decode_one(m, latents)
-            seen = batch.observed[:, index]
-            if not isinstance(p, (Normal, Laplace)) or not bool(seen.any()):
+            (p, located), seen = self._decoded(m, latents), batch.observed[:, index]
+            if not (located and isinstance(p, Diagonal) and bool(seen.any())):
                 continue
             error = (p.loc - batch.data[m.name])[seen]
             error = error[batch.cells[m.name][seen]] if m.name in batch.cells else error
@@ -197,10 +203,12 @@ class Adapted(Autoencoder):
         tensors = self.source.state_dict() if isinstance(self.source, nn.Module) else {}
         description = {
             "modalities": [{"name": m.name, **m.describe()} for m in self.modalities],
-            "units": {name: units._asdict() for name, units in self.units.items()},
-            "scales": self.scales,
-            "tractable": self.tractable,
-            **self.facts,
+            "adapted": {
+                "units": {name: units._asdict() for name, units in self.units.items()},
+                "scales": self.scales,
+                "tractable": self.tractable,
+                "origin": self.origin,
+            },
         }
         return {name: tensor.detach() for name, tensor in tensors.items()}, description
 
@@ -208,21 +216,12 @@ class Adapted(Autoencoder):
     def from_state(cls, source: Any, tensors: dict[str, Tensor], description: Mapping[str, Any]) -> Adapted:
         """Return the model with a description that `state` returned; `source` is its object, which gets the tensors."""
         modalities = [Modality.from_description(entry["name"], entry) for entry in description["modalities"]]
-        units = {
-            name: Units(
-                *(tuple(part) if isinstance(part, list) else part for part in (entry["offset"], entry["scale"]))
-            )
-            for name, entry in description["units"].items()
+        own = dict(description["adapted"])
+        own["units"] = {
+            name: Units(*(tuple(x) if isinstance(x, list) else x for x in (entry["offset"], entry["scale"])))
+            for name, entry in own["units"].items()
         }
-        own = ("modalities", "units", "scales", "tractable")
-        model = cls(
-            source,
-            modalities,
-            units=units,
-            scales=description["scales"],
-            tractable=description["tractable"],
-            facts={key: value for key, value in description.items() if key not in own},
-        )
+        model = cls(source, modalities, **own)
         if isinstance(source, nn.Module):
             source.load_state_dict(tensors)
         return model.eval()

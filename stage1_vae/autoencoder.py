@@ -29,6 +29,9 @@ class Autoencoder(nn.Module, ABC):
     tractable: bool = True
     """Whether `log_evidence` is available."""
 
+    own_code: Sequence[str] = ()
+    """Import paths, package.module:Name, of the user's classes and functions from which the model is built."""
+
     @property
     @abstractmethod
     def layout(self) -> tuple[Block, ...]:

@@ -7,14 +7,14 @@ draw becomes a narrow normal distribution, as in `JNF.encode`.
 A likelihood of n values may be one of this package, one of torch.distributions, a negative binomial one with the
 attributes `mu`, `theta` and, if it is zero-inflated, `zi_logits`, as scvi-tools has them, or the raw output of a
 decoder (n, *raw_shape), as `likelihoods.likelihood` reads it: the locations of a normal or Laplace modality, the logits
-of a binary one.
+of a binary one. `Located` gives locations and a family, whatever the likelihood of the modality is.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributions
@@ -25,6 +25,15 @@ from postprior.stage1_vae.likelihoods import Columns, Likelihood, Scale, likelih
 from postprior.stage1_vae.modalities import Modality
 
 FAMILIES: dict[type[Any], type[Diagonal]] = {distributions.Normal: Normal, distributions.Laplace: Laplace}
+
+
+class Located(NamedTuple):
+    """Locations (n, *shape) of a likelihood of a family whose scale is unknown."""
+
+    loc: Tensor
+    family: type[Diagonal]
+
+
 POSTERIORS = "locations and scales, draws (n, K, D), or a normal, a Laplace or a mixture of them"
 
 
@@ -101,6 +110,8 @@ def as_likelihood(modality: Modality, found: Any, scale: Scale, batch: Sequence[
             raise ValueError(f"values of shape {tuple(tensor.shape)}, expected {expected}")
         return tensor.float().reshape(entries)
 
+    if isinstance(base, Located):
+        return base.family(full(base.loc), torch.as_tensor(scale), event)
     if isinstance(base, Tensor):
         if tuple(base.shape[1:]) == modality.shape and tuple(base.shape[1:]) != raw_shape(modality):
             return Normal(full(base), torch.as_tensor(scale), event)  # values alone, of a likelihood with more numbers

@@ -107,6 +107,7 @@ class MultimodalVAE(Autoencoder):
         self.latent, self.width, self.seed = positive("latent", latent), positive("width", width), seed
         self.likelihood_scale, self.rescaling, self.private = likelihood_scale, rescaling, private
         self.networks = dict(networks or {})
+        self.own_code = [path for text in self.networks.values() if ":" in text for path in text.split(",")]
         names = [m.name for m in self.modalities]
         shapes = {m.name: m.shape for m in self.modalities if m.likelihood in SCALED}
         scales = per_modality("likelihood_scale", likelihood_scale, names, 0.1)

@@ -220,7 +220,7 @@ class Refiner(nn.Module):
         vector: Tensor = self.mix(
             self.time(torch.cat([angle.cos(), angle.sin()], -1))
             + self.code((latents - self.centre) / self.spread)
-            + self.label(labels.where(labels >= 0, self.labels))
+            + self.label(labels.where((labels >= 0) & (labels < self.labels), self.labels))
             + self.modality(index)
         )
         return vector

@@ -1,15 +1,17 @@
 """The command `impute`: impute all missing values of a dataset folder, once or several times."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.data.writing import writing
-from postprior.pipelines.generation.completion import ROWS, filled_fields
+from postprior.pipelines.generation.completion import MOST, filled_fields, row_blocks
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.progress import progress
@@ -51,32 +53,37 @@ def impute(
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
-    check_space(f"draws: {draws} draws of {len(data)} rows", min(ROWS, len(data)) * size, len(data) * size, out)
+    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     calibration = generator.calibration(project.dataset("validation"), data, seed) if calibrated else None
-    blocks = generator.completed(data, draws, seed, values, generator.labels_of(data), calibration)
+    compute = partial(generator.completed, data, draws, seed, values, generator.labels_of(data), calibration)
     fields = filled_fields(data)
     arrays = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     arrays |= {"filled": fields["filled"]}
     arrays |= {f"{modality}.filled": cells for modality, cells in fields["filled_cells"].items()}
-    with track("impute", params, root, density=name) as run, ExitStack() as stack:
-        run.dataset(folder, data.hash)
-        home = stack.enter_context(publish(out, earlier, [folder]))
-        places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
-        provenances = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
-        manifests = [
-            Manifest(generator.modalities, len(data), data.label_names, provenance, data.conversion)
-            for provenance in provenances
-        ]
-        writers = [
-            stack.enter_context(writing(place, manifest, (), arrays, source_values=data.source_values))
-            for place, manifest in zip(places, manifests, strict=True)
-        ]
-        with progress(f"impute {name}", -(-len(data) // ROWS)) as step:
-            for start, block in blocks:
-                for draw, write in enumerate(writers):
-                    write(start, {modality: array[draw] for modality, array in block.items()})
-                step("")
+    read = [project.artefacts.densities / name, project.artefacts.data / "validation", folder]
+    sharing, count = sharing_of(project, params, "evaluate_imputation", read), len(row_blocks(data))
+    with sharing.blocks(f"impute {name}", [draws, values, seed], count, compute) as blocks:
+        if blocks is None:
+            return []
+        with track("impute", params, root, density=name) as run, ExitStack() as stack:
+            run.dataset(folder, data.hash)
+            home = stack.enter_context(publish(out, earlier, [folder]))
+            places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
+            provenances = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
+            manifests = [
+                Manifest(generator.modalities, len(data), data.label_names, provenance, data.conversion)
+                for provenance in provenances
+            ]
+            writers = [
+                stack.enter_context(writing(place, manifest, (), arrays, source_values=data.source_values))
+                for place, manifest in zip(places, manifests, strict=True)
+            ]
+            with progress(f"impute {name}", count) as step:
+                for start, block in blocks:
+                    for draw, write in enumerate(writers):
+                        write(start, {modality: array[draw] for modality, array in block.items()})
+                    step("")
     return summary(fields["filled"], generator, out, draws)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from postprior.pipelines.artefacts.autoencoder import History
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.ranks import check_same
+from postprior.pipelines.settings.params import DRAWING, Params
 from postprior.pipelines.texts import tell
 from postprior.stage1_vae.ranks import ALONE, Ranks
 from postprior.stage1_vae.training import Snapshot
@@ -39,10 +39,14 @@ class Checkpoint:
 
     @classmethod
     def of_refiner(cls, folder: Path, params: Params, autoencoder: str, *data: Dataset) -> Self:
-        """Return the checkpoint of a run that trains the refiner of the autoencoder with this hash."""
-        settings = None if params.refine is None else params.refine.model_dump()
+        """Return the checkpoint of a run that trains the refiner of the autoencoder with this hash.
+
+        It does not depend on the settings of draws, which may change after the training.
+        """
+        settings = None if params.refine is None else params.refine.model_dump(exclude=set(DRAWING))
         code = fingerprint("refine")
-        return cls._of(folder, "refine", params.seed, settings, autoencoder, [s.hash for s in data], code)
+        found = cls._of(folder, "refine", params.seed, settings, autoencoder, [s.hash for s in data], code)
+        return cls(folder / f"refine-{found.path.name}", found.stage)
 
     @classmethod
     def _of(cls, folder: Path, stage: str, *inputs: Any) -> Self:
@@ -50,16 +54,18 @@ class Checkpoint:
         key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
         return cls(folder / f"{key}.safetensors", stage)
 
+    def remove_earlier(self) -> None:
+        """Remove the checkpoints of other runs of this stage."""
+        for path in self.path.parent.glob(f"{self.stage}-*"):
+            if path != self.path:
+                path.unlink(missing_ok=True)
+
     def load(self, ranks: Ranks = ALONE) -> tuple[History, Snapshot | None]:
         """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file.
 
         All ranks have what the first one finds.
         """
-        if (first := ranks.from_first(self.path.name.encode()).decode()) != self.path.name:
-            raise UserError(
-                f"train: rank {ranks.rank} found other settings, data or code than rank 0, "
-                f"{self.path.name} instead of {first}, expected the same on all hosts; copy the project to all of them"
-            )
+        check_same(ranks, "train", self.path.stem)
         content = b""
         with suppress(FileNotFoundError):
             content = self.path.read_bytes() if ranks.is_first else b""  # once: another process may replace the file

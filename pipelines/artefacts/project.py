@@ -79,6 +79,7 @@ class Project:
         self.artefacts = ArtefactFolders(root / "artefacts")
         self.results = ResultFiles(root / "results")
         self.checkpoints = root / ".postprior/checkpoints"  # files that training resumes from
+        self.blocks = root / ".postprior/blocks"  # rows that ranks have computed, until the first one has all
 
     def dataset(self, split: str) -> Dataset:
         """Load the rows of a split."""

@@ -1,7 +1,8 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,14 +15,15 @@ from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.posterior import has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.refiner import Refiner
 
-ROWS = 64  # rows per block; every block has its own seed
+ROWS = 64  # rows that lack values per block, at most; every block has its own seed
+MOST = 256  # rows per block, at most
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
 
@@ -36,7 +38,7 @@ class Changes(Protocol):
 
 
 def completions(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
@@ -45,13 +47,14 @@ def completions(
     labels: Ints | None = None,
     calibration: Changes | None = None,
     refiner: Refiner | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Impute the missing values of every row R = `draws` times, block by block, with the arguments of `imputations`.
 
     Yields:
         The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
     """
-    imputed = imputations(model, density, data, draws, seed, values, labels, calibration, refiner)
+    imputed = imputations(model, density, data, draws, seed, values, labels, calibration, refiner, numbers)
     for rows, found in imputed:
         block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
         for name, (places, x) in found.items():
@@ -61,7 +64,7 @@ def completions(
 
 @torch.no_grad()
 def imputations(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
@@ -70,6 +73,7 @@ def imputations(
     labels: Ints | None = None,
     calibration: Changes | None = None,
     refiner: Refiner | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[slice, dict[str, tuple[Ints, np.ndarray]]]]:
     """Impute the missing values of every row R = `draws` times, block by block.
 
@@ -79,13 +83,14 @@ def imputations(
         labels: As in `decoded_blocks`.
         calibration: What is changed in values that are drawn, or None.
         refiner: Draws the modalities that it knows; None if the values are not refined.
+        numbers: As in `decoded_blocks`.
 
     Yields:
         The rows of a block, and by modality the rows (n,) that lack values of it, with their completed values
         (R, n, *shape); nothing for a modality that no row lacks.
     """
     missing = {m.name: data.missing(m.name) for m in model.modalities}
-    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels):
+    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels, numbers):
         imputed: dict[str, tuple[Ints, np.ndarray]] = {}
         for m, places, p, latents in decoded:
             if is_drawn(values, m):
@@ -104,7 +109,13 @@ def imputations(
 
 
 def decoded_blocks(
-    model: MultimodalVAE, density: Density, data: Dataset, draws: int, seed: int, labels: Ints | None
+    model: Autoencoder,
+    density: Density,
+    data: Dataset,
+    draws: int,
+    seed: int,
+    labels: Ints | None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood, Tensor]]]]:
     """Decode R = `draws` latents of every row that lacks values, block by block.
 
@@ -113,6 +124,7 @@ def decoded_blocks(
 
     Args:
         labels: Labels (N,) that the density is conditioned on, −1 for rows without a label, or None.
+        numbers: The numbers of the blocks; None for all.
 
     Yields:
         The rows of a block, its random generator, and for each modality that some of them lack, at least in part, the
@@ -126,9 +138,10 @@ def decoded_blocks(
                 chosen = latents[:, torch.from_numpy(lacks_values)]
                 yield m, rows[lacks_values], model.decode_one(m, chosen), chosen
 
-    for number, start in enumerate(range(0, len(data), ROWS)):
-        block = slice(start, min(start + ROWS, len(data)))
-        rows = start + np.flatnonzero(~whole[block].all(1))
+    blocks = row_blocks(data)
+    for number in range(len(blocks)) if numbers is None else numbers:
+        block = blocks[number]
+        rows = block.start + np.flatnonzero(~whole[block].all(1))
         generator = generator_for("cpu", seed, number)
         latents = torch.empty(draws, 0)
         if len(rows):
@@ -139,6 +152,16 @@ def decoded_blocks(
             else:
                 latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
         yield block, generator, decoded(rows, latents)
+
+
+def row_blocks(data: Dataset) -> list[slice]:
+    """Return the blocks of rows that are imputed together: `ROWS` that lack values, and complete rows between them."""
+    before = np.concatenate([[0], (~data.fully_observed.all(1)).cumsum()])  # rows that lack values before each row
+    starts = [0]
+    while starts[-1] < len(data):
+        end = int(np.searchsorted(before, before[starts[-1]] + ROWS, "right")) - 1
+        starts.append(min(end, starts[-1] + MOST))
+    return [slice(start, end) for start, end in pairwise(starts)]
 
 
 def typical_values(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from postprior.pipelines.settings.params import Count, Seed
 from postprior.pipelines.space import check_space
 from postprior.pipelines.storage import load_artefact, rebuilding
 from postprior.pipelines.texts import shell_quoted
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
@@ -61,7 +61,7 @@ class Generator:
 
     def __init__(
         self,
-        model: MultimodalVAE,
+        model: Autoencoder,
         density: Density,
         provenance: Mapping[str, Any],
         conversion: dict[str, Any] | None = None,
@@ -164,12 +164,13 @@ class Generator:
         """What the samples of a request lack; None if they are complete."""
         return None if request.complete else self.missingness
 
-    def blocks(self, request: SampleRequest) -> Iterator[Block]:
+    def blocks(self, request: SampleRequest, numbers: Iterable[int] | None = None) -> Iterator[Block]:
         """Draw the rows of a synthetic dataset block by block: (number of the first row, rows).
 
-        What rows lack is drawn after their values, which are therefore those of complete rows.
+        What rows lack is drawn after their values, which are therefore those of complete rows. `numbers` chooses
+        blocks; None: all.
         """
-        for start, rows, codes, generator in draw_codes(self.density, request):
+        for start, rows, codes, generator in draw_codes(self.density, request, numbers):
             z = codes.loc[:, 0]
             data = self.decode(z, request.values, generator, codes.labels)
             labels = None if codes.labels is None else codes.labels.numpy()
@@ -178,7 +179,9 @@ class Generator:
                 block = missingness.applied(block, z, generator)
             yield start, block.select(np.arange(rows))
 
-    def blocks_given(self, data: Dataset, request: SampleRequest) -> Iterator[Block]:
+    def blocks_given(
+        self, data: Dataset, request: SampleRequest, numbers: Iterable[int] | None = None
+    ) -> Iterator[Block]:
         """Draw complete rows like `blocks`, given the observed values of `data`: `conformed` rows, one per sample."""
         if request.temperature != 1 or request.truncation:
             raise UserError(
@@ -186,7 +189,7 @@ class Generator:
                 "0, because samples given observed values follow their posterior; leave both options out"
             )
         _, labels = request.rows_and_labels(self.density)
-        for start, completed in self.completed(data, 1, request.seed, request.values, labels):
+        for start, completed in self.completed(data, 1, request.seed, request.values, labels, None, numbers):
             values = {name: array[0] for name, array in completed.items()}
             rows = slice(start, start + len(next(iter(values.values()))))
             yield start, self._rows(values, None if labels is None else labels[rows])
@@ -276,13 +279,14 @@ class Generator:
         values: str,
         labels: Ints | None = None,
         calibration: Calibration | None = None,
+        numbers: Iterable[int] | None = None,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Impute missing values of `conformed` rows block by block, in bounded memory; see `completions`."""
         check_values(values)
         check_value("draws", draws, Count)
         check_value("seed", seed, Seed)
         refiner = self.refiner_for(values)
-        return completions(self.model, self.density, data, draws, seed, values, labels, calibration, refiner)
+        return completions(self.model, self.density, data, draws, seed, values, labels, calibration, refiner, numbers)
 
     def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:
         """Return the provenance of one imputed dataset."""
@@ -334,10 +338,16 @@ class Generator:
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def draw_codes(density: Density, request: SampleRequest) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
-    """Draw blocks of `ROWS` codes: (number of the first row, number of rows to keep, codes, random generator)."""
+def draw_codes(
+    density: Density, request: SampleRequest, numbers: Iterable[int] | None = None
+) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
+    """Draw blocks of `ROWS` codes: (number of the first row, number of rows to keep, codes, random generator).
+
+    `numbers` chooses blocks; None: all.
+    """
     rows, labels = request.rows_and_labels(density)
-    for number, start in enumerate(range(0, rows, ROWS)):
+    for number in range(-(-rows // ROWS)) if numbers is None else numbers:
+        start = number * ROWS
         generator = generator_for("cpu", request.seed, number)
         block_rows = min(ROWS, rows - start)
         block_labels = None if labels is None else torch.from_numpy(np.resize(labels[start : start + block_rows], ROWS))

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae import training
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.phases import Loss, Phase
@@ -68,7 +70,7 @@ class LabelledRows:
 class Refinement(nn.Module):
     """What `training.train` trains: a refiner, on posterior draws of the rows, decoded by a frozen autoencoder."""
 
-    def __init__(self, refiner: Refiner, model: MultimodalVAE) -> None:
+    def __init__(self, refiner: Refiner, model: Autoencoder) -> None:
         super().__init__()
         self.refiner, self.modalities = refiner, model.modalities
         self.networks: dict[str, str] = {}
@@ -112,29 +114,31 @@ class Refinement(nn.Module):
         return batch.observed[:, [m.name for m in self.modalities].index(name)]
 
 
-def posterior_latents(model: MultimodalVAE, batch: Batch, generator: torch.Generator) -> Tensor:
+def posterior_latents(model: Autoencoder, batch: Batch, generator: torch.Generator) -> Tensor:
     """Draw what the decoders read from the posterior of each row: (B, F)."""
     codes, states = model.candidates(batch, 1, generator)
     return model.descend(codes[:, 0], generator) if states is None else states[:, 0]
 
 
-def build_refiner(model: MultimodalVAE, data: Dataset, options: Mapping[str, Any], seed: int) -> Refiner:
+def build_refiner(model: Autoencoder, data: Dataset, options: Mapping[str, Any], seed: int) -> Refiner:
     """Build the untrained refiner of a model, with the scales of its residuals on training rows.
 
     Raises:
         UserError: no modality is an image or a volume, or an option is invalid.
     """
-    shapes = {m.name: m.shape for m in model.modalities if is_refinable(m) and min(m.shape[1:]) > 1}
+    shapes = {m.name: m.shape for m in model.modalities if is_refinable(m)}
     if not shapes:
-        kinds = ", ".join(sorted({m.kind for m in model.modalities}))
-        raise UserError(f"refine: found modalities of kind {kinds}, expected an image or a volume; set refine to null")
+        found = enumerated(sorted({f"{m.kind} ({m.likelihood})" for m in model.modalities}))
+        expected = f"expected an image or a volume with likelihood {' or '.join(LIKELIHOODS)}"
+        raise UserError(f"refine: found modalities of kind {found}, {expected}; set refine to null")
     generator = generator_for("cpu", seed, 0)
     rows = torch.randperm(len(data), generator=generator)[:CALIBRATED].sort().values.numpy()
     batch = LabelledRows(data).batch(rows)
     with torch.no_grad():
         size = posterior_latents(model, data.batch(rows[:1]), generator_for("cpu", seed)).shape[-1]
+    labels = 0 if data.labels is None else 1 + int(np.max(data.labels, initial=-1))
     try:
-        refiner = Refiner(shapes, size, len(data.label_names or ()), seed=seed, **options)
+        refiner = Refiner(shapes, size, max(labels, len(data.label_names or ())), seed=seed, **options)
     except ValueError as error:
         raise UserError(f"refine: {error}") from None
     refiner.standardise(Refinement(refiner, model).examples(batch, generator))
@@ -143,7 +147,7 @@ def build_refiner(model: MultimodalVAE, data: Dataset, options: Mapping[str, Any
 
 def refiner_epochs(
     refiner: Refiner,
-    model: MultimodalVAE,
+    model: Autoencoder,
     train: Dataset,
     validation: Dataset | None,
     settings: Mapping[str, Any],

@@ -119,7 +119,7 @@ def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any
     return [
         ("real data", Markdown(f"source {markdown_code(params.data.source)}")),
         ("rows that the density was fitted to", row.scores.get("rows", {}).get("used", "unknown")),
-        ("autoencoder", f"{params.vae.model}, {params.vae.latent} latent dimensions, seed {params.seed}"),
+        ("autoencoder", f"{params.vae.told}, seed {params.seed}"),
         ("density of the latent codes", row.name if row.name == kind else f"{row.name}, of kind {kind}"),
         ("seed of the samples", origin.get("seed", "unknown")),
         ("condition", str(labels or "none (unconditional)")),

@@ -43,7 +43,7 @@ from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import write_json
 from postprior.pipelines.texts import tell
-from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
@@ -79,7 +79,7 @@ class ScoredBaselines:
 
 
 def score_baselines(
-    model: MultimodalVAE,
+    model: Autoencoder,
     evaluators: Evaluators,
     codes: Codes,
     train: Dataset,

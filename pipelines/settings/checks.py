@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.adaptation import adaptation
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, describe_error
 from postprior.pipelines.settings.params import (
+    ADAPTED,
     BASELINE_ROWS,
     OTHER_RESULTS,
     SAMPLER_ROWS,
@@ -66,6 +68,9 @@ def check_model(params: Params, name: str) -> None:
     """Raise a UserError if the model is unknown or does not take its options in `vae.options`."""
     from postprior.stage1_vae.models import MODELS
 
+    if name == ADAPTED:
+        adaptation(params)
+        return
     model = pick(MODELS, name, "vae.model", "model")
     given = {"modalities", "seed", *Vae.model_fields}
     check_options(model, params.vae.options[name], f"vae.options.{name}", given)
@@ -114,6 +119,8 @@ def _check_names(params: Params, file: str) -> None:
     _check_entry(f"{file}: data.source", params.data.source, "data", extra)
     _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)
     _check_entry(f"{file}: augment.model", params.augment.model, "vae.options", params.vae.options)
+    if params.augment.model == ADAPTED:
+        raise UserError(f"{file}: augment.model: found {ADAPTED}, expected a model that is trained, such as mvtcae")
     _check_entry(f"{file}: augment.density", params.augment.density, "density", params.density)
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:

@@ -9,9 +9,12 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fals
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
 SAMPLER_ROWS = ("gaussian_copula", "independent_columns")  # further rows that it scores, of tables and vectors
 ALL = "all"  # may replace a number of rows
+ADAPTED = "adapted"  # model: a trained autoencoder of the user, see `Adaptation`
 BEST = "best"  # names the best density in results/summary.json
 OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers", BEST)
 """Other names in the results, which no density may have."""
+DRAWING = ("ode_steps", "temperature")
+"""Settings of the draws of the refiner."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -97,6 +100,23 @@ class Vae(Section):
         """Options of the chosen model."""
         return dict(self.options[self.model])
 
+    @property
+    def told(self) -> str:
+        """The model and its size, for readers."""
+        if self.model != ADAPTED:
+            return f"{self.model}, {self.latent} latent dimensions"
+        return f"trained elsewhere, from {self.chosen.get('build', 'an object in memory')}"
+
+
+class Adaptation(Section):
+    """The options of the model `adapted`: a trained autoencoder of your own or of another library."""
+
+    build: Annotated[
+        str, Field(pattern=r"^[\w.]+:[\w.]+$", description="package.module:function, which returns the autoencoder")
+    ]
+    weights: Annotated[str | None, Field(description="null, or the safetensors file of its weights")] = None
+    options: Annotated[Options, Field(description="keyword arguments of the function, by name")] = {}
+
 
 class Train(Section):
     """Training of the autoencoder."""
@@ -124,7 +144,7 @@ class Encode(Section):
 class Refine(Section):
     """Training of the refiner, which draws images and volumes given the means of the decoders; see `Refiner`.
 
-    The options after `precision` are those of the refiner.
+    The options after `precision` are those of the refiner; it is not trained again if those of `DRAWING` change.
     """
 
     epochs: Count = 8
@@ -140,7 +160,7 @@ class Refine(Section):
     @property
     def options(self) -> Options:
         """Options of the refiner."""
-        return self.model_dump(include={"width", "ode_steps", "temperature"})
+        return self.model_dump(include={"width", *DRAWING})
 
     @property
     def training(self) -> Options:

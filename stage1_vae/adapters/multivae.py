@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributions, nn
 
-from postprior.stage1_vae.distributions import Block, Diagonal, Laplace, Mixture, Normal, side_by_side
+from postprior.stage1_vae.distributions import FAMILIES, Block, Diagonal, Laplace, Mixture, Normal, side_by_side
+from postprior.stage1_vae.foreign import Located
 from postprior.stage1_vae.hmc import hamiltonian_draws
 from postprior.stage1_vae.randomness import seed_from, seeded
 
@@ -74,8 +75,9 @@ class Model(nn.Module):
             return distributions.Bernoulli(logits=output)
         if kind == "categorical":
             return distributions.Categorical(logits=output)
-        families = {"normal": distributions.Normal, "laplace": distributions.Laplace}
-        return output if scale is None else families[kind](output, scale)
+        if scale is None:
+            return Located(output, FAMILIES[kind])
+        return FAMILIES[kind](output, torch.as_tensor(scale).to(output), output.dim() - 1)
 
 
 class OneLevel(Model):
