@@ -5,7 +5,7 @@ temperature of the draws is the only further choice: it is made on validation ro
 finished run is stored as a file in benchmarks/quality and is not run again; an interrupted run continues after its last
 finished stage. The numbers in docs/quality.md are written from these files.
 
-    python benchmarks/quality.py [PAIR …] [--seeds 3]
+    python benchmarks/quality.py [PAIR …] [--seeds 3] [--project FOLDER]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 from quality_page import RESULTS, write_page
 from zoo import ROOT, project, settings
 
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -100,21 +101,60 @@ def run(pair: Pair, seed: int) -> dict[str, Any]:
         timed(folder, stage, made, action)
     generator, evaluators = Generator.load(artefacts.densities / pair.density), load_evaluators(artefacts.evaluators)
     chosen, trials = temperature_by_validation(generator, evaluators, Project(folder).dataset("validation"))
-    metrics = folder / "results/metrics"
-    rows = {name: read_json(metrics / f"{name}.json") for name in ("real", "reconstruction")}
-    samples = {str(t): scored_samples(pair, params, folder, t, use=t == chosen) for t in {1.0, chosen}}
+    names = {t: name_at(pair, t) for t in dict.fromkeys((1.0, chosen))}
+    for temperature, name in names.items():
+        make_samples(pair, params, folder, temperature, name, use=temperature == chosen)
+    seconds = read_json(folder / "seconds.json")
+    return collected(pair, params, folder, names, chosen) | {"temperatures": trials, "seconds": seconds}
+
+
+def of_project(root: Path) -> dict[str, dict[str, Any]]:
+    """Return what `run` returns for the pairs of a project whose pipeline has run, at the temperature of its settings.
+
+    There are no seconds, and no scores on validation rows.
+    """
+    params = load_params(root / "params.yaml")
+    pairs = [PAIRS[name] for density in params.densities if (name := f"{params.vae.model}-{density}") in PAIRS]
+    temperature = params.generate.temperature
+    return {pair.name: collected(pair, params, root, {temperature: pair.density}, temperature) for pair in pairs}
+
+
+def collected(pair: Pair, params: Params, folder: Path, names: dict[float, str], temperature: float) -> dict[str, Any]:
+    """Return the scores of a project that the page shows.
+
+    Args:
+        names: names of the results of samples, by the temperature of their draws.
+        temperature: the one that has scores of utility and privacy as well.
+    """
+    from postprior.pipelines.artefacts.project import Project
+
+    results = Project(folder).results
+    read = {name: read_json(results.scores("metrics", name)) for name in ("real", "reconstruction", *names.values())}
+    samples = {
+        str(t): joint_scores(read[name]) | {key: read[name][key] for key in ("conditional_coherence", "memorisation")}
+        for t, name in names.items()
+    }
+    spaces = read_json(results.scores("privacy", names[temperature]))["spaces"]
+    samples[str(temperature)] |= {
+        "utility_ratio": read_json(results.scores("utility", names[temperature]))["ratio_to_real"],
+        "privacy": {space: spaces[space] for space in ("joint", "codes")},
+    }
     return {
         "model": pair.model,
         "density": pair.density,
-        "seed": seed,
-        "settings": {"vae": pair.vae, "density": pair.options, "epochs": params.train.epochs},
-        "temperature": chosen,
-        "temperatures": trials,
-        "conditional_coherence": read_json(metrics / "autoencoder.json")["conditional_coherence"],
-        "rows": {name: joint_scores(row) for name, row in rows.items()},
+        "seed": params.seed,
+        "settings": {
+            "latent": params.vae.latent,
+            "options": params.vae.chosen,
+            "epochs": params.train.epochs,
+            "density": dict(params.density[pair.density]),
+        },
+        "temperature": temperature,
+        "rows": {name: joint_scores(read[name]) for name in ("real", "reconstruction")},
         "samples": samples,
-        "utility_of_real": read_json(folder / "results/utility/real.json")["train_real_test_real"],
-        "seconds": read_json(folder / "seconds.json"),
+        "conditional_coherence": read_json(results.scores("metrics", "autoencoder"))["conditional_coherence"],
+        "utility_of_real": read_json(results.scores("utility", "real"))["train_real_test_real"],
+        "seconds": {},
     }
 
 
@@ -201,18 +241,19 @@ def satisfied(found: dict[str, float], real: dict[str, float]) -> bool:
     )
 
 
-def scored_samples(pair: Pair, params: Params, folder: Path, temperature: float, use: bool) -> dict[str, Any]:
-    """Draw and score samples with the stages of the pipeline; return the scores that the page shows.
+def name_at(pair: Pair, temperature: float) -> str:
+    """Return the name of the samples that are drawn at a temperature."""
+    return pair.density if temperature == 1.0 else f"{pair.density}_{round(100 * temperature)}"
 
-    With `use`, they include utility and privacy.
-    """
+
+def make_samples(pair: Pair, params: Params, folder: Path, temperature: float, name: str, use: bool) -> None:
+    """Draw and score samples with the stages of the pipeline; with `use`, score utility and privacy as well."""
     from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.stages.evaluate import evaluate
     from postprior.pipelines.stages.generate import generate
     from postprior.pipelines.stages.privacy import privacy
     from postprior.pipelines.stages.utility import utility
 
-    name = pair.density if temperature == 1.0 else f"{pair.density}_{round(100 * temperature)}"
     artefacts, results = Project(folder).artefacts, Project(folder).results
     if not (artefacts.densities / name).exists():
         shutil.copytree(artefacts.densities / pair.density, artefacts.densities / name)
@@ -227,13 +268,6 @@ def scored_samples(pair: Pair, params: Params, folder: Path, temperature: float,
         places |= {stage: results.scores(stage.__name__, name) for stage in (utility, privacy)}
     for stage, made in places.items():
         timed(folder, f"{stage.__name__} {name}", made, partial(stage, name, params, folder))
-    metrics = read_json(results.scores("metrics", name))
-    found = joint_scores(metrics) | {key: metrics[key] for key in ("conditional_coherence", "memorisation")}
-    if use:
-        found["utility_ratio"] = read_json(results.scores("utility", name))["ratio_to_real"]
-        spaces = read_json(results.scores("privacy", name))["spaces"]
-        found["privacy"] = {space: spaces[space] for space in ("joint", "codes")}
-    return found
 
 
 def joint_scores(row: dict[str, Any]) -> dict[str, Any]:
@@ -247,14 +281,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="*", default=list(PAIRS), metavar="PAIR", help="pairs; all by default")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds per pair")
+    parser.add_argument(
+        "--project", type=Path, help="a project whose pipeline has run: take its scores, and run nothing"
+    )
     arguments = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    for seed in range(arguments.seeds):
+    if arguments.project:
+        for name, found in of_project(arguments.project).items():
+            write_json(RESULTS / f"{name}-{found['seed']}.json", found)
+    for seed in range(0 if arguments.project else arguments.seeds):
         for name in arguments.pairs:
             file = RESULTS / f"{name}-{seed}.json"
             if not file.exists():
                 write_json(file, run(PAIRS[name], seed))
-            write_page()
+    write_page()
 
 
 if __name__ == "__main__":

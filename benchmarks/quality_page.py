@@ -136,7 +136,7 @@ def seconds_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
     lines = []
     for (model, density), runs in pairs.items():
         seconds = [run["seconds"] for run in runs]
-        both = [None if s["train"] is None else s["train"] + s["fit"] for s in seconds]
-        cells = [cell([s[stage] for s in seconds], 0) for stage in ("train", "fit")]
+        both = [s["train"] + s["fit"] if s.get("train") and s.get("fit") else None for s in seconds]
+        cells = [cell([s.get(stage) for s in seconds], 0) for stage in ("train", "fit")]
         lines.append([f"`{model}` + `{density}`", *cells, cell(both, 0)])
     return table(["pair", "stage 1", "stage 2", "both"], lines)

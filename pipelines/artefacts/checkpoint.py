@@ -16,7 +16,7 @@ from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.ranks import check_same
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.params import DRAWING, Params
 from postprior.pipelines.texts import tell
 from postprior.stage1_vae.ranks import ALONE, Ranks
 from postprior.stage1_vae.training import Snapshot
@@ -39,16 +39,26 @@ class Checkpoint:
 
     @classmethod
     def of_refiner(cls, folder: Path, params: Params, autoencoder: str, *data: Dataset) -> Self:
-        """Return the checkpoint of a run that trains the refiner of the autoencoder with this hash."""
-        settings = None if params.refine is None else params.refine.model_dump()
+        """Return the checkpoint of a run that trains the refiner of the autoencoder with this hash.
+
+        It does not depend on the settings of draws, which may change after the training.
+        """
+        settings = None if params.refine is None else params.refine.model_dump(exclude=set(DRAWING))
         code = fingerprint("refine")
-        return cls._of(folder, "refine", params.seed, settings, autoencoder, [s.hash for s in data], code)
+        found = cls._of(folder, "refine", params.seed, settings, autoencoder, [s.hash for s in data], code)
+        return cls(folder / f"refine-{found.path.name}", found.stage)
 
     @classmethod
     def _of(cls, folder: Path, stage: str, *inputs: Any) -> Self:
         """Return the checkpoint of a run of a stage with these inputs."""
         key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
         return cls(folder / f"{key}.safetensors", stage)
+
+    def remove_earlier(self) -> None:
+        """Remove the checkpoints of other runs of this stage."""
+        for path in self.path.parent.glob(f"{self.stage}-*"):
+            if path != self.path:
+                path.unlink(missing_ok=True)
 
     def load(self, ranks: Ranks = ALONE) -> tuple[History, Snapshot | None]:
         """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file.

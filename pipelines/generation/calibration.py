@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import ROWS, decoded_blocks, drawn_values
+from postprior.pipelines.generation.completion import decoded_blocks, drawn_values, row_blocks
 from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.pipelines.progress import substeps
@@ -77,7 +77,7 @@ class Calibration:
         collected = {m.name: Collected(m) for m in held_out.modalities}
         known = {m.name: incomplete.missing(m.name) & ~held_out.missing(m.name) for m in held_out.modalities}
         blocks = decoded_blocks(model, density, incomplete, DRAWS, seed, None if labels is None else labels[rows])
-        for _, generator, decoded in substeps(blocks, -(-len(incomplete) // ROWS)):
+        for _, generator, decoded in substeps(blocks, len(row_blocks(incomplete))):
             for m, places, p, _ in decoded:
                 x = drawn_values(m, p, generator, held_out.conversion)
                 collected[m.name].add(p, x, np.asarray(held_out.data[m.name][places]), known[m.name][places])

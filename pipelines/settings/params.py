@@ -13,6 +13,8 @@ ADAPTED = "adapted"  # model: a trained autoencoder of the user, see `Adaptation
 BEST = "best"  # names the best density in results/summary.json
 OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers", BEST)
 """Other names in the results, which no density may have."""
+DRAWING = ("ode_steps", "temperature")
+"""Settings of the draws of the refiner."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -142,7 +144,7 @@ class Encode(Section):
 class Refine(Section):
     """Training of the refiner, which draws images and volumes given the means of the decoders; see `Refiner`.
 
-    The options after `precision` are those of the refiner.
+    The options after `precision` are those of the refiner; it is not trained again if those of `DRAWING` change.
     """
 
     epochs: Count = 8
@@ -158,7 +160,7 @@ class Refine(Section):
     @property
     def options(self) -> Options:
         """Options of the refiner."""
-        return self.model_dump(include={"width", "ode_steps", "temperature"})
+        return self.model_dump(include={"width", *DRAWING})
 
     @property
     def training(self) -> Options:

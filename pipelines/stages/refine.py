@@ -1,6 +1,7 @@
 """Stage `refine`: train the refiner, which draws images and volumes given the means of the decoders.
 
-It is off if `refine` is null. A run that was killed and started again ends with the same bytes.
+It is off if `refine` is null. A run that was killed and started again ends with the same bytes. The checkpoint of the
+last epoch is kept, so that a change of the settings of draws needs no training.
 """
 
 from functools import partial
@@ -43,4 +44,4 @@ def refine(params: Params, root: Path) -> None:
             step(f"held-out loss {epoch.metrics['validation_loss']:.3f}")
         record = {"autoencoder": artefact.hash, "data": digest, "refine": settings.model_dump(), "history": history}
         save_refiner(folder, refiner, record)
-    checkpoint.path.unlink(missing_ok=True)
+    checkpoint.remove_earlier()
