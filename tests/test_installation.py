@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sysconfig
 import tarfile
@@ -13,7 +14,7 @@ import yaml
 from support.copied import build, copy, python
 from support.dvc import settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 DVC = """#!{}
 from dvc.cli import main
@@ -69,5 +70,6 @@ def test_three_commands_give_the_report_of_the_demo(installed: Path, tmp_path: P
     (project / "params.yaml").write_text(yaml.safe_dump(tree))
     assert "The report: results/report.html" in run("dvc", "repro", folder=project)
     assert (project / "results/report.html").stat().st_size > 100_000
-    assert "Data and pipelines are up to date" in run("dvc", "repro", folder=project)
+    again = run("dvc", "repro", folder=project)
+    assert set(re.findall("Running stage '(.+?)'", again)) <= {"code"}
     assert "Nothing" in run("postprior", "doctor", folder=project).splitlines()[-1]
