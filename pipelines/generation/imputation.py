@@ -175,7 +175,8 @@ def density_scores(
         result = task.summarise(scores, benchmark.weights)
         for key, values in (("spread", calibration.factors), ("temperature", calibration.temperatures)):
             result[key] = {name: float(each.mean()) for name, each in values.items()}
-        result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew
+        if calibration.forests is not None:
+            result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
