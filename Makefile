@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot pictures test coverage test-slow test-faults ui lint bench bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-tables examples zoo clean
+.PHONY: help setup demo screenshot pictures test coverage test-slow test-multivae test-faults ui lint bench bench-adapted bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-quality bench-tables examples zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,17 +69,22 @@ lint: $(READY) ## check style and types
 bench: $(READY) ## time a training step against the network passes that it needs
 	$(BIN)/python benchmarks/step.py
 
+test-multivae: $(RIVAL)/.ready ## compare the adapters with the models of the library MultiVae, in a separate environment
+	$(RIVAL)/bin/python -m pytest -q -m slow tests/stage1_vae/test_multivae.py
+
+bench-adapted: $(RIVAL)/.ready ## compare joint samples of models of MultiVae: its samplers and ours; docs/adapted.md (SEEDS=3 runs more seeds)
+	$(RIVAL)/bin/python benchmarks/adapted.py --seeds $(or $(SEEDS),1)
+
 bench-multivae: $(RIVAL)/.ready ## compare the training speed with the library MultiVae, in a separate environment
 	$(RIVAL)/bin/python benchmarks/against_multivae.py
 
 # Dependencies of MultiVae that training does not import (imageio, torchmetrics, a backport of dataclasses) are left out.
 # torchvision is installed without its dependencies too: any build of it works with the installed torch.
 $(RIVAL)/.ready: constraints.txt
-	@echo "Installing into $(RIVAL): torch, normflows, this package, and multivae 1.0.3 with pythae, torchvision and what they import"
+	@echo "Installing into $(RIVAL): this package, pytest, and multivae 1.0.3 with pythae, torchvision and what they import"
 	$(PYTHON) -m venv $(RIVAL)
-	$(RIVAL)/bin/python -m pip install --quiet -c constraints.txt \
-		torch normflows cloudpickle matplotlib nltk numpy pandas pillow pydantic scikit-learn scipy tqdm
-	$(RIVAL)/bin/python -m pip install --quiet --no-deps multivae==1.0.3 pythae==0.1.2 torchvision==0.28.0 -e .
+	$(RIVAL)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]' cloudpickle matplotlib nltk pandas tqdm
+	$(RIVAL)/bin/python -m pip install --quiet --no-deps multivae==1.0.3 pythae==0.1.2 torchvision==0.28.0
 	@touch $@
 
 bench-densities: $(READY) ## compare the densities with each other and with the mixtures of other libraries; docs/densities.md
@@ -96,6 +101,9 @@ bench-missing: $(READY) ## train with half of all modalities missing; docs/imput
 
 bench-profiles: $(READY) ## run the pipeline in both profiles and compare their times and scores; docs/evaluation.md
 	$(BIN)/python benchmarks/profiles.py
+
+bench-quality: $(READY) ## compare samples of pairs of a model and a density with real rows; docs/quality.md (SEEDS=3 runs more seeds)
+	$(BIN)/python benchmarks/quality.py --seeds $(or $(SEEDS),1)
 
 bench-tables: $(READY) $(SDV)/.ready ## compare synthetic tables with those of SDV; docs/evaluation.md (SEEDS=3 runs more seeds, OURS=--ours only our side)
 	$(BIN)/python benchmarks/tables.py --seeds $(or $(SEEDS),1) $(OURS)

@@ -322,17 +322,16 @@ def speed() -> dict[str, Any]:
     from postprior.pipelines.artefacts.codes import load_codes
     from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.generation.fitting import FrozenEncoder
-    from postprior.pipelines.settings.checks import load_params, read_entry
+    from postprior.pipelines.settings.checks import read_entry
     from postprior.pipelines.stages.fit import trained_on
 
     torch.set_num_threads(2)
-    _, folder = trained("best", "mvtcae", 0)
+    params, folder = trained("best", "mvtcae", 0)
     codes = {split: load_codes(folder / "artefacts/codes" / split) for split in ("train", "validation")}
     encoder = FrozenEncoder(partial(trained_on, Project(folder), codes_autoencoder(folder)))
-    settings = load_params(ROOT / "params.yaml").density
     costs = {}
     for name in (name for name in DENSITIES if name != "auto"):  # `auto` costs the sum of its candidates
-        options = read_entry(name, settings.get(name, {}))[1]
+        options = read_entry(name, params.density.get(name, {}))[1]
         generator = torch.Generator().manual_seed(0)
         density, fit = timed(
             lambda name=name, options=options, generator=generator: DENSITIES[name](**options).fit(

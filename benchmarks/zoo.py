@@ -36,11 +36,20 @@ EPOCHS = 20
 CHANGES: dict[str, Any] = {"train": {"epochs": EPOCHS}, "densities": ["gmm", "vamp"]}
 """Settings that differ from params.yaml: half of the epochs, and only the two densities that are fast to fit."""
 SHARED = ("data", "evaluators")
+ONE_CODE: dict[str, dict[str, Any]] = {
+    "flow_matching": {"network": ["plain", "blocks"], "hidden": 192, "steps": 1200},
+    "gmm": {"components": [1, 2, 4, 8, 16]},
+}
+"""Options of densities for models other than `unimodal`, as `postprior init` has them."""
 
 
 def settings(model: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run, in the structure of params.yaml."""
+    """Return the settings of a run, in the structure of params.yaml, whose model is `unimodal`."""
     tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    if model != "unimodal":
+        tree["vae"]["latent"] = 32
+        for name, options in ONE_CODE.items():
+            tree["density"][name] |= options
     for section, change in changes.items():
         tree[section] = tree[section] | change if isinstance(change, dict) else change
     tree["seed"], tree["vae"]["model"] = seed, model

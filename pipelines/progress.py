@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TypeVar
 
+from postprior.pipelines import ranks
 from postprior.pipelines.texts import escape_controls, tell
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
         with inside.divided(total):
             yield lambda text: inside.advance(f"{title}, {text}" if text else title)
         return
-    display = _bar if sys.stderr.isatty() else _lines
+    display = _bar if sys.stderr.isatty() and ranks.number() == 0 else _lines
     with display(title, total, done) as show:
         task = Task(done, show)
         token = _current.set(task)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from postprior.pipelines.ranks import is_first_to_tell
+
 DESCRIPTIONS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 """The signals that end a command, each with the word that is printed for it."""
 ENDING = [signum for signum in signal.Signals if signum.name in DESCRIPTIONS]
@@ -44,8 +46,9 @@ def exit_if_ended() -> None:
     for signum in ENDING:
         signal.signal(signum, signal.SIG_IGN)
     if _State.received is not None:
-        with suppress(OSError):  # the terminal may be gone
-            print(f"postprior: {DESCRIPTIONS[_State.received.name]}", file=sys.stderr, flush=True)
+        if is_first_to_tell():
+            with suppress(OSError):  # the terminal may be gone
+                print(f"postprior: {DESCRIPTIONS[_State.received.name]}", file=sys.stderr, flush=True)
         raise SystemExit(128 + _State.received) from None
 
 

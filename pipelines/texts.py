@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 from unicodedata import category, combining, east_asian_width
 
+from postprior.pipelines import ranks
 from postprior.pipelines.errors import naming
 
 CONTROL_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -109,15 +110,25 @@ def tell(*lines: str, err: bool = False) -> None:
     """Print each text as one line, with control characters escaped, on stdout or stderr; on stderr it is shortened.
 
     A line on stderr that cannot be written (the disk of a log is full, the reader of a pipe has ended) is left out: it
-    must not stop a training.
+    must not stop a training. Of several ranks only the first one prints.
     """
-    for line in lines:
+    for line in lines if ranks.number() == 0 else ():
         if err:
-            with suppress(OSError):
-                print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
+            _complain(line)
         else:
             with naming(OUTPUT):
                 print(escape_controls(line), flush=True)
+
+
+def tell_failure(line: str) -> None:
+    """Print on stderr why a command ends, as `tell` does; of several ranks, the first one that fails prints."""
+    if ranks.is_first_to_tell():
+        _complain(line)
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError):
+        print(shortened(escape_controls(line)), file=sys.stderr, flush=True)
 
 
 def format_warning(

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from postprior.pipelines.api.adapt import adapt as adapt
     from postprior.pipelines.api.generator import Generator as Generator
     from postprior.pipelines.api.synthesise import synthesise as synthesise
     from postprior.pipelines.artefacts.density import load_density as load_density
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from postprior.pipelines.detection.detector import Detector as Detector
     from postprior.pipelines.generation.transformer import MultimodalEncoder as MultimodalEncoder
     from postprior.pipelines.metrics.features.extractor import Extractor as Extractor
+    from postprior.stage1_vae.adapted import Adaptable as Adaptable
+    from postprior.stage1_vae.distributions import Block as Block
     from postprior.stage1_vae.models import MODELS as MODELS
     from postprior.stage2_latent import DENSITIES as DENSITIES
 
@@ -34,6 +37,9 @@ HOMES = {
     "Generator": "pipelines.api.generator",
     "MultimodalEncoder": "pipelines.generation.transformer",
     "Roles": "pipelines.data.formats.contents",
+    "Adaptable": "stage1_vae.adapted",
+    "Block": "stage1_vae.distributions",
+    "adapt": "pipelines.api.adapt",
     "import_data": "pipelines.data.importing.run",
     "load_density": "pipelines.artefacts.density",
     "synthesise": "pipelines.api.synthesise",

@@ -63,8 +63,11 @@ class Diagonal(ABC):
 
     @staticmethod
     @abstractmethod
-    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return draws at location 0 and scale 1, of the given size, with the type and device of `like`."""
+    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None, dim: int = 0) -> Tensor:
+        """Return draws at location 0 and scale 1, of the given size, with the type and device of `like`.
+
+        `dim` is the dimension of the rows, as in `randomness.normal`.
+        """
 
     @staticmethod
     @abstractmethod
@@ -106,8 +109,14 @@ class Diagonal(ABC):
         return -energy - self.scale.log().expand_as(self.loc).flatten(-self.event).sum(-1) - count * self.constant
 
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Return reparameterised draws, (*shape, …, *event)."""
-        return self.loc + self.scale * self.noise((*shape, *self.loc.shape), self.loc, generator)
+        """Return reparameterised draws, (*shape, …, *event).
+
+        Rows are in the first dimension after `shape`, or in the first of `shape` if all rows share one distribution.
+        """
+        return self._drawn(shape, generator, len(shape) if self.loc.dim() > self.event else 0)
+
+    def _drawn(self, shape: Sequence[int], generator: torch.Generator | None, dim: int) -> Tensor:
+        return self.loc + self.scale * self.noise((*shape, *self.loc.shape), self.loc, generator, dim)
 
     def __getitem__(self, index: object) -> Self:
         """Return the distributions at `index` of the batch dimensions; the scale must have the shape of `loc`."""
@@ -130,8 +139,8 @@ class Normal(Diagonal):
     constant = 0.5 * math.log(2 * math.pi)
 
     @staticmethod
-    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        return normal(size, like, generator)
+    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None, dim: int = 0) -> Tensor:
+        return normal(size, like, generator, dim)
 
     @staticmethod
     def energy(residual: Tensor) -> Tensor:
@@ -146,8 +155,8 @@ class Laplace(Diagonal):
     constant = math.log(2.0)
 
     @staticmethod
-    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        centred = (2 * uniform(size, like, generator) - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
+    def noise(size: Sequence[int], like: Tensor, generator: torch.Generator | None, dim: int = 0) -> Tensor:
+        centred = (2 * uniform(size, like, generator, dim) - 1).clamp_min(torch.finfo(like.dtype).eps - 1)
         return -centred.sign() * torch.log1p(-centred.abs())
 
     @staticmethod
@@ -228,7 +237,7 @@ class Mixture:
     def rsample(self, shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Return draws (*shape, …, D); each component is drawn by weight, the values within it are reparameterised."""
         index = choose(self.weights, uniforms(self.weights, shape, generator))
-        return self.component(index).rsample((), generator)
+        return self.component(index)._drawn((), generator, len(shape))
 
     def stratified(self, draws: int, generator: torch.Generator | None = None) -> Tensor:
         """Return K stratified draws (K, …, D), spread evenly over the components by weight.
@@ -270,7 +279,7 @@ class Mixture:
 
 def uniforms(weights: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     """Return uniform numbers (*shape, …, 1) with which `choose` selects components by weights (…, C)."""
-    return uniform((*shape, *weights.shape[:-1], 1), weights, generator)
+    return uniform((*shape, *weights.shape[:-1], 1), weights, generator, len(shape))
 
 
 def strata(weights: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.randomness import uniform
 
 WEIGHT = 1 / 16
 """Weight of a row with hidden cells in the gradient of all parameters but those of the encoders."""
@@ -72,8 +73,8 @@ def drawn(observed: Tensor, share: float, generator: torch.Generator) -> Tensor:
     [2 · `share` − 1, 1] if `share` is above one half. Rows thus meet every degree of missingness, and `share` is the
     mean.
     """
-    row, level = torch.rand(2, len(observed), 1, generator=generator, device=observed.device)
-    keys = torch.rand(observed.shape, generator=generator, device=observed.device)
+    row, level = uniform((2, len(observed), 1), observed, generator, 1)
+    keys = uniform(observed.shape, observed, generator)
     lowest = max(0.0, 2 * share - 1)
     hidden = (row < 2 * share) & (keys < lowest + (1 - lowest) * level)
     kept = keys.masked_fill(~observed, -1).argmax(-1, keepdim=True)

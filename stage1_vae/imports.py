@@ -23,6 +23,22 @@ class UserCodeError(Exception):
     """
 
 
+def import_object(path: str) -> Any:
+    """Import the object at `package.module:Name`.
+
+    Raises:
+        ValueError: the import of the module fails, or the module has no such name.
+    """
+    module, _, name = path.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise ValueError(f"{path!r} cannot be imported, expected package.module:Name")
+    try:
+        return getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:  # the code of a user's module can raise anything
+        is_clear = isinstance(error, ImportError | AttributeError | SyntaxError)
+        raise ValueError(f"{path!r} cannot be imported: {message(error) if is_clear else told(error)}") from None
+
+
 def import_class(path: str, base: type[Any], base_name: str) -> type[Any]:
     """Import the class at `package.module:Name`.
 
@@ -35,14 +51,7 @@ def import_class(path: str, base: type[Any], base_name: str) -> type[Any]:
         ValueError: the import of the module fails, the module has no such name, the object is not such a subclass, or
             it lacks methods.
     """
-    module, _, name = path.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise ValueError(f"{path!r} cannot be imported, expected package.module:Name")
-    try:
-        imported = getattr(import_module(module), name)
-    except (Exception, SystemExit) as error:  # the code of a user's module can raise anything
-        is_clear = isinstance(error, ImportError | AttributeError | SyntaxError)
-        raise ValueError(f"{path!r} cannot be imported: {message(error) if is_clear else told(error)}") from None
+    imported = import_object(path)
     if not (isinstance(imported, type) and issubclass(imported, base)):
         raise ValueError(f"found {path!r}, expected a subclass of {base_name}")
     if inspect.isabstract(imported):

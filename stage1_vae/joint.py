@@ -8,11 +8,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.autoencoder import restrict
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import divided_product
 from postprior.stage1_vae.hiding import unweighted
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Sizes, restrict
+from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.networks import build_networks, encoder, scatter
 from postprior.stage1_vae.networks.dense import DEPTH
 from postprior.stage1_vae.randomness import seeded

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from postprior.stage1_vae.bounds import importance_bound
+from postprior.stage1_vae.autoencoder import Autoencoder, restrict
 from postprior.stage1_vae.distributions import Block, Diagonal, Mixture, Normal, side_by_side
 from postprior.stage1_vae.hiding import unweighted
-from postprior.stage1_vae.likelihoods import Likelihood, likelihood, observed_log_prob
+from postprior.stage1_vae.likelihoods import Likelihood, likelihood
 from postprior.stage1_vae.modalities import SCALED, Batch, Modality
 from postprior.stage1_vae.networks import build_networks, decoder, encoder, in_blocks, scatter
 from postprior.stage1_vae.options import (
@@ -53,7 +53,7 @@ class Sizes(TypedDict, total=False):
     seed: int
 
 
-class MultimodalVAE(nn.Module, ABC):
+class MultimodalVAE(Autoencoder):
     """Autoencoder of M modalities with a shared latent code and, in some models, a private code per modality.
 
     A code is one vector, the concatenated blocks of `layout`: z, then the private codes w_m. A subclass defines how the
@@ -88,8 +88,6 @@ class MultimodalVAE(nn.Module, ABC):
     shares: ClassVar[bool] = True
     """Whether modalities share a code z. Without it, a private code has `latent` dimensions unless `private` says
     otherwise, but at most as many as its modality has values."""
-    tractable: ClassVar[bool] = True
-    """Whether `log_evidence` is available."""
 
     def __init__(
         self,
@@ -109,6 +107,7 @@ class MultimodalVAE(nn.Module, ABC):
         self.latent, self.width, self.seed = positive("latent", latent), positive("width", width), seed
         self.likelihood_scale, self.rescaling, self.private = likelihood_scale, rescaling, private
         self.networks = dict(networks or {})
+        self.own_code = [path for text in self.networks.values() if ":" in text for path in text.split(",")]
         names = [m.name for m in self.modalities]
         shapes = {m.name: m.shape for m in self.modalities if m.likelihood in SCALED}
         scales = per_modality("likelihood_scale", likelihood_scale, names, 0.1)
@@ -158,7 +157,6 @@ class MultimodalVAE(nn.Module, ABC):
         return side_by_side(self.shared_prior(), self.private_prior())
 
     def phases(self) -> list[Phase]:
-        """Return the phases of training, in order."""
         return [Phase("joint", list(self.parameters()), self.loss)]
 
     def unimodal(self, batch: Batch) -> Unimodal:
@@ -187,63 +185,14 @@ class MultimodalVAE(nn.Module, ABC):
         )
 
     def posterior(self, batch: Batch, subsets: Tensor | None = None) -> Any:
-        """Return q of the whole code given all observed modalities, batch shape (B,).
-
-        With S subsets, return q given the observed modalities of each subset, batch shape (B, S). Private codes of
-        modalities outside of the subset follow their prior.
-
-        Args:
-            batch: rows with any pattern of observed modalities.
-            subsets: (S, M) bool, or None.
-
-        Raises:
-            ValueError: a row has no observed modality of a subset.
-        """
         chosen = batch.observed.unsqueeze(1) if subsets is None else restrict(batch, subsets)  # (B, S, M)
         unimodal = self.unimodal(batch)
         private = type(unimodal.private)(unimodal.private.loc.unsqueeze(1), unimodal.private.scale.unsqueeze(1))
         q = side_by_side(self.aggregate(unimodal.shared, chosen), self.mask_private(private, chosen))
         return q[:, 0] if subsets is None else q
 
-    def encode(self, batch: Batch, generator: torch.Generator, components: int = 32) -> Mixture:
-        """Return the posterior of every row as a mixture over the whole code, batch shape (B,).
-
-        If a posterior has more than `components` components, the generator draws that many of them.
-        """
-        return self.proposal(batch).thin(components, generator)
-
-    def infer(self, batch: Batch, subsets: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a posterior draw of the decoder inputs for each row and each subset (S, M): (B, S, F)."""
-        return self.descend(self.posterior(batch, subsets).rsample((), generator), generator)
-
-    def candidates(self, batch: Batch, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Return K posterior draws of the code per row, (B, K, D + P), and the decoder inputs of each, (B, K, F).
-
-        The decoder inputs are None if they follow from the codes through `descend`. They do not if lower levels also
-        depend on the data.
-        """
-        return self.posterior(batch).rsample((draws,), generator).transpose(0, 1), None
-
-    def descend(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the decoder inputs (…, F) of codes (…, D + P). By default they are the codes themselves.
-
-        A hierarchical model draws its lower levels given the code, or uses their means if there is no generator.
-        """
-        return z
-
-    def decode(
-        self, z: Tensor, generator: torch.Generator | None = None, only: Iterable[str] | None = None
-    ) -> dict[str, Likelihood]:
-        """Return p(x_m | z) given codes (…, D + P), for every modality or for those named in `only`."""
-        wanted = {m.name for m in self.modalities} if only is None else set(only)
-        latents = self.descend(z, generator)
-        return {m.name: self.decode_one(m, latents) for m in self.modalities if m.name in wanted}
-
     def decode_one(self, modality: Modality, latents: Tensor) -> Likelihood:
-        """Return p(x_m | ·) of one modality given the decoder inputs (…, F).
-
-        The decoder reads the shared code and the private code of its own modality.
-        """
+        """Return p(x_m | ·) given the decoder inputs (…, F): the shared code and the private code of the modality."""
         inputs = self.decoder_input(modality, latents)
         output = in_blocks(self.decoders[modality.name], inputs.flatten(0, -2)).unflatten(0, latents.shape[:-1])
         return likelihood(modality, output, self.scales[modality.name])
@@ -262,53 +211,10 @@ class MultimodalVAE(nn.Module, ABC):
             -1,
         )
 
-    def log_prob(self, latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
-        """Return log p(x_m | ·) given S latents per row, (B, S, M), for the wanted entries; 0 for all others.
-
-        Missing cells are ignored.
-
-        Args:
-            latents: (B, S, F).
-            batch: the B rows.
-            wanted: (B, S, M) bool; each decoder runs once, on its wanted latents.
-        """
-        columns = []
-        for index, modality in enumerate(self.modalities):
-            values, chosen = batch.data[modality.name], wanted[..., index]
-            cells = batch.cells.get(modality.name)
-            if bool(chosen.all()):
-                mask = None if cells is None else cells.unsqueeze(1)
-                columns.append(observed_log_prob(self.decode_one(modality, latents), values.unsqueeze(1), mask))
-            else:
-                rows = chosen.nonzero()[:, 0]
-                mask = None if cells is None else cells[rows]
-                log_probs = observed_log_prob(self.decode_one(modality, latents[chosen]), values[rows], mask)
-                columns.append(scatter(log_probs, chosen))
-        return torch.stack(columns, -1)
-
     def log_likelihood(self, latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
         """Return `log_prob` times the `rescaling` weight of each modality, as the objectives use it: (B, S, M)."""
         values = self.log_prob(latents, batch, wanted)
         return values if self.weights is None else values * values.new_tensor(self.weights)
-
-    @torch.no_grad()
-    def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
-        """Estimate log p(x_S) of the observed modalities of each row by importance sampling, in nats: (B,).
-
-        The estimate is log 1/K Σ_k p(x_S | z_k) p(z_k) / q(z_k | x_S) (Burda et al. 2016, arXiv 1509.00519, eq. 8). If
-        the posterior is a mixture, the draws are stratified over its components and q is the density of the whole
-        mixture. Modalities are not rescaled.
-        """
-        q = self.proposal(batch)
-        z = q.stratified(draws, generator)  # (K, B, D + P)
-        wanted = batch.observed.unsqueeze(1).expand(-1, draws, -1)
-        likelihood = self.log_prob(z.transpose(0, 1), batch, wanted).sum(-1).T
-        return importance_bound(likelihood + self.prior().log_prob(z) - q.log_prob(z), 0)
-
-    def proposal(self, batch: Batch) -> Mixture:
-        """Return the posterior of every row as a mixture, batch shape (B,), from which `log_evidence` draws codes."""
-        q = self.posterior(batch)
-        return q if isinstance(q, Mixture) else Mixture.single(q)
 
     def _standard(self, size: int) -> Diagonal:
         like = next(self.parameters())
@@ -329,15 +235,3 @@ class MultimodalVAE(nn.Module, ABC):
         model = cls(modalities, **description["options"])
         model.load_state_dict(tensors)
         return model.eval()
-
-
-def restrict(batch: Batch, subsets: Tensor) -> Tensor:
-    """Return the observed modalities of each row in each subset (S, M): (B, S, M) bool.
-
-    Raises:
-        ValueError: a row has no observed modality of a subset.
-    """
-    chosen = batch.observed.unsqueeze(1) & subsets.to(batch.observed.device)
-    if not bool(chosen.any(-1).all()):
-        raise ValueError("subsets: found a row with no modality of a subset, expected at least one observed modality")
-    return chosen

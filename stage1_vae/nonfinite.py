@@ -16,11 +16,11 @@ from postprior.stage1_vae.phases import Loss, Phase
 LIKELIHOOD = "the log-likelihood of "
 
 
-def is_finite(loss: Loss, parameters: Sequence[nn.Parameter]) -> bool:
-    """Return whether the loss of a step and its gradients are finite; one number decides, unless it overflows."""
+def is_finite(losses: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
+    """Return whether the losses of a step and its gradients are finite; one number decides, unless it overflows."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    total = loss.per_sample.detach().mean() + torch.nn.utils.get_total_norm(gradients)
-    return math.isfinite(float(total)) or all(map(all_finite, [loss.per_sample, *gradients]))
+    total = losses.detach().mean() + torch.nn.utils.get_total_norm(gradients)
+    return math.isfinite(float(total)) or all(map(all_finite, [losses, *gradients]))
 
 
 def all_finite(values: Tensor) -> bool:

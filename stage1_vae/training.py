@@ -25,6 +25,7 @@ from postprior.stage1_vae.nonfinite import explain, is_finite
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
+from postprior.stage1_vae.ranks import ALONE, Ranks
 
 
 class TrainingRows(Protocol):
@@ -103,11 +104,13 @@ def train(
     settings: Settings,
     validation: TrainingRows | None = None,
     resume: Snapshot | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Epoch]:
-    """Train a model in place and yield after every epoch.
+    """Train a model in place and yield after every epoch; each of several `ranks` does so with its part of every batch.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite.
+        ConnectionError: another rank has ended.
         ValueError: a phase needs complete rows and there are none, or the settings list epochs for other phases.
     """
     device = device_of(settings)
@@ -128,33 +131,40 @@ def train(
         for number in range(start, epochs):
             if 0 < settings.patience <= best.age:
                 break
-            generator = generator_for(device, settings.seed, index, number)
+            generator = ranks.generator(generator_for(device, settings.seed, index, number))
             order = rows[torch.randperm(len(rows), generator=generator_for("cpu", settings.seed, index, number))]
             kl_weight = min(1.0, (number + 1) / (settings.warmup + 1))
             totals = Totals()
+            ranks.align(model)
             model.train()
             with freeze_except(model, phase):
                 for step, batch_rows in enumerate(order.split(settings.batch_size)):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    batch = hidden(model, phase, data.batch(batch_rows.numpy()).to(device), settings, generator)
                     before = generator.get_state()
-                    compute = partial(phase.objective, batch, generator, kl_weight)
+                    load = partial(step_batch, model, phase, data, settings, generator)
+                    part, weight = ranks.part(batch_rows, generator, phase.scope == "batch")
+                    batch = load(part)
                     with autocast:
-                        loss = compute()
+                        loss = phase.objective(batch, generator, kl_weight)
                     optimizer.zero_grad()
-                    weight = weights(batch)
-                    (loss.per_sample if weight is None else loss.per_sample * weight).mean().backward()
-                    if not is_finite(loss, phase.parameters):
+                    row_weights = weights(batch)
+                    weighted = loss.per_sample if row_weights is None else loss.per_sample * row_weights
+                    (weighted.sum() * weight / len(batch_rows)).backward()
+                    losses = ranks.add_gradients(phase.parameters, loss.per_sample)
+                    if not is_finite(losses, phase.parameters):
                         generator.set_state(before)
+                        batch = load(ALONE.part(batch_rows, generator)[0])  # each rank finds the same in the whole one
                         with autocast:
+                            compute = partial(phase.objective, batch, generator, kl_weight)
                             raise FloatingPointError(explain(model, phase, compute))
                     optimizer.step()
-                    totals.add(loss)
-            metrics = totals.means("train")
+                    totals.add(loss, weight)
+            metrics = totals.means("train", ranks)
             if validation is not None and held_out is not None:
                 model.eval()
-                metrics |= evaluate(phase, validation, held_out, settings, generator_for(device, settings.seed, index))
+                generator = ranks.generator(generator_for(device, settings.seed, index))
+                metrics |= evaluate(phase, validation, held_out, settings, generator, ranks)
                 best = best.after(metrics["validation_loss"], model if settings.patience else None)
             yield Epoch(phase.name, metrics, Snapshot(index, number, capture(model, optimizer, best)))
         if best.weights:
@@ -199,8 +209,19 @@ def rows_of(phase: Phase, data: TrainingRows) -> Tensor:
     return rows
 
 
-def hidden(model: MultimodalVAE, phase: Phase, batch: Batch, settings: Settings, generator: torch.Generator) -> Batch:
-    """Return a batch of which a part is hidden, as the settings say; a phase of complete rows keeps all modalities."""
+def step_batch(
+    model: MultimodalVAE,
+    phase: Phase,
+    data: TrainingRows,
+    settings: Settings,
+    generator: torch.Generator,
+    rows: Tensor,
+) -> Batch:
+    """Return rows (B,) of the data, of which a part is hidden as the settings say.
+
+    A phase of complete rows keeps all modalities.
+    """
+    batch = data.batch(rows.numpy()).to(generator.device)
     partial_ones = [m for m in model.modalities if m.partial and has_cells(m)]
     return hide(batch, partial_ones, settings.hide_cells, 0 if phase.complete else settings.hide_modalities, generator)
 
@@ -236,31 +257,35 @@ class Best:
 
 @torch.no_grad()
 def evaluate(
-    phase: Phase, data: TrainingRows, rows: Tensor, settings: Settings, generator: torch.Generator
+    phase: Phase, data: TrainingRows, rows: Tensor, settings: Settings, generator: torch.Generator, ranks: Ranks
 ) -> dict[str, float]:
     """Return the means of the loss and terms of a phase over held-out rows, at full weight of the divergences."""
     totals = Totals()
     for batch_rows in rows.split(settings.batch_size):
-        totals.add(phase.objective(data.batch(batch_rows.numpy()).to(generator.device), generator, 1.0))
-    return totals.means("validation")
+        part, weight = ranks.part(batch_rows, generator, phase.scope == "batch")
+        totals.add(phase.objective(data.batch(part.numpy()).to(generator.device), generator, 1.0), weight)
+    return totals.means("validation", ranks)
 
 
 class Totals:
     """Running sums of losses over an epoch, read once at the end of the epoch."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows = 0.0
         self.sums: dict[str, Tensor] = {}
 
-    def add(self, loss: Loss) -> None:
-        """Add a batch."""
-        self.rows += len(loss.per_sample)
+    def add(self, loss: Loss, weight: float) -> None:
+        """Add a batch, or the part of a rank, whose rows have the given weight."""
+        self.rows += weight * len(loss.per_sample)
         for name, values in {"loss": loss.per_sample, **loss.terms}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=values.device)) + values.detach().sum()
+            sums = self.sums.get(name, torch.zeros((), device=values.device))
+            self.sums[name] = sums + weight * values.detach().sum()
 
-    def means(self, split: str) -> dict[str, float]:
-        """Return the means per row, under the names `<split>_<term>`."""
-        means = {f"{split}_{name}": float(total) / self.rows for name, total in self.sums.items()}
+    def means(self, split: str, ranks: Ranks) -> dict[str, float]:
+        """Return the means per row over all ranks, under the names `<split>_<term>`."""
+        sums = torch.tensor([self.rows, *map(float, self.sums.values())], dtype=torch.float64)
+        rows, *totals = ranks.add(sums).tolist()
+        means = {f"{split}_{name}": total / rows for name, total in zip(self.sums, totals, strict=True)}
         for name, value in means.items():
             if not math.isfinite(value):
                 raise FloatingPointError(

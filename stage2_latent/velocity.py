@@ -14,15 +14,70 @@ FREQUENCIES = 3
 """Number of frequencies of the sines and cosines of t that the network gets as inputs."""
 
 
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A block-diagonal matrix A plus a product U V, of which only the blocks and the factors are stored.
+
+    Args:
+        parts: blocks on the diagonal of A, (rows, columns) each; a dense matrix is one block.
+        left, right: U (rows of A, R) and V (R, columns of A); None if there is no product.
+    """
+
+    parts: Sequence[Tensor]
+    left: Tensor | None = None
+    right: Tensor | None = None
+
+    def split(self, x: Tensor, dim: int = -1) -> Sequence[Tensor]:
+        """Split what has one element per row of the matrix into the elements of each block."""
+        return x.split([len(part) for part in self.parts], dim)
+
+    def apply(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Return (A + U V) x + shift for points x (…, columns), shape (…, rows)."""
+        shifts = [None] * len(self.parts) if shift is None else self.split(shift)
+        columns = x.split([part.shape[1] for part in self.parts], -1)
+        y = [nn.functional.linear(*each) for each in zip(columns, self.parts, shifts, strict=True)]
+        product = y[0] if len(y) == 1 else torch.cat(y, -1)
+        if self.left is None or self.right is None:
+            return product
+        return product + nn.functional.linear(nn.functional.linear(x, self.right), self.left)
+
+    def scaled(self, gain: Tensor) -> Matrix:
+        """Return the matrix with its rows multiplied by gains (rows,)."""
+        parts = [g.unsqueeze(-1) * part for g, part in zip(self.split(gain), self.parts, strict=True)]
+        return Matrix(parts, None if self.left is None else gain.unsqueeze(-1) * self.left, self.right)
+
+
 @dataclass(frozen=True)
 class Weights:
-    """W₁ (hidden, D), S (hidden, D), W₂ (hidden, hidden), W₃ (D, hidden) and c (D,) of a `Velocity`."""
+    """W₁ (hidden, D), S (hidden, D), W₂ (hidden, hidden), W₃ (D, hidden) and c (D,) of a `Velocity`.
 
-    moving: Tensor
-    known: Tensor
-    hidden: Tensor
-    out: Tensor
+    W₁, S and W₃ are block-diagonal, and so is W₂ apart from a product.
+    """
+
+    moving: Matrix
+    known: Matrix
+    hidden: Matrix
+    out: Matrix
     shift: Tensor
+
+    def read(self, mask: Tensor) -> Matrix:
+        """Return W₁ M + S (I − M) for the diagonal M of a mask (D,) of 0 and 1."""
+        masks = self.out.split(mask)
+        parts = zip(masks, self.moving.parts, self.known.parts, strict=True)
+        return Matrix([m * free + (1 - m) * still for m, free, still in parts])
+
+    def middle(self, mask: Tensor) -> Matrix:
+        """Return W₂ ⊙ (W₁ M W₃)ᵀ: block-diagonal, because W₁ and W₃ are."""
+        masks, left, right = self.out.split(mask), self.hidden.left, self.hidden.right
+        lefts = None if left is None else self.hidden.split(left, 0)
+        rights = None if right is None else self.hidden.split(right, 1)
+        parts = []
+        for b, (m, w1, w2, w3) in enumerate(
+            zip(masks, self.moving.parts, self.hidden.parts, self.out.parts, strict=True)
+        ):
+            own = w2 if lefts is None or rights is None else w2 + lefts[b] @ rights[b]
+            parts.append(own * (w1 @ (m.unsqueeze(-1) * w3)).T)
+        return Matrix(parts)
 
 
 class Velocity(nn.Module, ABC):
@@ -82,12 +137,12 @@ class Velocity(nn.Module, ABC):
         mask = moving.to(x)
         free = mask * x
         weights = self.weights()
-        seen = free @ weights.moving.T
+        seen = weights.moving.apply(free)
         if self.blocks > 1:  # the only block is never known
-            seen = seen + (x - free) @ weights.known.T
+            seen = seen + weights.known.apply(x - free)
         a1 = (1 + first) * seen + first_shift
-        a2 = (1 + second) * (nn.functional.silu(a1) @ weights.hidden.T) + second_shift
-        return mask * (nn.functional.silu(a2) @ weights.out.T + weights.shift)
+        a2 = (1 + second) * weights.hidden.apply(nn.functional.silu(a1)) + second_shift
+        return mask * weights.out.apply(nn.functional.silu(a2), weights.shift)
 
     def fields(self, times: Tensor, label: int, known: Tensor, moving: Tensor) -> list[Field]:
         """Return v and its divergence at each of the times (T,), for one class and one mask of known blocks (blocks,).
@@ -96,21 +151,20 @@ class Velocity(nn.Module, ABC):
         """
         classes = torch.full((len(times),), label, device=times.device)
         gains_and_shifts = self.modulation(times, classes, known.expand(len(times), -1))
-        first, first_shift, second, second_shift = gains_and_shifts.unsqueeze(1).chunk(4, dim=-1)  # (T, 1, hidden)
         mask, weights = moving.to(times), self.weights()
-        out = mask.unsqueeze(-1) * weights.out  # M W₃
-        read = mask * weights.moving + (1 - mask) * weights.known  # W₁ M + S (I − M)
-        middle = weights.hidden * (weights.moving @ out).T  # W₂ ⊙ (W₁ M W₃)ᵀ
-        gains = 1 + first, 1 + second
-        parts = zip(
-            gains[0].mT * read,
-            first_shift,
-            gains[1].mT * weights.hidden,
-            second_shift,
-            gains[1].mT * middle * gains[0],
-            strict=True,
-        )
-        return [Field(*each, out, mask * weights.shift) for each in parts]
+        read, middle = weights.read(mask), weights.middle(mask)
+        out, shift = weights.out.scaled(mask), mask * weights.shift  # M W₃ and M c
+
+        def field(first: Tensor, first_shift: Tensor, second: Tensor, second_shift: Tensor) -> Field:
+            """Return the field with gains 1 + first and 1 + second, and these shifts, (hidden,) each."""
+            gains = 1 + first, 1 + second
+            columns = zip(middle.parts, middle.split(gains[0]), strict=True)
+            slopes = Matrix([part * gain for part, gain in columns]).scaled(gains[1])
+            return Field(
+                read.scaled(gains[0]), first_shift, weights.hidden.scaled(gains[1]), second_shift, slopes, out, shift
+            )
+
+        return [field(*each.chunk(4)) for each in gains_and_shifts]
 
 
 class Plain(Velocity):
@@ -124,7 +178,10 @@ class Plain(Velocity):
         nn.init.zeros_(self.out.bias)
 
     def weights(self) -> Weights:
-        return Weights(self.moving.weight, self.known.weight, self.hidden.weight, self.out.weight, self.out.bias)
+        moving, known, hidden, out = (
+            Matrix([layer.weight]) for layer in (self.moving, self.known, self.hidden, self.out)
+        )
+        return Weights(moving, known, hidden, out, self.out.bias)
 
 
 class Blocks(Velocity):
@@ -149,9 +206,8 @@ class Blocks(Velocity):
         self.shift = nn.Parameter(torch.zeros(sum(sizes)))
 
     def weights(self) -> Weights:
-        parts = (self.moving, self.known, self.hidden, self.out)
-        moving, known, hidden, out = (torch.block_diag(*each) for each in parts)
-        return Weights(moving, known, hidden + self.receive @ self.send, out, self.shift)
+        hidden = Matrix([*self.hidden], self.receive, self.send)
+        return Weights(Matrix([*self.moving]), Matrix([*self.known]), hidden, Matrix([*self.out]), self.shift)
 
 
 def _uniform(rows: int, columns: int) -> nn.Parameter:
@@ -164,33 +220,33 @@ class Field:
     """A velocity field at one time: v = W₃ φ(W₂ φ(W₁ x + b₁) + b₂) + c, with divergence φ′(a₂)ᵀ C φ′(a₁).
 
     Args:
-        first, first_shift: W₁ (hidden, D) and b₁ (1, hidden).
-        second, second_shift: W₂ (hidden, hidden) and b₂ (1, hidden).
+        first, first_shift: W₁ (hidden, D) and b₁ (hidden,).
+        second, second_shift: W₂ (hidden, hidden) and b₂ (hidden,).
         middle: C, (hidden, hidden).
         out, out_shift: W₃ (D, hidden) and c (D,).
     """
 
-    first: Tensor
+    first: Matrix
     first_shift: Tensor
-    second: Tensor
+    second: Matrix
     second_shift: Tensor
-    middle: Tensor
-    out: Tensor
+    middle: Matrix
+    out: Matrix
     out_shift: Tensor
 
     def velocity(self, x: Tensor) -> Tensor:
         """Return v at points (n, D)."""
-        a1 = torch.addmm(self.first_shift, x, self.first.T)
-        a2 = torch.addmm(self.second_shift, nn.functional.silu(a1), self.second.T)
-        return torch.addmm(self.out_shift, nn.functional.silu(a2), self.out.T)
+        a1 = self.first.apply(x, self.first_shift)
+        a2 = self.second.apply(nn.functional.silu(a1), self.second_shift)
+        return self.out.apply(nn.functional.silu(a2), self.out_shift)
 
     def with_divergence(self, state: Tensor) -> Tensor:
         """Return v and its divergence, (n, D + 1), at the points in the first D columns of a state (n, D + 1)."""
-        a1 = torch.addmm(self.first_shift, state[:, :-1], self.first.T)
+        a1 = self.first.apply(state[:, :-1], self.first_shift)
         first, first_slope = _silu(a1)
-        second, second_slope = _silu(torch.addmm(self.second_shift, first, self.second.T))
-        v = torch.addmm(self.out_shift, second, self.out.T)
-        divergence = torch.linalg.vecdot(second_slope @ self.middle, first_slope)
+        second, second_slope = _silu(self.second.apply(first, self.second_shift))
+        v = self.out.apply(second, self.out_shift)
+        divergence = torch.linalg.vecdot(second_slope, self.middle.apply(first_slope))
         return torch.cat([v, divergence.unsqueeze(-1)], dim=-1)
 
 

@@ -29,7 +29,7 @@ from postprior.pipelines.stages.code import code
 from postprior.pipelines.tracking.runs import Run
 
 OF_A_DENSITY = ("fit", "generate", "evaluate", "utility", "evaluate-imputation", "privacy")
-STAGES = ["code", "prepare", "train-evaluators", "train", "encode", "diagnose", "score-baselines"]
+STAGES = ["code", "prepare", "train-evaluators", "train", "refine", "encode", "diagnose", "score-baselines"]
 STAGES += [f"{stage}@{name}" for stage in OF_A_DENSITY for name in DENSITIES]
 STAGES += ["utility-real", "evaluate-imputation-baselines", "augment@40", "compare"]
 
@@ -201,9 +201,10 @@ SCORES = (
         "pipelines/data/sources/digits.py": ("prepare",),
         "pipelines/data/formats/npz.py": (),
         "pipelines/tracking/runs.py": (),
-        "stage1_vae/training.py": ("train", "augment@40"),
+        "stage1_vae/training.py": ("train", "refine", "augment@40"),
         "stage1_vae/models/mvtcae.py": (
             "train",
+            "refine",
             "encode",
             "score-baselines",
             "fit",

@@ -222,8 +222,10 @@ def check_numbers(root: Path, found: dict[str, Any]) -> None:
     if sum(map(len, observed.values())) < 60 or modalities < 2:
         return
     metrics, joint = found["metrics"], found["privacy"]["spaces"]["joint"]
+    drawn = Dataset.load(root / "artefacts/synthetic/gmm").observed[: metrics["samples"]].sum(0)
     for name in FIDELITY:
-        assert metrics[name]["value"] is not None, (name, metrics[name])
+        few = drawn.min() < 2 and re.search(r"scored rows with m\d", metrics[name].get("why", ""))
+        assert metrics[name]["value"] is not None or few, (name, metrics[name])
     labelled = "joint_coherence" in metrics
     if labelled:
         assert metrics["label_entropy"]["value"] is not None

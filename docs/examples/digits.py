@@ -129,7 +129,7 @@ def numbers(project: Path, densities: Sequence[str]) -> list[str]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--project", type=Path, default=ROOT)
-    arguments.add_argument("--densities", nargs="+", default=["gmm", "flow"])
+    arguments.add_argument("--densities", nargs="+", default=["gmm", "flow_matching"])
     options = arguments.parse_args()
 
     def run(_: Path, folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The whole product outside of the DVC pipeline: on data in memory, and one module for each other command.
 
 synthesise learn data frames, AnnData, MuData or arrays, and return a generator
+adapt      the same for an autoencoder that is trained already
 generator  sample, impute, detect, report and save in memory
 synthetic  drawn rows as data frames, arrays, AnnData or MuData
 scoring    all stages that score one density, for the report

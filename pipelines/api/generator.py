@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -32,6 +32,7 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
 from postprior.pipelines.storage import MANIFEST
+from postprior.stage1_vae.adapted import Adapted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,10 +115,10 @@ class Generator(drawing.Generator):
         request = SampleRequest(n, seed, labels, values, temperature, truncation, complete)
         return SyntheticDataset.of(self.draw(request))
 
-    def blocks(self, request: SampleRequest) -> Iterator[drawing.Block]:
+    def blocks(self, request: SampleRequest, numbers: Iterable[int] | None = None) -> Iterator[drawing.Block]:
         """Draw blocks of rows; if the density has no labels, the label classifiers of the project label them."""
         evaluators = self._evaluators
-        for start, block in super().blocks(request):
+        for start, block in super().blocks(request, numbers):
             if evaluators is not None:
                 block = replace(block, labels=evaluators.label(block), label_names=evaluators.label_names)
             yield start, block
@@ -239,8 +240,12 @@ class Generator(drawing.Generator):
         repository; README says how to add one.
 
         Raises:
-            UserError: the folder has files, or the generator belongs to no project.
+            UserError: the folder has files, the generator belongs to no project, or its autoencoder was adapted without
+                an import path.
         """
+        if isinstance(self.model, Adapted) and not self.model.own_code:
+            expected = "expected an import path to build it again: adapt(…, build='package.module:function')"
+            raise UserError(f"generator: found an autoencoder that only this process has, {expected}")
         folder, root = Path(folder), self._project.root
         with publish(folder, inputs=[root]) as temporary:
             shutil.copytree(root, temporary, dirs_exist_ok=True)

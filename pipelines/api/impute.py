@@ -1,11 +1,13 @@
 """The command `impute`: impute all missing values of a dataset folder, once or several times."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.data.writing import writing
@@ -55,29 +57,38 @@ def impute(
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     parts = project.dataset("validation"), data, seed, project.dataset("train")
     calibration = generator.calibration(*parts) if calibrated else None
-    blocks = generator.completed(data, draws, seed, values, generator.labels_of(data), calibration)
+    compute = partial(generator.completed, data, draws, seed, values, generator.labels_of(data), calibration)
     fields = filled_fields(data)
     arrays = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     arrays |= {"filled": fields["filled"]}
     arrays |= {f"{modality}.filled": cells for modality, cells in fields["filled_cells"].items()}
-    with track("impute", params, root, density=name) as run, ExitStack() as stack:
-        run.dataset(folder, data.hash)
-        home = stack.enter_context(publish(out, earlier, [folder]))
-        places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
-        provenances = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
-        manifests = [
-            Manifest(generator.modalities, len(data), data.label_names, provenance, data.conversion)
-            for provenance in provenances
-        ]
-        writers = [
-            stack.enter_context(writing(place, manifest, (), arrays, source_values=data.source_values))
-            for place, manifest in zip(places, manifests, strict=True)
-        ]
-        with progress(f"impute {name}", -(-len(data) // ROWS)) as step:
-            for start, block in blocks:
-                for draw, write in enumerate(writers):
-                    write(start, {modality: array[draw] for modality, array in block.items()})
-                step("")
+    read = [
+        project.artefacts.densities / name,
+        *(project.artefacts.data / part for part in ("train", "validation")),
+        folder,
+    ]
+    sharing, count = sharing_of(project, params, "evaluate_imputation", read), -(-len(data) // ROWS)
+    with sharing.blocks(f"impute {name}", [draws, values, seed], count, compute) as blocks:
+        if blocks is None:
+            return []
+        with track("impute", params, root, density=name) as run, ExitStack() as stack:
+            run.dataset(folder, data.hash)
+            home = stack.enter_context(publish(out, earlier, [folder]))
+            places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
+            provenances = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
+            manifests = [
+                Manifest(generator.modalities, len(data), data.label_names, provenance, data.conversion)
+                for provenance in provenances
+            ]
+            writers = [
+                stack.enter_context(writing(place, manifest, (), arrays, source_values=data.source_values))
+                for place, manifest in zip(places, manifests, strict=True)
+            ]
+            with progress(f"impute {name}", count) as step:
+                for start, block in blocks:
+                    for draw, write in enumerate(writers):
+                        write(start, {modality: array[draw] for modality, array in block.items()})
+                    step("")
     return summary(fields["filled"], generator, out, draws)
 
 

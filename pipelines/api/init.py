@@ -20,6 +20,7 @@ from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.statistics.intervals import well_observed
 from postprior.pipelines.publishing import write_text
+from postprior.pipelines.settings.params import ADAPTED
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import enumerated, shell_quoted
@@ -32,6 +33,8 @@ EVALUATOR_STEPS = 400  # training steps of the evaluators, for any size of the d
 SCORED = 8  # test rows that scores need: two in each half-sample of each half of them
 AUGMENTED = 20  # training rows of which half suffice to fit a density
 SMALL = 1000  # with fewer training rows, flows have too little data
+MANY = 1000  # with as many labelled and complete rows, a density can tie the codes of several modalities together
+APART = 24  # dimensions of the code of each modality, if there is one for each
 BETA = 0.2  # weight of the KL terms for tables, whose columns of low entropy codes leave out at a weight of 1
 
 
@@ -101,6 +104,8 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     The number of training steps is that of the digits in this repository. Codes have at most half as many dimensions as
     a sample has values, but as many for tables: the density has their distribution, whatever it is. Likelihood scales
     of vectors are learned, one per coordinate. No setting needs more rows than there are.
+
+    The model is `mvtcae`, or `unimodal` for many labelled and complete rows of images or volumes: see docs/quality.md.
     """
     train, observed = splits["train"], splits["test"].observed
     each = observed.sum(0) // 2  # the rows of one half that have each modality
@@ -109,24 +114,24 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     sizes = [math.prod(m.shape) for m in train.modalities]
     batch = 64 if rows >= SMALL else 32
     epochs = _within(10, STEPS * batch // rows, 300)
-    most_components = max(1, rows // (10 * labels))
     scaled = [m for m in train.modalities if m.likelihood in SCALED]
     scales = {m.name: 0.1 if m.kind in ("image", "volume") else "features" for m in scaled}
     tables = all(m.kind == "table" for m in train.modalities)
     most = sum(sizes) if tables else sum(sizes) // 2
-    flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
+    images = len(sizes) > 1 and all(m.kind in ("image", "volume") for m in train.modalities)
+    apart = images and int((train.labelled & train.observed.all(1)).sum()) >= MANY
+    most_components = _within(1, rows // (10 * labels), 4 if apart else 16)
     return {
         "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),
         "evaluators.features": _within(2, half // 2, 64),
         "evaluators.batch_size": batch,
-        "vae.latent": 2 ** _within(1, int(math.log2(max(2, most))), 5),
+        **_pair(apart, rows, most),
         "vae.likelihood_scale": scales if set(scales.values()) - {0.1} else 0.1,
         "vae.rescaling": "dimensions" if max(sizes) >= 10 * min(sizes) else None,
         **({"vae.options.mvtcae.beta": BETA} if tables else {}),
         "train.epochs": epochs,
         "train.batch_size": batch,
         "train.patience": 0 if rows >= SMALL else max(10, epochs // 5),
-        "densities": ["gmm", *flows, "vamp"],
         "density.gmm.components": [n for n in (1, 2, 4, 8, 16) if n <= most_components],
         "density.vamp.pseudo_inputs": _within(labels, rows // 4, 500),
         "generate.samples": max(1000, len(observed) // 2),
@@ -135,6 +140,20 @@ def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
         "augment.sizes": [min(100, labelled // 2)] if labelled >= AUGMENTED else [],
         "augment.density": "flow" if rows >= SMALL else "gmm",
         "privacy.dimensions": _within(2, rows // 10, 32),
+    }
+
+
+def _pair(apart: bool, rows: int, most: int) -> dict[str, Any]:
+    """Choose model and densities: one code for each modality, or a shared one of at most `most` dimensions."""
+    shared = 2 ** _within(1, int(math.log2(max(2, most))), 5)
+    flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
+    return {
+        "vae.model": "unimodal" if apart else "mvtcae",
+        "vae.latent": APART if apart else shared,
+        "densities": ["flow_matching", "gmm", "vamp"] if apart else ["gmm", *flows, "vamp"],
+        "density.flow_matching.network": "blocks" if apart else ["plain", "blocks"],
+        "density.flow_matching.hidden": 480 if apart else 192,
+        "density.flow_matching.steps": 1500 if apart else 1200,
     }
 
 
@@ -153,11 +172,11 @@ def _within(low: int, value: int, high: int) -> int:
 
 
 def _put(tree: Any, key: str, value: Any) -> None:
-    """Set an existing dotted key."""
+    """Set an existing dotted key, or the options of an autoencoder of the user."""
     *path, last = key.split(".")
     try:
         branch = reduce(getitem, path, tree)
-        known = last in branch
+        known = last in branch or key == f"vae.options.{ADAPTED}"
     except (KeyError, TypeError):
         known = False
     if not known:

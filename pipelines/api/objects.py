@@ -39,10 +39,25 @@ def given_rows(data: Any, trained: Dataset, ids: Any = None) -> GivenRows:
 
     def read(roles: Roles) -> list[SourceContents]:
         contents.extend(memory.read(objects, roles, ids))
+        _check_periods(contents, trained.conversion or {})
         return contents
 
     rows = rows_like(trained, read, [], Roles(nan_is_missing=True))
     return GivenRows(objects, contents, rows.dataset)
+
+
+def _check_periods(contents: Sequence[SourceContents], conversion: Mapping[str, Any]) -> None:
+    """Refuse columns of periods with another frequency than in the training data, whose numbers mean other times."""
+    for source in contents:
+        types = conversion.get("frames", {}).get(source.place, {"columns": []})
+        trained = {entry["header"]: entry["dtype"].get("period") for entry in types["columns"]}
+        for entry in (source.frame or types)["columns"]:
+            found, expected = entry["dtype"].get("period"), trained.get(entry["header"])
+            if found and expected and found != expected:
+                raise UserError(
+                    f"{stem(source.place)}: column {entry['header']}: periods {found} found, expected {expected} as in "
+                    "the training data; convert them with .dt.asfreq"
+                )
 
 
 @contextmanager

@@ -146,8 +146,7 @@ def requirements() -> list[str]:
 
 def code(generator: Generator) -> list[Path]:
     """Return the packages that the model needs: postprior, and the packages of user-defined networks."""
-    custom = [path for text in generator.model.networks.values() if ":" in text for path in text.split(",")]
-    names = {"postprior", *(path.partition(":")[0].partition(".")[0] for path in custom)}
+    names = {"postprior", *(path.partition(":")[0].partition(".")[0] for path in generator.model.own_code)}
     return [_location(name) for name in sorted(names)]
 
 

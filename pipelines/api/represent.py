@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
-from postprior.pipelines.artefacts.codes import posteriors
+from postprior.pipelines.artefacts.codes import shared_posteriors
 from postprior.pipelines.artefacts.exchange import write_codes
 from postprior.pipelines.artefacts.project import ArtefactFolders
+from postprior.pipelines.blocks import ALONE, Sharing
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.formats import omics
@@ -31,7 +32,13 @@ Values = np.ndarray[Any, np.dtype[Any]]
 
 
 def represent(
-    data: Path, autoencoder: Path, out: Path, seed: int = 0, components: int = 32, force: bool = False
+    data: Path,
+    autoencoder: Path,
+    out: Path,
+    seed: int = 0,
+    components: int = 32,
+    force: bool = False,
+    sharing: Sharing = ALONE,
 ) -> list[str]:
     """Encode the rows of a dataset folder and write their codes to `out`; return lines that report what was written.
 
@@ -43,6 +50,7 @@ def represent(
         seed: Seed of the draws that replace a posterior with too many components or without a closed form.
         components: Largest number of components of a posterior. With the value of `encode.components`, codes are those
             of the stage `encode`.
+        sharing: How ranks share the rows; the first one writes and reports.
 
     Raises:
         UserError: The file name has an unknown ending, the file exists, or the modalities are not those of the model.
@@ -53,7 +61,9 @@ def represent(
     model, _ = load_autoencoder(autoencoder)
     training = ArtefactFolders(autoencoder.resolve().parent).data / "train"
     rows = conformed(Dataset.load(data), model.modalities, conversion_in(training))
-    codes = posteriors(model, rows, components, generator_for("cpu", seed))
+    codes = shared_posteriors(model, rows, components, generator_for("cpu", seed), sharing, "represent")
+    if codes is None:
+        return []
     with publish_path(out) as path:
         write(rows, codes, path)
     blocks = ", ".join(f"{block.name} ({block.size})" for block in codes.layout)

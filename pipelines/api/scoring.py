@@ -44,7 +44,7 @@ def score(name: str, params: Params, project: Project) -> None:
         step("diagnostics")
         judges = folder_hash(folders.evaluators)
         hashes = {"autoencoder": trained.hash, "judges": judges, "data": test.hash}
-        score_baselines(model, evaluators, codes["test"], train, test, hashes, params).save(project)
+        score_baselines(model, evaluators, codes["test"], train, test, hashes, params, folders.refiner).save(project)
         step("baselines")
         labelling = None if train.labels is None else lambda: evaluators
         write_samples(generator, SampleRequest.from_settings(params.generate), folders.synthetic / name, labelling)
@@ -56,7 +56,9 @@ def score(name: str, params: Params, project: Project) -> None:
         step("scores")
         utility_of_real(train, test, params).save(project, REAL)
         step("utility of real rows")
-        utility(name, generator, lambda: evaluators, folders.real_utility, train, test, params).save(project, name)
+        utility(name, lambda: generator, lambda: evaluators, folders.real_utility, train, test, params).save(
+            project, name
+        )
         step("utility")
         privacy(name, generator, synthetic, splits, codes, params).save(project, name)
         step("privacy")

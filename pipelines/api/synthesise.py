@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from postprior.pipelines.api.generator import Generator
 from postprior.pipelines.api.init import settings as suited_settings
 from postprior.pipelines.api.init import write_project
 from postprior.pipelines.api.objects import in_python
-from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder, save_autoencoder
+from postprior.pipelines.artefacts.autoencoder import History, build, load_autoencoder, save_autoencoder
 from postprior.pipelines.artefacts.codes import encoded, origins_of, save_codes
 from postprior.pipelines.artefacts.evaluators import save_evaluators
 from postprior.pipelines.artefacts.project import Project
@@ -30,9 +30,12 @@ from postprior.pipelines.progress import hidden, progress
 from postprior.pipelines.settings.checks import check_density, check_model, load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
+from postprior.stage1_vae.model import MultimodalVAE
 
 DATA = "data"
 """The folder of the data in a project that is made from data in memory."""
+SPLIT = "split"
+"""The column that assigns rows to splits, if they are given."""
 SETTINGS = {"model": "vae.model", "epochs": "train.epochs", "device": "train.device", "seed": "seed"}
 """Arguments of `synthesise` and the settings in params.yaml that they change."""
 
@@ -88,56 +91,88 @@ def synthesise(
     """
     home = TemporaryDirectory(prefix="postprior-")
     root = Path(home.name)
-    with in_python(), _steps(progress) as step:
-        name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
-        roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
-        objects = memory.named(data)
-        contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
-        files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
-        import_contents(contents, list(files), root / DATA, roles, shares, seed)
-        splits = read_folders(seed, root, DATA)
-        chosen = {"profile": "quick", **suited_settings(splits)}
+    with in_python(), steps("synthesise", progress) as step:
+        splits = imported(root, data, label, ids, roles, shares, seed)
         given = {"model": model, "epochs": epochs, "device": device, "seed": seed}
-        chosen |= {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
-        if density is not None:
-            chosen["densities"] = [density, *(other for other in chosen["densities"] if other != density)]
-        write_project(root, DATA, chosen)
-        params = load_params(root / TEMPLATES[0])
-        _learn(params, splits, root, step)
+        chosen = {SETTINGS[key]: value for key, value in given.items() if value is not None} | dict(settings or {})
+        params = new_project(root, splits, chosen, density)
+        check_model(params, params.vae.model)
+        learn(params, splits, root, _trained, step)
         generator = Generator.load(root)
     generator.home = home
     return generator
 
 
-def _learn(params: Params, splits: Mapping[str, Dataset], root: Path, step: Any) -> None:
-    """Train the autoencoder, fit the first density, and save them in a project."""
+def imported(
+    root: Path,
+    data: Any,
+    label: Any,
+    ids: Any,
+    roles: Roles | None,
+    shares: tuple[float, float],
+    seed: int,
+    split: Sequence[str] | None = None,
+) -> dict[str, Dataset]:
+    """Import data in memory into a project and return its splits; see `synthesise` for the arguments.
+
+    `split` assigns each row to a split; None: rows are split at random.
+    """
+    name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
+    roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
+    objects = memory.named(data)
+    contents = memory.read(objects, roles, ids, None if isinstance(label, str) else label)
+    files = dict.fromkeys(source.place.partition("/")[0] for source in contents)
+    if split is not None:
+        roles = replace(roles, split=SPLIT)
+        contents.append(memory.column(SPLIT, split, contents, roles))
+    import_contents(contents, list(files), root / DATA, roles, shares, seed)
+    return read_folders(seed, root, DATA)
+
+
+def new_project(root: Path, splits: Mapping[str, Dataset], chosen: Mapping[str, Any], density: str | None) -> Params:
+    """Write the settings of a project for imported data, with `density` as its first density, and return them."""
+    tree = {"profile": "quick", **suited_settings(splits), **chosen}
+    if density is not None:
+        tree["densities"] = [density, *(other for other in tree["densities"] if other != density)]
+    write_project(root, DATA, tree)
+    return load_params(root / TEMPLATES[0])
+
+
+def learn(
+    params: Params, splits: Mapping[str, Dataset], root: Path, trained: Callable[..., tuple[Any, History]], step: Any
+) -> None:
+    """Fit the first density to the codes of an autoencoder, and save both in a project.
+
+    `trained` returns the autoencoder, for settings and training and validation rows, and the metrics of its epochs.
+    """
     project, name = Project(root), params.densities[0]
-    check_model(params, params.vae.model)
     check_density(params, name)
     for split, rows in splits.items():
         rows.save(project.artefacts.data / split)
     splits = project.splits()
     step("data")
     train = splits["train"]
-    model = build(params, train)
-    history = train_autoencoder(model, train, splits["validation"], params)
+    model, history = trained(params, train, splits["validation"])
     save_autoencoder(project, model, params, train, train.hash, history)
     step("autoencoder")
-    model, trained = load_autoencoder(project.artefacts.autoencoder)
+    model, artefact = load_autoencoder(project.artefacts.autoencoder)
     codes = dict(encoded(model, splits, params.encode.components, params.seed))
     for split, table in codes.items():
-        save_codes(project.artefacts.codes / split, table, {"autoencoder": trained.hash, "data": splits[split].hash})
+        save_codes(project.artefacts.codes / split, table, {"autoencoder": artefact.hash, "data": splits[split].hash})
     prior = FittedPrior.fit(name, params, codes, train, FrozenEncoder(lambda: (model, train)))
     prior.save(project.artefacts.densities / name, origins_of(project.artefacts.codes / "train"))
-    if prior.density.classes.labelled or train.labels is None:
-        step("density")
-        return
-    save_evaluators(project.artefacts.evaluators, fit_evaluators(train, params, root), train.hash)  # label the samples
+    if not prior.density.classes.labelled and train.labels is not None:  # evaluators label the samples
+        save_evaluators(project.artefacts.evaluators, fit_evaluators(train, params, root), train.hash)
     step("density")
 
 
+def _trained(params: Params, train: Dataset, validation: Dataset) -> tuple[MultimodalVAE, History]:
+    model = build(params, train)
+    return model, train_autoencoder(model, train, validation, params)
+
+
 @contextmanager
-def _steps(shown: bool) -> Iterator[Any]:
+def steps(title: str, shown: bool) -> Iterator[Any]:
     """Show the progress of the whole as one task, or none."""
-    with nullcontext() if shown else hidden(), progress("synthesise", 3) as step:
+    with nullcontext() if shown else hidden(), progress(title, 3) as step:
         yield step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion
+from postprior.pipelines.data.conversion.categories import OTHER, RARE
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats import omics, samples_of
 from postprior.pipelines.data.formats.files import optional
@@ -50,8 +52,9 @@ class SyntheticDataset(Dataset):
 
         Columns have the dtypes of the training data: categories with their order, times with their unit and zone, and
         missing values as the dtype writes them. Rows without any value of a frame are left out. An array (N, D) is a
-        frame of D columns, any other a frame of one column with an array in each row. A class of rare values is one
-        more category, `other`.
+        frame of D columns, any other a frame of one column with an array in each row. Values that fewer than five
+        training rows have come back as `other`, which becomes one more category of the dtype if it occurs; a line on
+        stderr names these columns. `Roles(keep_rare=True)` keeps such values, and with them the dtype.
 
         Raises:
             UserError: pandas is not installed, or the conversion is damaged.
@@ -66,6 +69,7 @@ class SyntheticDataset(Dataset):
         for file in samples.tables:
             if stem(file) not in result:  # a table of labels and covariates alone
                 result[stem(file)] = _table_frame(samples, file, known)
+        _tell_of_rare_values(result, known)
         return next(iter(result.values())) if len(result) == 1 else result
 
     def _array_frame(self, samples: Samples, conversion: ArrayConversion) -> pd.DataFrame:
@@ -167,6 +171,20 @@ class SyntheticDataset(Dataset):
         tell(repr(self))
         for name, frame in self._columns().items():
             tell(f"{name}:", *frame.head(SHOWN).to_string().splitlines())
+
+
+def _tell_of_rare_values(tables: Mapping[str, pd.DataFrame], known: Mapping[str, Any]) -> None:
+    """Name the columns of categories to which the class of rare values was added; `known` are the types by file."""
+    found = [
+        f"{stem(file)}.{entry['header']}"
+        for file, types in known.items()
+        for entry in types["columns"]
+        if (table := tables.get(stem(file))) is not None and entry["name"] in table
+        if OTHER not in entry["dtype"].get("categories", (OTHER,)) and OTHER in table.dtypes[entry["name"]].categories
+    ]
+    if found:
+        reason = f"{OTHER} stands for values that fewer than {RARE} training rows have, and is a category of its own"
+        tell(f"to_pandas: {', '.join(found)}: {reason}; Roles(keep_rare=True) keeps these values", err=True)
 
 
 def _title(conversion: Conversion) -> str:

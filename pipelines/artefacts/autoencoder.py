@@ -11,13 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from postprior.pipelines.artefacts.adapted import adapted_of
 from postprior.pipelines.artefacts.allocations import AllocationLimit
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import write_text
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import Artefact, check_tensors, load_artefact, rebuilding, save_artefact
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
@@ -77,7 +79,7 @@ def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]
 
 def save_autoencoder(
     project: Project,
-    model: MultimodalVAE,
+    model: Autoencoder,
     params: Params,
     data: Dataset,
     digest: str | None,
@@ -117,22 +119,24 @@ def table(history: History) -> str:
     return text.getvalue()
 
 
-def load_autoencoder(folder: Path) -> tuple[MultimodalVAE, Artefact]:
+def load_autoencoder(folder: Path) -> tuple[Autoencoder, Artefact]:
     """Load the trained model in a folder; also return its artefact."""
     artefact = load_artefact(folder, KIND)
     return autoencoder_of(artefact, folder), artefact
 
 
-def autoencoder_of(artefact: Artefact, folder: Path) -> MultimodalVAE:
+def autoencoder_of(artefact: Artefact, folder: Path) -> Autoencoder:
     """Rebuild the model of an artefact; `folder` is named in errors."""
     from postprior.stage1_vae.models import MODELS
 
+    builders: dict[str, Callable[..., Autoencoder]] = {name: model.from_state for name, model in MODELS.items()}
+    builders[ADAPTED] = adapted_of
     with rebuilding(folder), AllocationLimit.of(artefact.tensors):
         name = artefact.manifest["model"]
-        if name not in MODELS:
-            raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(MODELS)}; update postprior")
+        if name not in builders:
+            raise UserError(f"{folder}: found model {name!r}, expected one of {', '.join(builders)}; update postprior")
         try:
-            model = MODELS[name].from_state(artefact.tensors, artefact.manifest)
+            model = builders[name](artefact.tensors, artefact.manifest)
         except ValueError as error:  # for example, from user-defined networks
             raise UserError(f"{folder}: {error}") from None
         check_tensors(artefact.tensors, model.state()[0])

@@ -4,7 +4,7 @@ import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -15,8 +15,10 @@ from postprior.pipelines.artefacts.autoencoder import History
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.ranks import check_same
+from postprior.pipelines.settings.params import DRAWING, Params
 from postprior.pipelines.texts import tell
+from postprior.stage1_vae.ranks import ALONE, Ranks
 from postprior.stage1_vae.training import Snapshot
 
 HASH = "sha256"
@@ -25,23 +27,49 @@ HASH = "sha256"
 class Checkpoint:
     """The file that a training run resumes from; its name hashes all inputs of the run, and DVC does not track it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, stage: str) -> None:
+        self.path, self.stage = path, stage
 
     @classmethod
     def of(cls, folder: Path, params: Params, *data: Dataset) -> Self:
         """Return the checkpoint of a run in a folder, identified by settings, data and the code of the stage."""
         code = fingerprint("train", custom_code(params.vae.networks.values()))
         model = [params.vae.model, params.vae.sizes, params.vae.chosen]
-        inputs = [params.seed, model, params.train.model_dump(), [split.hash for split in data], code]
-        key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-        return cls(folder / f"{key}.safetensors")
+        return cls._of(folder, "train", params.seed, model, params.train.model_dump(), [s.hash for s in data], code)
 
-    def load(self) -> tuple[History, Snapshot | None]:
-        """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file."""
-        try:
-            content = self.path.read_bytes()  # read once, because another process may replace the file
-        except FileNotFoundError:
+    @classmethod
+    def of_refiner(cls, folder: Path, params: Params, autoencoder: str, *data: Dataset) -> Self:
+        """Return the checkpoint of a run that trains the refiner of the autoencoder with this hash.
+
+        It does not depend on the settings of draws, which may change after the training.
+        """
+        settings = None if params.refine is None else params.refine.model_dump(exclude=set(DRAWING))
+        code = fingerprint("refine")
+        found = cls._of(folder, "refine", params.seed, settings, autoencoder, [s.hash for s in data], code)
+        return cls(folder / f"refine-{found.path.name}", found.stage)
+
+    @classmethod
+    def _of(cls, folder: Path, stage: str, *inputs: Any) -> Self:
+        """Return the checkpoint of a run of a stage with these inputs."""
+        key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+        return cls(folder / f"{key}.safetensors", stage)
+
+    def remove_earlier(self) -> None:
+        """Remove the checkpoints of other runs of this stage."""
+        for path in self.path.parent.glob(f"{self.stage}-*"):
+            if path != self.path:
+                path.unlink(missing_ok=True)
+
+    def load(self, ranks: Ranks = ALONE) -> tuple[History, Snapshot | None]:
+        """Load the metrics of the epochs so far and the state to resume from; [] and None without a valid file.
+
+        All ranks have what the first one finds.
+        """
+        check_same(ranks, "train", self.path.stem)
+        content = b""
+        with suppress(FileNotFoundError):
+            content = self.path.read_bytes() if ranks.is_first else b""  # once: another process may replace the file
+        if not (content := ranks.from_first(content)):
             return [], None
         with suppress(SafetensorError, ValueError, KeyError, TypeError):
             tensors, metadata = load(content), metadata_of(content)
@@ -49,7 +77,8 @@ class Checkpoint:
             # files of older versions have no hash
             if metadata.get(HASH) in (None, self._hash(metadata["run"], tensors)):
                 return run["history"], Snapshot(run["phase"], run["epoch"], tensors)
-        tell(f"train: {self.path}: found no valid checkpoint of this run; training starts from the beginning", err=True)
+        problem = "found no valid checkpoint of this run; training starts from the beginning"
+        tell(f"{self.stage}: {self.path}: {problem}", err=True)
         return [], None
 
     def save(self, history: History, snapshot: Snapshot) -> None:

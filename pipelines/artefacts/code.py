@@ -15,7 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-SILENT = ("tracking", "progress", "signals", "locks", "errors")
+SILENT = ("tracking", "progress", "signals", "locks", "ranks", "errors")
 """Subpackages that show, log or stop a stage and do not affect the bytes of its results."""
 STAGES = "postprior.pipelines.stages"
 BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)

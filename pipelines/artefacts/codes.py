@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,31 +11,63 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from postprior.pipelines.blocks import ALONE, Arrays, Sharing
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import as_user_error
 from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.storage import check_tensors, file_hash, load_artefact, rebuilding, save_artefact
 from postprior.stage1_vae.distributions import FAMILIES, Block, Mixture
-from postprior.stage1_vae.randomness import generator_for
+from postprior.stage1_vae.randomness import generator_for, seed_from
 from postprior.stage2_latent.codes import COLUMNS, Codes
 
 if TYPE_CHECKING:  # reading codes does not need the model
-    from postprior.stage1_vae.model import MultimodalVAE
+    from postprior.stage1_vae.autoencoder import Autoencoder
 
 KIND = "codes"
 ROWS = 512  # rows per encoded block; it is fixed, so that bytes depend only on the data
 
 
-def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: Any) -> Codes:
+def posteriors(model: Autoencoder, data: Dataset, components: int, generator: torch.Generator) -> Codes:
     """Encode all rows from their observed modalities; posteriors have at most `components` components."""
-    starts = range(0, len(data), ROWS)
+    codes = shared_posteriors(model, data, components, generator, ALONE, "encode")
+    assert codes is not None  # there is one rank
+    return codes
+
+
+def shared_posteriors(
+    model: Autoencoder,
+    data: Dataset,
+    components: int,
+    generator: torch.Generator,
+    sharing: Sharing,
+    title: str,
+) -> Codes | None:
+    """Return what `posteriors` does, computed by the ranks of a job; None on all but the first."""
+    seed, count = seed_from(generator), -(-len(data) // ROWS)
+
+    def compute(numbers: range) -> Iterator[tuple[int, Arrays]]:
+        for number in numbers:
+            start = number * ROWS
+            with torch.no_grad():
+                noise = generator_for("cpu", seed, number)
+                q = model.encode(data.batch(slice(start, start + ROWS)), noise, components)
+            tensors = {"weights": q.weights, "loc": q.components.loc, "scale": q.components.scale}
+            family = np.frombuffer(q.components.name.encode(), np.uint8)
+            yield start, {name: tensor.numpy() for name, tensor in tensors.items()} | {"family": family}
+
+    with sharing.blocks(title, [components, seed], count, compute) as blocks:
+        return None if blocks is None else codes_of(model, data, substeps(blocks, count))
+
+
+def codes_of(model: Autoencoder, data: Dataset, blocks: Iterable[tuple[int, Arrays]]) -> Codes:
+    """Return the codes of rows, given the weights, locations, scales and families of the mixtures of all blocks."""
+    mixtures = []
+    for _, arrays in blocks:
+        weights, loc, scale = (torch.from_numpy(arrays[name]) for name in ("weights", "loc", "scale"))
+        mixtures.append(Mixture(weights, FAMILIES[arrays["family"].tobytes().decode()](loc, scale)))
+    q = Mixture.stack(mixtures)
     with torch.no_grad():
-        blocks = [
-            model.encode(data.batch(slice(start, start + ROWS)), generator, components)
-            for start in substeps(starts, len(starts))
-        ]
         prior = model.prior()
-    q = Mixture.stack(blocks)
     with as_user_error(ValueError, "the autoencoder cannot encode these rows", "train it again, or check the rows"):
         return Codes(
             layout=model.layout,
@@ -53,16 +85,26 @@ def posteriors(model: MultimodalVAE, data: Dataset, components: int, generator: 
 
 
 def encoded(
-    model: MultimodalVAE, splits: Mapping[str, Dataset], components: int, seed: int
+    model: Autoencoder,
+    splits: Mapping[str, Dataset],
+    components: int,
+    seed: int,
+    sharing: Sharing = ALONE,
 ) -> Iterator[tuple[str, Codes]]:
-    """Encode the rows of every split, and yield each split with its codes; see `posteriors`."""
+    """Encode the rows of every split, and yield each split with its codes; see `shared_posteriors`.
+
+    The first rank alone yields anything.
+    """
     with progress("encode", len(splits)) as step:
         for index, (split, data) in enumerate(splits.items()):
-            yield split, posteriors(model, data, components, generator_for("cpu", seed, index))
+            noise = generator_for("cpu", seed, index)
+            codes = shared_posteriors(model, data, components, noise, sharing, f"encode {split}")
+            if codes is not None:
+                yield split, codes
             step(split)
 
 
-def observed_blocks(model: MultimodalVAE, observed: Tensor) -> Tensor:
+def observed_blocks(model: Autoencoder, observed: Tensor) -> Tensor:
     """Return which blocks of the code the observed modalities (N, M) of rows inform, (N, blocks) bool.
 
     These are all blocks except private blocks of missing modalities.

@@ -19,6 +19,7 @@ class ArtefactFolders:
         self.code = home / "code"  # hashes of the code by stage
         self.data = home / "data"  # real rows by split
         self.autoencoder = home / "autoencoder"  # the trained model of stage 1
+        self.refiner = home / "refiner"  # the density of images and volumes given the means of the decoders
         self.codes = home / "codes"  # posteriors of the rows by split
         self.densities = home / "densities"  # densities fitted to the training codes
         self.evaluators = home / "evaluators"  # a feature extractor, and label classifiers where there are labels
@@ -78,6 +79,7 @@ class Project:
         self.artefacts = ArtefactFolders(root / "artefacts")
         self.results = ResultFiles(root / "results")
         self.checkpoints = root / ".postprior/checkpoints"  # files that training resumes from
+        self.blocks = root / ".postprior/blocks"  # rows that ranks have computed, until the first one has all
 
     def dataset(self, split: str) -> Dataset:
         """Load the rows of a split."""

@@ -3,7 +3,7 @@
 import os
 import warnings
 
-from postprior.pipelines import signals
+from postprior.pipelines import ranks, signals
 from postprior.pipelines.commands import streams
 
 
@@ -15,6 +15,8 @@ def main() -> None:
         # By default, threads of GNU OpenMP spin for 300,000 turns while they wait for one another: two trainings in
         # parallel on two cores were then 25 times as slow as one alone. A thirtieth of the turns has no cost for one.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        if ranks.size() > 1:
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns at length when another rank has ended
         from postprior.pipelines.commands.app import app
         from postprior.pipelines.texts import format_warning
 

@@ -10,14 +10,18 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from postprior.pipelines import ranks
 from postprior.pipelines.commands import applications, data, stages
 from postprior.pipelines.errors import UserError, naming
 from postprior.pipelines.settings.renames import COMMANDS
-from postprior.pipelines.texts import OUTPUT, tell
+from postprior.pipelines.texts import OUTPUT, tell_failure
 from postprior.stage1_vae.imports import UserCodeError
 
 BROKEN_PIPE = 141
 """The exit code that shells give programs which SIGPIPE ends: 128 + its number."""
+
+SHARED = ("train", "encode", "generate", "impute", "represent")
+"""Commands whose rows several ranks share."""
 
 
 class OneLineErrors(TyperGroup):
@@ -32,6 +36,11 @@ class OneLineErrors(TyperGroup):
             raise UserError(
                 f"found the command {args[0]}, the name of an earlier version, expected {new}; "
                 "if dvc.yaml has it, run postprior upgrade"
+            )
+        if args and args[0] not in SHARED and ranks.size() > 1:
+            raise UserError(
+                f"{args[0]}: found {ranks.size()} processes, expected one, because only {', '.join(SHARED)} "
+                "share their rows among processes; start it without torchrun"
             )
         return super().resolve_command(ctx, args)
 
@@ -73,7 +82,7 @@ def in_one_line() -> Iterator[None]:
         message = f"{place}{error.strerror or error}"
     except MemoryError:
         message = "out of memory; use fewer rows or draws"
-    tell(f"postprior: error: {message}", err=True)
+    tell_failure(f"postprior: error: {message}")
     raise typer.Exit(1)
 
 

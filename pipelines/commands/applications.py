@@ -97,9 +97,12 @@ def represent(
     settings, root = load(params)
     from postprior.pipelines.api.represent import represent
     from postprior.pipelines.artefacts.project import Project
+    from postprior.pipelines.artefacts.sharing import sharing_of
 
-    autoencoder = Project(root).artefacts.autoencoder
-    tell(*represent(dataset, autoencoder, out, seed, settings.encode.components, force))
+    project = Project(root)
+    autoencoder, components = project.artefacts.autoencoder, settings.encode.components
+    sharing = sharing_of(project, settings, "encode", [autoencoder, dataset])
+    tell(*represent(dataset, autoencoder, out, seed, components, force, sharing))
 
 
 @app.command()

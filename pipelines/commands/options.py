@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from postprior.pipelines import ranks
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import is_count
 
@@ -45,8 +46,8 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 Values = Annotated[
     str | None,
     typer.Option(
-        help="`mean` of the decoders, `draws` from their likelihoods, or `auto`: draws of tables and vectors, means of "
-        "other modalities."
+        help="`mean` of the decoders, `draws` from their likelihoods, `auto`: draws of tables and vectors, means of "
+        "other modalities, or `refined`: images and volumes are drawn by the refiner."
     ),
 ]
 
@@ -57,6 +58,8 @@ def load(path: Path) -> tuple[Params, Path]:
 
     root = path.resolve().parent
     sys.path.append(str(root))  # user-defined networks, given by import path, may lie in the project
+    if ranks.size() > 1:
+        ranks.meet()  # before anything can fail, so that one of them tells
     return load_params(path), root
 
 
@@ -68,7 +71,8 @@ def load_tracked(path: Path) -> tuple[Params, Path]:
     settings, root = load(path)
     from postprior.pipelines.tracking import client, runs
 
-    if (uri := client.address(root)) is not None and client.has_failed(uri, root):
+    uri = client.address(root)
+    if ranks.number() > 0 or (uri is not None and client.has_failed(uri, root)):
         os.environ["MLFLOW_TRACKING_URI"] = "off"
     elif uri is not None:
         from postprior.pipelines.tracking.worker import RemoteRun

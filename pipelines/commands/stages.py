@@ -74,6 +74,18 @@ def train(params: options.ParamsFile = options.DEFAULT) -> None:
 
 
 @app.command()
+def refine(params: options.ParamsFile = options.DEFAULT) -> None:
+    """Train the refiner, or resume its training.
+
+    It draws images and volumes given the means of the decoders, for --values refined. It is off if `refine` is null.
+    """
+    settings, root = load_tracked(params)
+    from postprior.pipelines.stages.refine import refine
+
+    refine(settings, root)
+
+
+@app.command()
 def encode(params: options.ParamsFile = options.DEFAULT) -> None:
     """Encode every split into latent codes."""
     settings, root = load_tracked(params)

@@ -10,8 +10,8 @@ from torch import Tensor
 from postprior.pipelines.artefacts.codes import observed_blocks
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.rarity import Floats
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import coordinates, split_blocks
@@ -39,7 +39,7 @@ class Surprisals:
     cells: dict[str, Floats]  # by modality, (N, 2, J), or (N, 1, J) if there is only one modality
 
     @classmethod
-    def of(cls, model: MultimodalVAE, density: Density, data: Dataset, pattern: Tensor, *seed: int) -> Self:
+    def of(cls, model: Autoencoder, density: Density, data: Dataset, pattern: Tensor, *seed: int) -> Self:
         """Compute the surprisals of N rows from the modalities of a pattern (M,); other modalities are ignored.
 
         The density replaces the prior of the model. All draws are determined by the numbers of the seed.
@@ -60,7 +60,7 @@ class Surprisals:
 
 @torch.no_grad()
 def _block(
-    model: MultimodalVAE, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
+    model: Autoencoder, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
 ) -> Surprisals:
     single = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M), patterns of one modality
     modalities = [m for m, observed in zip(model.modalities, pattern.tolist(), strict=True) if observed]
@@ -73,7 +73,7 @@ def _block(
     if len(modalities) > 1:
         others = (pattern & ~single).repeat(DRAWS, 1)  # one subset per draw, so that encoders run only once
         predicted = model.infer(batch, others, generator).unflatten(1, (DRAWS, len(single)))  # (B, K, P, F)
-        if model.blocks and density.conditional:
+        if any(block.owner for block in model.layout) and density.conditional:
             predicted = _completed(model, density, predicted, pattern & ~single, generator)
         cells.append(_cell_surprisals(model, modalities, batch, predicted.transpose(0, 1)))
     totals = [torch.stack([_total(by_name[m.name]) for m in modalities], 1) for by_name in cells]
@@ -91,7 +91,7 @@ def _block(
 
 
 def _completed(
-    model: MultimodalVAE, density: Density, codes: Tensor, patterns: Tensor, generator: torch.Generator
+    model: Autoencoder, density: Density, codes: Tensor, patterns: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Draw the private codes that each of P patterns of modalities (P, M) lacks, given the others: (B, K, P, D)."""
     codes = codes.nan_to_num(FARTHEST, FARTHEST, -FARTHEST).clamp(-FARTHEST, FARTHEST)
@@ -107,7 +107,7 @@ def _array(values: Tensor) -> Floats:
 
 
 def _cell_surprisals(
-    model: MultimodalVAE, modalities: list[Modality], batch: Batch, latents: Tensor
+    model: Autoencoder, modalities: list[Modality], batch: Batch, latents: Tensor
 ) -> dict[str, Tensor]:
     """−log p of each value of P modalities, averaged over latents (K, B, P, F): name → (B, *shape), NaN if missing."""
     surprisals = {}
@@ -126,7 +126,7 @@ def _total(cells: Tensor) -> Tensor:
     return cells.flatten(1).double().nanmean(1) * cells[0].numel()
 
 
-def _code_log_prob(model: MultimodalVAE, density: Density, z: Tensor, known: Tensor) -> Tensor:
+def _code_log_prob(model: Autoencoder, density: Density, z: Tensor, known: Tensor) -> Tensor:
     """Return log f of the known blocks of codes (K, B, D), averaged over draws: (B,).
 
     A density that cannot marginalise over the other blocks scores the full vector; these blocks follow the prior.

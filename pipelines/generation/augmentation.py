@@ -15,7 +15,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.missingness.learning import learned_missingness
-from postprior.pipelines.generation.request import SampleRequest, apportion
+from postprior.pipelines.generation.request import REFINED, SampleRequest, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
@@ -63,8 +63,12 @@ def stratified(labels: Ints, size: int, rng: np.random.Generator) -> Ints:
 
 
 def arm_hits(rows: Dataset, test: Dataset, params: Params, seed: int) -> np.ndarray:
-    """Train the classifiers of every arm and return where they classify test rows correctly: (arms, 1 + M, N) bool."""
-    request = SampleRequest.from_settings(params.generate, MOST * len(rows), seed=seed)
+    """Train the classifiers of every arm and return where they classify test rows correctly: (arms, 1 + M, N) bool.
+
+    A refiner needs more than a few rows, so that samples whose values would be `refined` have those of `auto`.
+    """
+    values = "auto" if params.generate.values == REFINED else None
+    request = SampleRequest.from_settings(params.generate, MOST * len(rows), seed=seed, values=values)
     classical, hits = Classical(rows), []
     with progress(f"augment {len(rows)}", 2 + len(ARMS)) as step:
         generator = train_generator(rows, params, seed)

@@ -42,9 +42,9 @@ from postprior.pipelines.generation.held_out import Hidden, Losses, discrete
 from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior
 from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood, tempered
 from postprior.stage1_vae.modalities import Modality, support
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Calibration:
     @torch.no_grad()
     def fit(
         cls,
-        model: MultimodalVAE,
+        model: Autoencoder,
         density: Density,
         held_out: Dataset,
         like: Dataset,

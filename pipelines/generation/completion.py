@@ -1,6 +1,6 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -16,11 +16,12 @@ from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for, seed_from
 from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.refiner import Refiner
 
 ROWS = 64  # rows per block; every block has its own seed
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
@@ -50,7 +51,7 @@ class Changes(Protocol):
 
 
 def completions(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
@@ -58,13 +59,15 @@ def completions(
     values: str,
     labels: Ints | None = None,
     calibration: Changes | None = None,
+    refiner: Refiner | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Impute the missing values of every row R = `draws` times, block by block, with the arguments of `imputations`.
 
     Yields:
         The number of the first row of a block, and its n completed rows by modality, (R, n, *shape).
     """
-    imputed = imputations(model, density, data, draws, seed, values, labels, calibration)
+    imputed = imputations(model, density, data, draws, seed, values, labels, calibration, refiner, numbers)
     for rows, found in imputed:
         block = {name: np.repeat(np.array(array[rows])[None], draws, 0) for name, array in data.data.items()}
         for name, (places, x) in found.items():
@@ -74,7 +77,7 @@ def completions(
 
 @torch.no_grad()
 def imputations(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
@@ -82,6 +85,8 @@ def imputations(
     values: str,
     labels: Ints | None = None,
     calibration: Changes | None = None,
+    refiner: Refiner | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[tuple[slice, dict[str, tuple[Ints, np.ndarray]]]]:
     """Impute the missing values of every row R = `draws` times, block by block.
 
@@ -90,6 +95,8 @@ def imputations(
         values: As in `SampleRequest`.
         labels: As in `decoded_blocks`.
         calibration: What is changed in values that are drawn, or None.
+        refiner: Draws the modalities that it knows; None if the values are not refined.
+        numbers: As in `decoded_blocks`.
 
     Yields:
         The rows of a block, and by modality the rows (n,) that lack values of it, with their completed values
@@ -97,13 +104,15 @@ def imputations(
     """
     missing = {m.name: data.missing(m.name) for m in model.modalities}
     power = TRUST if calibration is None else calibration.power
-    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels, power):
+    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels, numbers, power):
         imputed: dict[str, tuple[Ints, np.ndarray]] = {}
-        for m, places, p in decoded:
+        for m, places, p, latents in decoded:
             if is_drawn(values, m):
                 x = drawn_values(m, p, generator, data.conversion, calibration)
             else:
-                x = as_data(m, m.to_support(p.mean).numpy(), data.conversion)
+                classes = None if labels is None else torch.from_numpy(labels[places]).expand(draws, -1)
+                mean = typical_values(m, p, latents, classes, generator, refiner)
+                x = as_data(m, m.to_support(mean).numpy(), data.conversion)
             known = data.data[m.name]
             x = np.where(missing[m.name][places], x, known[places])  # (R, n, *shape)
             imputed[m.name] = places, x.astype(known.dtype, copy=False)
@@ -116,14 +125,15 @@ def imputations(
 
 
 def decoded_blocks(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     data: Dataset,
     draws: int,
     seed: int,
     labels: Ints | None,
+    numbers: Iterable[int] | None = None,
     power: float = TRUST,
-) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood]]]]:
+) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood, Tensor]]]]:
     """Decode R = `draws` latents of every row that lacks values, block by block.
 
     The latents of a row are drawn from its posterior under the density (`posterior_draw` if it suits the model, else
@@ -131,20 +141,23 @@ def decoded_blocks(
 
     Args:
         labels: Labels (N,) that the density is conditioned on, −1 for rows without a label, or None.
+        numbers: The numbers of the blocks; None for all.
         power: As in `posterior_draw`.
 
     Yields:
         The rows of a block, its random generator, and for each modality that some of them lack, at least in part, the
-        rows (n,) and the likelihood of its values, batch shape (R, n).
+        rows (n,), the likelihood of its values, batch shape (R, n), and what its decoder read, (R, n, F).
     """
     whole = data.fully_observed
 
-    def decoded(rows: Ints, latents: Tensor) -> Iterator[tuple[Modality, Ints, Likelihood]]:
+    def decoded(rows: Ints, latents: Tensor) -> Iterator[tuple[Modality, Ints, Likelihood, Tensor]]:
         for m, lacks_values in zip(model.modalities, ~whole[rows].T, strict=True):
             if lacks_values.any():
-                yield m, rows[lacks_values], model.decode_one(m, latents[:, torch.from_numpy(lacks_values)])
+                chosen = latents[:, torch.from_numpy(lacks_values)]
+                yield m, rows[lacks_values], model.decode_one(m, chosen), chosen
 
-    for number, start in enumerate(range(0, len(data), ROWS)):
+    for number in range(-(-len(data) // ROWS)) if numbers is None else numbers:
+        start = number * ROWS
         block = slice(start, min(start + ROWS, len(data)))
         rows = start + np.flatnonzero(~whole[block].all(1))
         generator = generator_for("cpu", seed, number)
@@ -157,6 +170,25 @@ def decoded_blocks(
             else:
                 latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
         yield block, generator, decoded(rows, latents)
+
+
+def typical_values(
+    modality: Modality,
+    p: Likelihood,
+    latents: Tensor,
+    labels: Tensor | None,
+    generator: torch.Generator,
+    refiner: Refiner | None,
+) -> Tensor:
+    """Return the means (…, *shape) of a likelihood, or a draw given them by a refiner that knows the modality.
+
+    Args:
+        latents: (…, F), what the decoder read.
+        labels: (…) int64, −1 for a row without a label; None if no row has one.
+    """
+    if refiner is None or modality.name not in refiner.shapes:
+        return p.mean
+    return refiner.sample(modality.name, p.mean, latents, labels, generator)
 
 
 def drawn_values(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import observed_blocks
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import coordinates, split_blocks
 
@@ -30,7 +30,7 @@ class PosteriorCandidates:
     modalities are drawn from f given z.
     """
 
-    model: MultimodalVAE
+    model: Autoencoder
     codes: Tensor  # (B, K, D), full code vectors; private codes of missing modalities follow the prior
     states: Tensor | None  # (B, K, F), inputs of the decoders, if the codes do not determine them
     known: Tensor  # (B, blocks) bool, blocks of the code that the observed modalities of a row inform
@@ -39,7 +39,7 @@ class PosteriorCandidates:
     @classmethod
     def draw(
         cls,
-        model: MultimodalVAE,
+        model: Autoencoder,
         batch: Batch,
         generator: torch.Generator,
         draws: int = DRAWS,
@@ -128,7 +128,7 @@ class PosteriorCandidates:
 
 
 def conditional_draw(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     batch: Batch,
     generator: torch.Generator,

@@ -29,8 +29,8 @@ from postprior.pipelines.metrics.statistics.intervals import (
     weighted_mean,
 )
 from postprior.pipelines.progress import substeps
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent.density import Density
 
@@ -42,7 +42,7 @@ BYTES = 500_000  # largest size of all pictures of the grid
 
 @torch.no_grad()
 def conditional_scores(
-    model: MultimodalVAE, classifiers: LabelClassifiers, data: Dataset, weights: Floats, rng: np.random.Generator
+    model: Autoencoder, classifiers: LabelClassifiers, data: Dataset, weights: Floats, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Return the conditional coherence {"1": {"value", "low", "high"}, …} by number of observed modalities.
 
@@ -80,7 +80,7 @@ def _mean_of_rows(shares: Floats, weights: Floats, size: int) -> Score:
 
 
 def generated_labels(
-    model: MultimodalVAE,
+    model: Autoencoder,
     classifiers: LabelClassifiers,
     data: Dataset,
     subsets: NDArray[np.bool_],
@@ -98,7 +98,7 @@ def generated_labels(
 
 @torch.no_grad()
 def density_conditional_scores(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     classifiers: LabelClassifiers,
     data: Dataset,
@@ -165,7 +165,7 @@ def density_conditional_scores(
 
 
 def _labels_by_method(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     classifiers: LabelClassifiers,
     data: Dataset,
@@ -194,7 +194,7 @@ def in_parts(data: Dataset, observed: NDArray[np.bool_]) -> Dataset:
 
 
 def predicted_labels(
-    model: MultimodalVAE, classifiers: LabelClassifiers, latents: Tensor, generated: NDArray[np.bool_]
+    model: Autoencoder, classifiers: LabelClassifiers, latents: Tensor, generated: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Decode latents (n, F) and predict labels (n, M) where `generated` (n, M) is true; other entries are −1."""
     predictions = np.full(generated.shape, -1, np.int64)
@@ -207,13 +207,13 @@ def predicted_labels(
     return predictions
 
 
-def decoded(model: MultimodalVAE, modality: Modality, latents: Tensor) -> Tensor:
+def decoded(model: Autoencoder, modality: Modality, latents: Tensor) -> Tensor:
     """Return decoder means (n, *shape) of latents (n, F), clipped to the range of the modality."""
     return modality.to_support(model.decode_one(modality, latents).mean)
 
 
 @torch.no_grad()
-def grid(model: MultimodalVAE, density: Density, real: Dataset, seed: int) -> dict[str, np.ndarray]:
+def grid(model: Autoencoder, density: Density, real: Dataset, seed: int) -> dict[str, np.ndarray]:
     """Return pictures of real rows, and of modalities generated from 1, 2, … M − 1 modalities of each row.
 
     All densities share the rows, their observed modalities and the posterior draws.

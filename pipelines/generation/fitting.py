@@ -16,9 +16,9 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.checks import read_entry
 from postprior.pipelines.settings.params import Fitting, Options
 from postprior.pipelines.texts import tell
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
@@ -32,11 +32,11 @@ class FrozenEncoder:
     `load` returns the autoencoder and its training rows. It is called on first use, since few densities need them.
     """
 
-    def __init__(self, load: Callable[[], tuple[MultimodalVAE, Dataset]]) -> None:
+    def __init__(self, load: Callable[[], tuple[Autoencoder, Dataset]]) -> None:
         self._load = load
 
     @cached_property
-    def trained(self) -> tuple[MultimodalVAE, Dataset]:
+    def trained(self) -> tuple[Autoencoder, Dataset]:
         """The autoencoder, with frozen parameters, and its training rows."""
         model, data = self._load()
         return model.requires_grad_(False), data

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,25 +16,27 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.artefacts.density import KIND, density_of
 from postprior.pipelines.artefacts.project import ArtefactFolders
+from postprior.pipelines.artefacts.refiner import load_refiner
 from postprior.pipelines.data.dataset import Dataset, conformed, joined
 from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.completion import completions, filled_fields
+from postprior.pipelines.generation.completion import completions, filled_fields, typical_values
 from postprior.pipelines.generation.missingness.model import Missingness
 from postprior.pipelines.generation.posterior import has_exact_posterior
-from postprior.pipelines.generation.request import Labels, SampleRequest, check_values, is_drawn
+from postprior.pipelines.generation.request import REFINED, Labels, SampleRequest, check_values, is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Count, Seed
 from postprior.pipelines.space import check_space
 from postprior.pipelines.storage import load_artefact, rebuilding
 from postprior.pipelines.texts import shell_quoted
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
+from postprior.stage2_latent.refiner import Refiner
 
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
@@ -59,15 +62,17 @@ class Generator:
 
     def __init__(
         self,
-        model: MultimodalVAE,
+        model: Autoencoder,
         density: Density,
         provenance: Mapping[str, Any],
         conversion: dict[str, Any] | None = None,
         never_missing: Mapping[str, Sequence[int]] | None = None,
         missingness: Missingness | None = None,
+        refiner: Callable[[], tuple[Refiner, str]] | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
         self.conversion, self.never_missing, self.missingness = conversion, never_missing or {}, missingness
+        self._load_refiner = refiner
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Self:
@@ -100,7 +105,23 @@ class Generator:
             with rebuilding(folder):
                 missingness = Missingness.from_state(artefact.arrays, entry, model.modalities)
         never_missing = trained.manifest.get("never_missing")
-        return cls(model, density_of(artefact, folder), hashes, conversion, never_missing, missingness)
+        refiner = partial(load_refiner, ArtefactFolders(home.parent).refiner, trained.hash)
+        return cls(model, density_of(artefact, folder), hashes, conversion, never_missing, missingness, refiner)
+
+    @cached_property
+    def refiner(self) -> tuple[Refiner, str]:
+        """The refiner of the autoencoder, and its hash.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self._load_refiner is None:
+            raise UserError("values: found refined, but this generator has no refiner; choose other values")
+        return self._load_refiner()
+
+    def refiner_for(self, values: str) -> Refiner | None:
+        """The refiner of the autoencoder if `values` are refined, else None."""
+        return self.refiner[0] if values == REFINED else None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -144,21 +165,24 @@ class Generator:
         """What the samples of a request lack; None if they are complete."""
         return None if request.complete else self.missingness
 
-    def blocks(self, request: SampleRequest) -> Iterator[Block]:
+    def blocks(self, request: SampleRequest, numbers: Iterable[int] | None = None) -> Iterator[Block]:
         """Draw the rows of a synthetic dataset block by block: (number of the first row, rows).
 
-        What rows lack is drawn after their values, which are therefore those of complete rows.
+        What rows lack is drawn after their values, which are therefore those of complete rows. `numbers` chooses
+        blocks; None: all.
         """
-        for start, rows, codes, generator in draw_codes(self.density, request):
+        for start, rows, codes, generator in draw_codes(self.density, request, numbers):
             z = codes.loc[:, 0]
-            data = self.decode(z, request.values, generator)
+            data = self.decode(z, request.values, generator, codes.labels)
             labels = None if codes.labels is None else codes.labels.numpy()
             block = self._rows(data, labels)
             if (missingness := self.missingness_of(request)) is not None:
                 block = missingness.applied(block, z, generator)
             yield start, block.select(np.arange(rows))
 
-    def blocks_given(self, data: Dataset, request: SampleRequest) -> Iterator[Block]:
+    def blocks_given(
+        self, data: Dataset, request: SampleRequest, numbers: Iterable[int] | None = None
+    ) -> Iterator[Block]:
         """Draw complete rows like `blocks`, given the observed values of `data`: `conformed` rows, one per sample."""
         if request.temperature != 1 or request.truncation:
             raise UserError(
@@ -166,7 +190,7 @@ class Generator:
                 "0, because samples given observed values follow their posterior; leave both options out"
             )
         _, labels = request.rows_and_labels(self.density)
-        for start, completed in self.completed(data, 1, request.seed, request.values, labels):
+        for start, completed in self.completed(data, 1, request.seed, request.values, labels, None, numbers):
             values = {name: array[0] for name, array in completed.items()}
             rows = slice(start, start + len(next(iter(values.values()))))
             yield start, self._rows(values, None if labels is None else labels[rows])
@@ -271,12 +295,14 @@ class Generator:
         values: str,
         labels: Ints | None = None,
         calibration: Calibration | None = None,
+        numbers: Iterable[int] | None = None,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Impute missing values of `conformed` rows block by block, in bounded memory; see `completions`."""
         check_values(values)
         check_value("draws", draws, Count)
         check_value("seed", seed, Seed)
-        return completions(self.model, self.density, data, draws, seed, values, labels, calibration)
+        refiner = self.refiner_for(values)
+        return completions(self.model, self.density, data, draws, seed, values, labels, calibration, refiner, numbers)
 
     def describe_imputed(self, data: Dataset, seed: int, values: str, draw: int) -> dict[str, Any]:
         """Return the provenance of one imputed dataset."""
@@ -296,26 +322,48 @@ class Generator:
 
     def _provenance(self, **details: Any) -> dict[str, Any]:
         stored = self.density.stores_training_codes
-        return {**self.provenance, "sampler": self.density.name, **details, "stores_training_codes": stored}
+        refined = {"refiner": self.refiner[1]} if details["values"] == REFINED else {}
+        return {**self.provenance, **refined, "sampler": self.density.name, **details, "stores_training_codes": stored}
 
-    def decode(self, z: torch.Tensor, values: str, generator: torch.Generator) -> dict[str, np.ndarray]:
+    def decode(
+        self, z: torch.Tensor, values: str, generator: torch.Generator, labels: torch.Tensor | None = None
+    ) -> dict[str, np.ndarray]:
         """Decode codes (n, D) to means or draws of the decoders, with the ranges, decimals and constraints of the data.
 
-        The lower levels of a hierarchical model are drawn in both cases.
+        The lower levels of a hierarchical model are drawn in any case. `labels` (n,) are those of the codes, if they
+        have any; refined values depend on them.
         """
+        refiner = self.refiner_for(values)
         with torch.no_grad():
             data, latents = {}, self.model.descend(z, generator)
             for modality in self.model.modalities:
                 likelihood = self.model.decode_one(modality, latents)
-                x = likelihood.rsample((), generator) if is_drawn(values, modality) else likelihood.mean
+                if is_drawn(values, modality):
+                    x = likelihood.rsample((), generator)
+                else:
+                    x = typical_values(modality, likelihood, latents, labels, generator, refiner)
                 data[modality.name] = as_data(modality, modality.to_support(x).numpy(), self.conversion)
         return rows_as_data(data, self.conversion)
 
+    def decode_all(
+        self, z: torch.Tensor, values: str, generator: torch.Generator, labels: torch.Tensor | None = None
+    ) -> dict[str, np.ndarray]:
+        """Decode codes (N, D) block by block; see `decode`."""
+        parts = [slice(start, start + ROWS) for start in range(0, len(z), ROWS)]
+        blocks = [self.decode(z[p], values, generator, None if labels is None else labels[p]) for p in parts]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
-def draw_codes(density: Density, request: SampleRequest) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
-    """Draw blocks of `ROWS` codes: (number of the first row, number of rows to keep, codes, random generator)."""
+
+def draw_codes(
+    density: Density, request: SampleRequest, numbers: Iterable[int] | None = None
+) -> Iterator[tuple[int, int, Codes, torch.Generator]]:
+    """Draw blocks of `ROWS` codes: (number of the first row, number of rows to keep, codes, random generator).
+
+    `numbers` chooses blocks; None: all.
+    """
     rows, labels = request.rows_and_labels(density)
-    for number, start in enumerate(range(0, rows, ROWS)):
+    for number in range(-(-rows // ROWS)) if numbers is None else numbers:
+        start = number * ROWS
         generator = generator_for("cpu", request.seed, number)
         block_rows = min(ROWS, rows - start)
         block_labels = None if labels is None else torch.from_numpy(np.resize(labels[start : start + block_rows], ROWS))

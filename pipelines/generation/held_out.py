@@ -16,9 +16,9 @@ from postprior.pipelines.generation.posterior import POWERS, TRUST
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.progress import substeps
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
@@ -38,7 +38,7 @@ class Hidden:
     """
 
     def __init__(
-        self, model: MultimodalVAE, density: Density, rows: Dataset, like: Dataset, seed: int, labels: Ints | None
+        self, model: Autoencoder, density: Density, rows: Dataset, like: Dataset, seed: int, labels: Ints | None
     ) -> None:
         self.model, self.density, self.rows, self.seed, self.labels = model, density, rows, seed, labels
         self.incomplete = hidden_as(rows, like, np.random.default_rng(seed))
@@ -52,10 +52,10 @@ class Hidden:
     def blocks(self, power: float, most: int | None = None) -> Iterator[Block]:
         """Draw the missing values of the first `most` rows, `DRAWS` times, block by block."""
         incomplete = self.incomplete if most is None else self.incomplete.select(np.arange(min(most, len(self.rows))))
-        drawn = decoded_blocks(self.model, self.density, incomplete, DRAWS, self.seed, self.labels, power)
+        drawn = decoded_blocks(self.model, self.density, incomplete, DRAWS, self.seed, self.labels, power=power)
         for _, generator, decoded in substeps(drawn, -(-len(incomplete) // ROWS)):
             likelihoods, block = [], {}
-            for m, places, p in decoded:
+            for m, places, p, _ in decoded:
                 x = drawn_values(m, p, generator, self.rows.conversion)
                 block[m.name] = places, np.where(self.missing[m.name][places], x, self.rows.data[m.name][places])
                 likelihoods.append((m, p))

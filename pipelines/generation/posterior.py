@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import observed_log_prob
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage2_latent.density import Density
 
 POWERS = (0.25, 0.5, 1.0)
@@ -48,7 +48,7 @@ JITTER = 0.02
 """Standard deviation of the noise that is added to differences, in units of the scales of the encoder."""
 
 
-def has_exact_posterior(model: MultimodalVAE, density: Density) -> bool:
+def has_exact_posterior(model: Autoencoder, density: Density) -> bool:
     """Return whether `posterior_draw` suits a model and a density.
 
     All modalities are tables, whose few cells leave several codes plausible; the likelihood of an image would single
@@ -56,12 +56,12 @@ def has_exact_posterior(model: MultimodalVAE, density: Density) -> bool:
     has an exact score that can be computed for every step.
     """
     tables = all(m.kind == "table" for m in model.modalities)
-    decodes_codes = model.tractable and type(model).descend is MultimodalVAE.descend
+    decodes_codes = model.tractable and type(model).descend is Autoencoder.descend
     return tables and decodes_codes and density.exact_log_prob and density.proposals > STEPS
 
 
 def posterior_draw(
-    model: MultimodalVAE,
+    model: Autoencoder,
     density: Density,
     batch: Batch,
     generator: torch.Generator,
@@ -93,7 +93,7 @@ def posterior_draw(
 class Target:
     """log π(z) up to a constant, of codes (B, P, D) of the B rows of a batch, or of codes (1, P, D) of all of them."""
 
-    model: MultimodalVAE
+    model: Autoencoder
     density: Density
     batch: Batch
     labels: Tensor | None

@@ -28,8 +28,8 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data
 from postprior.pipelines.metrics.imputation.chained import Forest
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_from
 
 WIDEST = 64  # columns of all tables, at most
@@ -48,12 +48,12 @@ Values = Mapping[str, np.ndarray]
 class CellForests:
     """The conditionals of columns of tables, by `Cell`, for rows of an autoencoder whose modalities are all tables."""
 
-    model: MultimodalVAE
+    model: Autoencoder
     forests: Mapping[Cell, Forest]
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, model: MultimodalVAE, train: Dataset, labels: Ints | None, seed: int) -> Self:
+    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int) -> Self:
         """Learn the conditionals of all columns from training rows with labels (N,), −1 for rows without, or None.
 
         What training rows lack is drawn by the autoencoder. There are no forests if the tables have too many columns.
@@ -97,11 +97,11 @@ class CellForests:
         return values
 
 
-def _modality(model: MultimodalVAE, name: str) -> Modality:
+def _modality(model: Autoencoder, name: str) -> Modality:
     return next(m for m in model.modalities if m.name == name)
 
 
-def _completed(model: MultimodalVAE, rows: Dataset, generator: torch.Generator) -> dict[str, np.ndarray]:
+def _completed(model: Autoencoder, rows: Dataset, generator: torch.Generator) -> dict[str, np.ndarray]:
     """Return rows whose missing cells are one draw of the autoencoder."""
     z, whole = model.proposal(rows.batch(slice(None))).rsample((), generator), {}
     for m in model.modalities:
@@ -110,7 +110,7 @@ def _completed(model: MultimodalVAE, rows: Dataset, generator: torch.Generator) 
     return whole
 
 
-def _predictors(model: MultimodalVAE, whole: Values, labels: Ints | None, cell: Cell) -> Floats:
+def _predictors(model: Autoencoder, whole: Values, labels: Ints | None, cell: Cell) -> Floats:
     """Return what predicts a column in complete rows (B): the other columns, the label, the decoded location."""
     name, j = cell
     others = [np.delete(whole[m.name], j, 1) if m.name == name else whole[m.name] for m in model.modalities]
@@ -118,7 +118,7 @@ def _predictors(model: MultimodalVAE, whole: Values, labels: Ints | None, cell: 
     return np.concatenate([*others, *known, _location(model, whole, cell)[:, None]], 1)
 
 
-def _location(model: MultimodalVAE, whole: Values, cell: Cell) -> Floats:
+def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
     """Return the decoded location (B,) of a column, encoded without it."""
     name, j = cell
     data = {m.name: torch.from_numpy(np.asarray(whole[m.name], np.float32)) for m in model.modalities}

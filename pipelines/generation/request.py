@@ -14,7 +14,8 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.density import Density
 
 K = TypeVar("K")
-VALUES = ("auto", "mean", "draws")
+REFINED = "refined"
+VALUES = ("auto", "mean", "draws", REFINED)
 Labels = Sequence[int] | np.ndarray | Mapping[str, int]
 
 
@@ -27,9 +28,10 @@ class SampleRequest:
         labels: Labels of the samples. None: the density draws them from its label distribution. A sequence of n
             labels: these labels, in this order. A mapping from label name to count: this number of samples per label,
             in an order drawn from the seed.
-        values: `mean` of the decoders; `draws` from their likelihoods; or `auto`: draws of tables and vectors, and
-            means of other modalities. Draws have the spread and the shape of the data's distribution, means are the
-            most typical values. Both stay in the range of the training rows and have their decimals.
+        values: `mean` of the decoders; `draws` from their likelihoods; `auto`: draws of tables and vectors, and means
+            of other modalities; or `refined`: like `auto`, with images and volumes drawn by the refiner. Draws have the
+            spread and the shape of the data's distribution, means are the most typical values. All stay in the range of
+            the training rows and have their decimals.
         temperature: Temperature of the density's noise, in (0, 1]; below 1, codes are closer to its modes.
         truncation: Quantile in [0, 1); codes less likely than this quantile of held-out codes are drawn again.
         complete: Whether samples have all values. If not, they lack modalities and cells as often as training rows do
@@ -127,10 +129,10 @@ class SampleRequest:
 def is_drawn(values: str, modality: Modality) -> bool:
     """Whether the values of a modality are drawn from the likelihood, not means of the decoder.
 
-    `auto` draws tabular ones. Neighbouring pixels, voxels and tokens depend on one another; the likelihood draws each
-    for itself, which looks like noise.
+    `auto` and `refined` draw tabular ones. Neighbouring pixels, voxels and tokens depend on one another; the likelihood
+    draws each for itself, which looks like noise.
     """
-    return values == "draws" or (values == "auto" and modality.tabular)
+    return values == "draws" or (values in ("auto", REFINED) and modality.tabular)
 
 
 def check_values(values: str) -> None:

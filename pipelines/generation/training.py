@@ -9,6 +9,7 @@ from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
 from postprior.stage1_vae import training
 from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.ranks import ALONE, Ranks
 
 
 def train_autoencoder(
@@ -19,6 +20,7 @@ def train_autoencoder(
     history: Iterable[dict[str, Any]] = (),
     resume: training.Snapshot | None = None,
     log: Callable[[History, training.Epoch], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> History:
     """Train a model in place with the settings of a project, and return the metrics of every epoch.
 
@@ -26,13 +28,14 @@ def train_autoencoder(
         history: The metrics of the epochs before `resume`.
         resume: The state to resume from.
         log: Receives, after each epoch, the metrics of all epochs so far and the epoch.
+        ranks: The processes that share each batch.
 
     Raises:
         UserError: The loss diverges, or a phase cannot use the rows.
     """
     tell_what_is_left_out(model, data)
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
-    epochs = training.train(model, data, settings, validation, resume)
+    epochs = training.train(model, data, settings, validation, resume, ranks)
     total = sum(epochs_by_phase(params, model))
     history = list(history)
     with progress(f"train {params.vae.model}", total, len(history)) as step:

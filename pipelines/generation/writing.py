@@ -1,14 +1,16 @@
 """Write a synthetic dataset of any size in bounded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from postprior.pipelines.blocks import ALONE, Arrays, Sharing
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.data.writing import writing
-from postprior.pipelines.generation.completion import tiled
+from postprior.pipelines.generation import completion
 from postprior.pipelines.generation.generator import ROWS, Generator
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.features.evaluators import Evaluators
@@ -23,6 +25,7 @@ def write_samples(
     evaluators: Callable[[], Evaluators] | None,
     given: Path | None = None,
     title: str = "samples",
+    sharing: Sharing = ALONE,
 ) -> None:
     """Draw a synthetic dataset, and write it block by block.
 
@@ -33,6 +36,7 @@ def write_samples(
             drawn given these values. Other samples lack values as training rows do, unless `complete` ones are
             requested.
         title: The title of the progress.
+        sharing: How ranks share the blocks; the first one writes.
     """
     request = request if given is None else replace(request, complete=True)
     size = request.size * generator.row_bytes
@@ -41,12 +45,12 @@ def write_samples(
     provenance, names, judges = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}
     if given is None:
-        blocks = generator.blocks(request)
+        drawn, count = partial(generator.blocks, request), -(-rows // ROWS)
     else:
         origin = Dataset.load(given)
         provenance["given"] = origin.hash
-        origin = tiled(conformed(origin, generator.modalities, generator.conversion), rows)
-        blocks = generator.blocks_given(origin, request)
+        origin = completion.tiled(conformed(origin, generator.modalities, generator.conversion), rows)
+        drawn, count = partial(generator.blocks_given, origin, request), -(-rows // completion.ROWS)
         source_values = {name: values for name, values in origin.source_values.items() if name in origin.data}
         names = None if labels is None else names
     if names is None and evaluators is not None:
@@ -57,11 +61,19 @@ def write_samples(
     manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
     written = ([] if names is None else ["labels"]) + ([] if missingness is None else missingness.arrays)
     inputs = () if given is None else [given]
-    with (
-        writing(folder, manifest, written, inputs=inputs, source_values=source_values) as write,
-        progress(title, -(-rows // ROWS)) as step,
-    ):
-        for start, block in blocks:
+
+    def compute(numbers: Iterable[int]) -> Iterator[tuple[int, Arrays]]:
+        for start, block in drawn(numbers):
             predicted = None if judges is None else judges.label(block)
-            write(start, block.arrays if predicted is None else block.arrays | {"labels": predicted})
-            step("")
+            yield start, block.arrays if predicted is None else block.arrays | {"labels": predicted}
+
+    with sharing.blocks(title, [provenance, names], count, compute) as blocks:
+        if blocks is None:
+            return
+        with (
+            writing(folder, manifest, written, inputs=inputs, source_values=source_values) as write,
+            progress(title, count) as step,
+        ):
+            for start, arrays in blocks:
+                write(start, arrays)
+                step("")

@@ -86,7 +86,7 @@ def score(outputs: EvaluatorOutputs, weights: Floats, reference: ReferenceSet) -
     neighbours = reference.joint.neighbours
     real = [*reference.spaces, reference.joint]
     fake = [*spaces_of(outputs, weights, neighbours), Space(outputs.joined, weights, neighbours)]
-    nouns = [*(f"test rows with {name}" for name in reference.modalities), SCORED]
+    nouns = [*(f"rows with {name}" for name in reference.modalities), "rows"]
     sides, few = substeps(zip(real, fake, nouns, strict=True), len(real)), too_few(len(outputs), FEWEST, SCORED)
     *separate, joint = [dict.fromkeys(FILES, few) if few else fidelity(*side) for side in sides]
     by_modality = {name: [scores[name] for scores in separate] for name in joint}
@@ -129,7 +129,7 @@ def _labels(outputs: EvaluatorOutputs, reference: ReferenceSet, weights: Floats)
     for m, name in enumerate(reference.modalities):
         rows = outputs.having(m)
         predictions, seen = outputs.predictions[rows, m], weights[:, rows]
-        noun = f"test rows with {name}"
+        noun = f"scored rows with {name}"
         missing = too_few(len(outputs), FEWEST, SCORED) or too_few(len(rows), FEWEST, noun)
         one_label = too_few(reference.classes, 2, "labels")
         scores["label_entropy"].append(missing or one_label or label_entropy(predictions, reference.classes, seen))
@@ -169,7 +169,7 @@ def row(scores: Scores, normal: Scores, reconstruction: Scores) -> dict[str, Any
 
 def fidelity(real: Space, fake: Space, rows: str) -> Scores:
     """Return all scores of fake rows against real rows in one space, by name; `rows` describes them in messages."""
-    if missing := too_few(min(len(real), len(fake)), FEWEST, rows):
+    if missing := too_few(len(real), FEWEST, f"test {rows}") or too_few(len(fake), FEWEST, f"scored {rows}"):
         return dict.fromkeys(FILES, missing)
     computed: Scores = {}
     files = dict.fromkeys(FILES.values())

@@ -54,6 +54,15 @@ def train(work: Workload, item: str) -> float:
     return 0.5 * work.speeds.pace + steps * work.speeds.step
 
 
+def refine(work: Workload, item: str) -> float:
+    settings = work.params.refine
+    if settings is None:
+        return -1.1 * work.speeds.pace  # it imports no torch
+    pixels = work.values - work.columns
+    row = work.speeds.encode + work.speeds.decode + 1.3e-7 * work.speeds.pace * pixels * settings.width
+    return settings.epochs * row * (work.rows["train"] + work.rows["validation"] / 3)  # no gradients if held out
+
+
 def encode(work: Workload, item: str) -> float:
     return sum(work.rows.values()) * work.speeds.encode
 
@@ -190,6 +199,7 @@ COSTS: dict[str, tuple[Callable[[Params], Iterable[str]], Cost]] = {
     "prepare": (once, prepare),
     "train-evaluators": (once, train_evaluators),
     "train": (once, train),
+    "refine": (once, refine),
     "encode": (once, encode),
     "diagnose": (once, diagnose),
     "score-baselines": (once, score_baselines),

@@ -34,9 +34,10 @@ def flow(options: Options, work: Workload) -> float:
 
 
 def flow_matching(options: Options, work: Workload) -> float:
-    networks = len(_listed(options["network"])) if work.blocks > 1 else 1
-    step = 4.3e-3 + 2.2e-9 * options["batch"] * options["hidden"] * work.dimensions
-    return work.speeds.pace * networks * len(_listed(options["weight_decay"])) * options["steps"] * step
+    networks = _listed(options["network"]) if work.blocks > 1 else ["plain"]
+    read = sum(work.dimensions / (work.blocks if network == "blocks" else 1) for network in networks)
+    step = 4.3e-3 * len(networks) + 2.2e-9 * options["batch"] * options["hidden"] * read
+    return work.speeds.pace * len(_listed(options["weight_decay"])) * options["steps"] * step
 
 
 def two_stage_vae(options: Options, work: Workload) -> float:

@@ -13,6 +13,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae import training
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.randomness import generator_for
 
@@ -34,11 +35,13 @@ class Speeds:
     pace: float  # as a multiple of the seconds on the machine on which the constants of `costs` were measured
 
     @classmethod
-    def measure(cls, params: Params, model: MultimodalVAE, sample: Dataset) -> Self:
+    def measure(cls, params: Params, model: Autoencoder, sample: Dataset) -> Self:
         """Measure all speeds in about three seconds, with an untrained autoencoder and rows of the data."""
         rows = sample.select(np.arange(BATCHES * params.train.batch_size) % len(sample))
         vae = params.vae.model_copy(update={"model": params.augment.model})
-        step = _training_step(model, rows, params, epochs_by_phase(params, model))
+        step = 0.0
+        if isinstance(model, MultimodalVAE):
+            step = _training_step(model, rows, params, epochs_by_phase(params, model))
         augmenter = build(params.model_copy(update={"vae": vae}), rows)
         augment_step = _training_step(augmenter, rows, params, [phase.share for phase in augmenter.phases()])
         encode, decode = _passes(model.to("cpu").eval(), rows)
@@ -85,7 +88,7 @@ def _training_step(model: MultimodalVAE, rows: Dataset, params: Params, shares: 
 
 
 @torch.no_grad()
-def _passes(model: MultimodalVAE, rows: Dataset) -> tuple[float, float]:
+def _passes(model: Autoencoder, rows: Dataset) -> tuple[float, float]:
     """Return the seconds to encode and to decode a row."""
     batch, noise = rows.batch(slice(None)), generator_for("cpu", 0)
     every = torch.ones(1, len(model.modalities), dtype=torch.bool)

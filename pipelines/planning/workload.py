@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from postprior.pipelines.artefacts.adapted import adapted_in
 from postprior.pipelines.artefacts.autoencoder import build
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import SPLITS, Dataset
@@ -16,7 +17,7 @@ from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.sources import SOURCES, check_source
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.planning.speeds import Speeds
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.tracking import client
 
@@ -43,7 +44,7 @@ class Workload:
 def measure(params: Params, root: Path) -> Workload:
     """Return the workload of a project, before or after its data were prepared."""
     rows, sample = data_of(params, root)
-    model = build(params, sample)
+    model = adapted_in(params, sample, root) if params.vae.model == ADAPTED else build(params, sample)
     return Workload(
         params,
         rows,

@@ -24,6 +24,7 @@ from postprior.pipelines.metrics.tables.patterns import SINGLE, Part, Pattern, m
 from postprior.pipelines.report.features import Features, features_of
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Row
+from postprior.pipelines.report.verdict import verdict
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import load_artefact
 from postprior.stage1_vae.modalities import Modality
@@ -86,7 +87,7 @@ class Cells:
     """What the report shows of tables and vectors.
 
     Attributes:
-        rows: number of rows of each set: `REAL`, and densities, the best first.
+        rows: number of rows of each set: `REAL`, and densities, that of the verdict first.
         columns: all columns of tables, the hardest for the best density first.
         associations: None with fewer than two columns.
         missing_rates: the share of rows that lack a part, by its name and set of rows.
@@ -124,7 +125,8 @@ def cells_of(params: Params, project: Project, results: Results, shareable: bool
     modalities = project.synthetic(params.densities[0]).modalities
     if not any(m.tabular for m in modalities):
         return None
-    every = [row for row in results.densities if not row.source]
+    best = verdict(results).density
+    every = sorted((row for row in results.densities if not row.source), key=lambda row: row is not best)
     rows = every[:SHOWN]
     sets = _sets(project, rows)
     if min(map(len, sets.values())) < FEWEST_SCORED:

@@ -25,11 +25,13 @@ SCORES = ("score", "this dataset", "real, held out", "what it measures")
 DEFAULTS = {"labels_from": None, "values": None, "temperature": 1.0, "truncation": 0.0}
 MOST = 20
 """Greatest number of constraints that are listed."""
-ORIGINS = {"data": "training data", "autoencoder": "autoencoder", "density": "density"}
+ORIGINS = {"data": "training data", "autoencoder": "autoencoder", "refiner": "refiner", "density": "density"}
 VALUES = {
     "mean": "means of the decoders",
     "draws": "draws from the decoders' likelihoods",
     "auto": "draws from the decoders' likelihoods in tables and vectors, means of the decoders in other modalities",
+    "refined": "draws from the decoders' likelihoods in tables and vectors, draws of the refiner given the means of "
+    "the decoders in images and volumes",
 }
 COMPLETE = {False: "as in the training rows", True: "none"}
 
@@ -117,7 +119,7 @@ def _settings(row: Row, params: Params, dataset: Dataset) -> list[tuple[str, Any
     return [
         ("real data", Markdown(f"source {markdown_code(params.data.source)}")),
         ("rows that the density was fitted to", row.scores.get("rows", {}).get("used", "unknown")),
-        ("autoencoder", f"{params.vae.model}, {params.vae.latent} latent dimensions, seed {params.seed}"),
+        ("autoencoder", f"{params.vae.told}, seed {params.seed}"),
         ("density of the latent codes", row.name if row.name == kind else f"{row.name}, of kind {kind}"),
         ("seed of the samples", origin.get("seed", "unknown")),
         ("condition", str(labels or "none (unconditional)")),

@@ -115,6 +115,8 @@ def remarks(row: Row) -> str:
         texts.append(f"the labels of {inferred} rows were inferred")
     if unlabelled := counts.get("unlabelled"):
         texts.append(f"{unlabelled} rows without a label were left out")
+    if scores.get("values") == "refined":
+        texts.append("images and volumes drawn by the refiner")
     if temperature := scores.get("temperature"):
         texts.append(f"drawn at temperature {temperature:g}")
     if truncation := scores.get("truncation"):

@@ -222,7 +222,7 @@ def facts(params: Params, results: Results) -> list[str]:
     """Return short texts on what was compared."""
     texts = [
         f"profile {params.profile}",
-        f"model {params.vae.model}, {params.vae.latent} latent dimensions",
+        f"model {params.vae.told}",
         f"data {params.data.source}",
         f"{results.row(params.densities[0]).scores['samples']} samples scored per row of the table",
         f"{params.evaluate.resamples} half-samples for each interval",

@@ -6,6 +6,8 @@ model's own prior are `normal`. Tables and vectors have two more baselines, whic
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 from postprior.pipelines.artefacts.baselines import WEIGHTS, Baselines, lacking_as
 from postprior.pipelines.artefacts.density import log_likelihoods
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.refiner import load_refiner
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.generation.conditional_scores import conditional_scores
-from postprior.pipelines.generation.generator import ROWS, Generator
+from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.samplers import SAMPLERS, unsuitable
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
@@ -40,7 +43,7 @@ from postprior.pipelines.progress import progress, substeps
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import write_json
 from postprior.pipelines.texts import tell
-from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
@@ -76,29 +79,29 @@ class ScoredBaselines:
 
 
 def score_baselines(
-    model: MultimodalVAE,
+    model: Autoencoder,
     evaluators: Evaluators,
     codes: Codes,
     train: Dataset,
     test: Dataset,
     hashes: dict[str, str | None],
     params: Params,
+    refiner: Path,
 ) -> ScoredBaselines:
     """Score the baselines and the autoencoder.
 
     Args:
         codes: The codes of the test rows.
         hashes: Those of `autoencoder`, `judges` (the evaluators) and `data` (the test rows).
+        refiner: The folder of the refiner, which is read if values are refined.
     """
     settings = params.evaluate
     rng = np.random.default_rng(settings.seed)
     with progress("score-baselines", 7) as step:
         first, second = split_test_rows(test, rng)
-        half, prior_generator = (
-            test.select(first),
-            Generator(model, DENSITIES["normal"]().fit(codes), {}, test.conversion),
-        )
-        values = params.generate.values
+        half, values = test.select(first), params.generate.values
+        load, prior = partial(load_refiner, refiner, str(hashes["autoencoder"])), DENSITIES["normal"]().fit(codes)
+        prior_generator = Generator(model, prior, {}, test.conversion, refiner=load)
         sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed, values)
         scored = {"reference": half, **sets}
         outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}
@@ -173,9 +176,9 @@ def rows_to_score(
     """
     with torch.no_grad():
         generator = generator_for("cpu", seed, 2)
-        z = codes.draw(generator, torch.from_numpy(rows)).nan_to_num()  # private codes of modalities that rows lack
-        blocks = [prior_generator.decode(block, values, generator) for block in z.split(ROWS)]
-    data = {name: np.concatenate([block[name] for block in blocks]) for name in real.data}
+        chosen = torch.from_numpy(rows)
+        z = codes.draw(generator, chosen).nan_to_num()  # private codes of modalities that rows lack
+        data = prior_generator.decode_all(z, values, generator, None if codes.labels is None else codes.labels[chosen])
     drawn = prior_generator.sample(max(len(rows), 1), seed, values=values)
     return {
         "real": real,

@@ -16,6 +16,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.conditional_scores import density_conditional_scores, grid
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.memorisation import check_memorisation
+from postprior.pipelines.generation.request import REFINED
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
@@ -113,6 +114,7 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
     written = {key: drawn[key] for key in ("labels_from", "stores_training_codes")}
     written |= {key: value for key in FITTED if (value := density.get(key))}
     written |= {key: drawn[key] for key, usual in USUAL.items() if drawn.get(key, usual) != usual}
+    written |= {"values": REFINED} if drawn.get("values") == REFINED else {}
     if {"train", "validation"} <= set(likelihood := density["log_likelihood"]):
         train, validation = likelihood["train"], likelihood["validation"]
         missing = next((score for score in (train, validation) if isinstance(score, dict)), None)

@@ -99,17 +99,17 @@ def privacy(
         for space, missing in untested.items()
     }
     vectors, pairs = real.joint(vectors)
-    flagged = leaking_tests(vectors, MARGINS, len(real.fresh))
+    flagged, detected = (leaking_tests(vectors, margins, len(real.fresh)) for margins in (MARGINS, {}))
     compared = {"synthetic": min(len(synthetic), MOST), "held_out": len(real.fresh)}
     results = {
         "spaces": {space: estimates(values) for space, values in vectors.items()},
         "near_copies": near_copies(proximities, train.names),
         "attacks": {attack: outcome.written for attack, outcome in people.items()},
         "flagged": [*flagged, *leaking_attacks(people, MARGIN)],
-        "detected": [*leaking_tests(vectors, {}, len(real.fresh)), *leaking_attacks(people, 0.0)],
+        "detected": [*detected, *leaking_attacks(people, 0.0)],
         "samples": {**compared, "train": len(train.data), "drawn": drawn, **rows},
         "caution": CAUTION,
-    } | {key: found for key, found in {"flagged_in": flagged, "pairs": pairs}.items() if found}
+    } | {key: found for key, found in {"flagged_in": flagged, "detected_in": detected, "pairs": pairs}.items() if found}
     origins = {**generator.provenance, "synthetic": synthetic.hash}
     return Privacy(results, real.gallery(proximities, complete), origins)
 
@@ -136,8 +136,9 @@ def compare(real: RealSplits, generator: Generator, synthetic: Dataset, seed: in
     blocks = islice(draw_codes(generator.density, request_of(synthetic)), -(-len(rows) // ROWS))
     codes = torch.cat([codes.loc[:, 0] for _, _, codes, _ in blocks])[: len(rows)]
     noise = generator_for("cpu", seed, 1)
-    decoded = [generator.decode(block, synthetic.provenance["values"], noise) for block in real.fresh_codes.split(ROWS)]
-    values = {name: np.concatenate([block[name] for block in decoded]) for name in decoded[0]}
+    labels = real.splits["test"].data.labels
+    known = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)[real.fresh])
+    values = generator.decode_all(real.fresh_codes, synthetic.provenance["values"], noise, known)
     return real.proximities(synthetic.select(rows), codes, Dataset(generator.modalities, values))
 
 
@@ -146,5 +147,5 @@ def samples(generator: Generator, drawn: dict[str, Any], rows: int, seed: int) -
     request = SampleRequest(rows, seed, temperature=drawn["temperature"], truncation=drawn["truncation"])
     for _, count, codes, noise in substeps(draw_codes(generator.density, request), -(-rows // ROWS)):
         z = codes.loc[:, 0]
-        values = generator.decode(z, drawn["values"], noise)
+        values = generator.decode(z, drawn["values"], noise, codes.labels)
         yield z[:count], Dataset(generator.modalities, {name: x[:count] for name, x in values.items()})

@@ -74,7 +74,7 @@ def utility_of_real(train: Dataset, test: Dataset, params: Params) -> Utility:
 
 def utility(
     name: str,
-    generator: Generator,
+    generator: Callable[[], Generator],
     evaluators: Callable[[], Evaluators],
     real: Path,
     train: Dataset,
@@ -87,6 +87,7 @@ def utility(
     without seeds, there are the numbers of rows only.
 
     Args:
+        generator: Loads the generator; without labels or seeds, it is not needed.
         evaluators: Loads the label classifiers, which label the samples of a density without labels.
         real: The folder of the classifiers trained on real rows.
 
@@ -97,8 +98,9 @@ def utility(
     arrays: dict[str, np.ndarray] = {}
     if train.labels is not None and params.utility.seeds:
         classifiers = load_real_classifiers(real, about(params, train, test))
-        judges = evaluators() if generator.label_names is None else None
-        arrays["hits"], scores = score_both_ways(name, generator, judges, classifiers, train, test, params)
+        loaded = generator()
+        judges = evaluators() if loaded.label_names is None else None
+        arrays["hits"], scores = score_both_ways(name, loaded, judges, classifiers, train, test, params)
         written |= scores
     return Utility(written, about(params, train, test), arrays, {})
 

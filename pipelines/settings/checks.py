@@ -16,9 +16,11 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, describe_error
 from postprior.pipelines.settings.params import (
+    ADAPTED,
     BASELINE_ROWS,
     OTHER_RESULTS,
     SAMPLER_ROWS,
+    Adaptation,
     Fitting,
     Options,
     Params,
@@ -66,9 +68,21 @@ def check_model(params: Params, name: str) -> None:
     """Raise a UserError if the model is unknown or does not take its options in `vae.options`."""
     from postprior.stage1_vae.models import MODELS
 
+    if name == ADAPTED:
+        adaptation(params)
+        return
     model = pick(MODELS, name, "vae.model", "model")
     given = {"modalities", "seed", *Vae.model_fields}
     check_options(model, params.vae.options[name], f"vae.options.{name}", given)
+
+
+def adaptation(params: Params) -> Adaptation:
+    """Return the options of the model `adapted`, which are checked."""
+    options = params.vae.options[ADAPTED]
+    try:
+        return Adaptation.model_validate_json(json.dumps(options))
+    except ValidationError as error:
+        raise UserError(describe_error(error, Adaptation, options, prefix=f"vae.options.{ADAPTED}")) from None
 
 
 def check_density(params: Params, name: str) -> None:
@@ -114,11 +128,17 @@ def _check_names(params: Params, file: str) -> None:
     _check_entry(f"{file}: data.source", params.data.source, "data", extra)
     _check_entry(f"{file}: vae.model", params.vae.model, "vae.options", params.vae.options)
     _check_entry(f"{file}: augment.model", params.augment.model, "vae.options", params.vae.options)
+    if params.augment.model == ADAPTED:
+        raise UserError(f"{file}: augment.model: found {ADAPTED}, expected a model that is trained, such as mvtcae")
     _check_entry(f"{file}: augment.density", params.augment.density, "density", params.density)
     check_rows(params, params.densities, f"{file}: densities")
     for name in params.density:
         if name != "normal":  # `normal` may be fitted as well, for inspection
             _check_free(f"{file}: density", name, (*BASELINE_ROWS, *SAMPLER_ROWS))
+    if params.generate.values == "refined" and params.refine is None:
+        raise UserError(
+            f"{file}: generate.values: found refined, but refine is null; set refine: {{}}, or other values"
+        )
     if params.generate.balance is not None and not sum(params.generate.balance.values()) > 0:
         raise UserError(f"{file}: generate.balance: found no share above 0, expected at least one, or null")
 

@@ -9,9 +9,12 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fals
 BASELINE_ROWS = ("normal", "reconstruction", "real")  # rows that the stage `score-baselines` scores
 SAMPLER_ROWS = ("gaussian_copula", "independent_columns")  # further rows that it scores, of tables and vectors
 ALL = "all"  # may replace a number of rows
+ADAPTED = "adapted"  # model: a trained autoencoder of the user, see `Adaptation`
 BEST = "best"  # names the best density in results/summary.json
 OTHER_RESULTS = ("autoencoder", "baselines", "evaluators", "latent", "samplers", BEST)
 """Other names in the results, which no density may have."""
+DRAWING = ("ode_steps", "temperature")
+"""Settings of the draws of the refiner."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 NotNegative = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -27,6 +30,8 @@ Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Temperature = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
 Share = Annotated[float, Field(ge=0, lt=1, description="a share of at least 0 and below 1")]
 Quantile = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")]
 
 
 class Section(BaseModel):
@@ -95,6 +100,23 @@ class Vae(Section):
         """Options of the chosen model."""
         return dict(self.options[self.model])
 
+    @property
+    def told(self) -> str:
+        """The model and its size, for readers."""
+        if self.model != ADAPTED:
+            return f"{self.model}, {self.latent} latent dimensions"
+        return f"trained elsewhere, from {self.chosen.get('build', 'an object in memory')}"
+
+
+class Adaptation(Section):
+    """The options of the model `adapted`: a trained autoencoder of your own or of another library."""
+
+    build: Annotated[
+        str, Field(pattern=r"^[\w.]+:[\w.]+$", description="package.module:function, which returns the autoencoder")
+    ]
+    weights: Annotated[str | None, Field(description="null, or the safetensors file of its weights")] = None
+    options: Annotated[Options, Field(description="keyword arguments of the function, by name")] = {}
+
 
 class Train(Section):
     """Training of the autoencoder."""
@@ -109,7 +131,7 @@ class Train(Section):
     patience: NotNegative
     hide_cells: Share = 0.0
     hide_modalities: Share = 0.0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:1")]
+    device: Device
     precision: Literal["no", "bf16"]
 
 
@@ -117,6 +139,33 @@ class Encode(Section):
     """Encoding into latent codes; a posterior with more than `components` components is stored as draws."""
 
     components: Count
+
+
+class Refine(Section):
+    """Training of the refiner, which draws images and volumes given the means of the decoders; see `Refiner`.
+
+    The options after `precision` are those of the refiner; it is not trained again if those of `DRAWING` change.
+    """
+
+    epochs: Count = 8
+    batch_size: Count = 32
+    learning_rate: Positive = 2e-3
+    patience: NotNegative = 3
+    device: Device = "auto"
+    precision: Literal["no", "bf16"] = "no"
+    width: Count = 24
+    ode_steps: Count = 6
+    temperature: Temperature = 1.0
+
+    @property
+    def options(self) -> Options:
+        """Options of the refiner."""
+        return self.model_dump(include={"width", *DRAWING})
+
+    @property
+    def training(self) -> Options:
+        """Settings of its training."""
+        return self.model_dump(exclude=set(self.options))
 
 
 class Generate(Section):
@@ -129,7 +178,7 @@ class Generate(Section):
 
     samples: Count
     seed: Seed
-    values: Literal["auto", "mean", "draws"]
+    values: Literal["auto", "mean", "draws", "refined"]
     temperature: Temperature
     truncation: Quantile
     balance: Annotated[
@@ -228,6 +277,7 @@ class Params(Section):
     evaluators: EvaluatorSettings
     vae: Vae
     train: Train
+    refine: Annotated[Refine | None, Field(description="null, or settings such as {epochs: 8}")] = None
     encode: Encode
     densities: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of densities, at least one")]
     density: Annotated[

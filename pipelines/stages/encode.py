@@ -5,6 +5,7 @@ from pathlib import Path
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import encoded, save_codes
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
 
@@ -14,8 +15,10 @@ def encode(params: Params, root: Path) -> None:
     project = Project(root)
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     splits = project.splits()
+    read = [project.artefacts.autoencoder, *(project.artefacts.data / split for split in splits)]
+    sharing = sharing_of(project, params, "encode", read)
     with track("encode", params, root) as run:
-        for split, codes in encoded(model, splits, params.encode.components, params.seed):
+        for split, codes in encoded(model, splits, params.encode.components, params.seed, sharing):
             save_codes(
                 project.artefacts.codes / split, codes, {"autoencoder": artefact.hash, "data": splits[split].hash}
             )

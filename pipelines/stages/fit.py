@@ -12,7 +12,7 @@ from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.generation.prior import FittedPrior
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.tracking.runs import track
-from postprior.stage1_vae.model import MultimodalVAE
+from postprior.stage1_vae.autoencoder import Autoencoder
 
 
 def fit(name: str, params: Params, root: Path) -> None:
@@ -27,7 +27,7 @@ def fit(name: str, params: Params, root: Path) -> None:
         prior.save(project.artefacts.densities / name, origins)
 
 
-def trained_on(project: Project, autoencoder: str) -> tuple[MultimodalVAE, Dataset]:
+def trained_on(project: Project, autoencoder: str) -> tuple[Autoencoder, Dataset]:
     """Load the autoencoder with the given hash, which encoded the codes, and its training rows."""
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     if artefact.hash != autoencoder:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.manifest import labelled_in
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import SampleRequest
@@ -33,6 +34,8 @@ def generate(
     folder = project.artefacts.synthetic / name if out is None else out
     labelled = labelled_in(project.artefacts.data / "train")
     evaluators = partial(load_evaluators, project.artefacts.evaluators) if labelled else None
+    sharing = sharing_of(project, params, "generate", [project.artefacts.evaluators])
     with track("generate", params, root, density=name) as run:
-        write_samples(generator, request, folder, evaluators, given, f"generate {name}")
-        run.dataset(folder, folder_hash(folder))
+        write_samples(generator, request, folder, evaluators, given, f"generate {name}", sharing)
+        if sharing.ranks.is_first:
+            run.dataset(folder, folder_hash(folder))

@@ -22,4 +22,5 @@ def score_baselines(params: Params, root: Path) -> None:
         run.dataset(project.artefacts.data / "test", test.hash)
         judges = folder_hash(project.artefacts.evaluators)
         hashes = {"autoencoder": trained.hash, "judges": judges, "data": test.hash}
-        baselines.score_baselines(model, evaluators, codes, train, test, hashes, params).save(project)
+        refiner = project.artefacts.refiner
+        baselines.score_baselines(model, evaluators, codes, train, test, hashes, params, refiner).save(project)

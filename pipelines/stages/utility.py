@@ -24,7 +24,7 @@ def utility(name: str, params: Params, root: Path) -> None:
     """Train on samples of a density and test on real rows, and vice versa; write results/utility/<name>.json."""
     project = Project(root)
     train, test = project.train_and_test()
-    generator = Generator.load(project.artefacts.densities / name)
+    generator = partial(Generator.load, project.artefacts.densities / name)
     evaluators = partial(load_evaluators, project.artefacts.evaluators)
     with track("utility", params, root, density=name) as run:
         run.dataset(project.artefacts.data / "train", train.hash)

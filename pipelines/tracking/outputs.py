@@ -39,6 +39,7 @@ def _of_density(*parts: str, others: tuple[Path, ...] = ()) -> StageOutputs:
 RESULTS = {
     "train-evaluators": StageOutputs((FOLDERS.evaluators,), (FILES.scores("metrics", "evaluators"),)),
     "train": StageOutputs((FOLDERS.autoencoder,), (FILES.training,)),
+    "refine": StageOutputs((FOLDERS.autoencoder, FOLDERS.refiner)),
     "encode": StageOutputs((FOLDERS.autoencoder,)),
     "diagnose": StageOutputs((FOLDERS.autoencoder,), (FILES.scores("metrics", "latent"),)),
     "score-baselines": StageOutputs(

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postprior.pipelines import ranks
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.defaults import differing
 from postprior.pipelines.settings.params import Params
@@ -175,6 +176,8 @@ def track(
 ) -> Iterator[Run]:
     """Log a stage as a run in MLflow, with its settings and, if the stage succeeds, the files of its results.
 
+    Of several ranks only the first one logs.
+
     Args:
         stage: The name of the stage.
         params: All settings; those that differ from the package's own are logged.
@@ -183,6 +186,9 @@ def track(
         on_failure: Called with the reason if MLflow fails.
     """
     global started
+    if ranks.number() > 0:  # the first rank logs the run of the job
+        yield Run(on_failure)
+        return
     run, started = started if started is not None and on_failure is warn else Run(on_failure), None
     group = ExperimentGroup.of(params, root)
     sampler = "normal" if stage == "score-baselines" else density  # the sampler that the stage scores

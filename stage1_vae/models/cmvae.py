@@ -27,7 +27,7 @@ class CMVAE(PrivateMixture):
         q(c | z) = π_c p(z | c) / p(z)   ⇒   E_{q(c|z)} log [π_c p(z | c) / q(c | z)] = log p(z).
 
     The log-weights are therefore those of MMVAE+ with this p(z). `prune` removes unused clusters after training. The
-    diffusion model of the paper, which refines the decoded images, is not implemented.
+    refiner of stage 2 takes the place of the paper's diffusion model, which refines the decoded images.
 
     Args:
         clusters: number C of clusters, at least the expected number of classes; `prune` finds how many are used.

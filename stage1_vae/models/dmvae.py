@@ -14,6 +14,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss
+from postprior.stage1_vae.randomness import uniform
 
 
 class DMVAE(MultimodalVAE):
@@ -81,7 +82,7 @@ class DMVAE(MultimodalVAE):
         count = observed.sum(-1, keepdim=True)
         kept = observed
         if self.bounds:
-            keys = torch.rand(observed.shape, generator=generator, device=observed.device).masked_fill(~observed, 2)
+            keys = uniform(observed.shape, observed, generator).masked_fill(~observed, 2)
             kept = observed & (keys.argsort(-1).argsort(-1) < self.bounds)
         unimodal = kept * (count / kept.sum(-1, keepdim=True))
         return torch.cat([torch.ones_like(unimodal[:, :1]), unimodal], -1)

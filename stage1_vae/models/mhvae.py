@@ -9,16 +9,17 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from postprior.stage1_vae.autoencoder import restrict
 from postprior.stage1_vae.bounds import importance_bound
 from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import numbered_subsets, product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal, restrict
+from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import scatter
-from postprior.stage1_vae.networks.hierarchical import Step, build_hierarchy
-from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.networks.hierarchical import FINEST, Step, build_hierarchy
+from postprior.stage1_vae.options import one_of, positive
 from postprior.stage1_vae.phases import Loss
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import seeded, uniform
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,16 @@ class MHVAE(MultimodalVAE):
       which every level adds.
     - Its adversarial loss is not implemented.
 
-    The code is z_L, a vector. If every modality is an image, the levels below are feature maps, and z_{L−1} is on the
-    coarsest grid. Otherwise all levels are vectors of `latent` dimensions. With one level this is a VAE whose posterior
-    is a product of experts with the prior.
+    The code is z_L, a vector. If every modality is an image, the levels below are feature maps. Otherwise all levels
+    are vectors of `latent` dimensions. With one level this is a VAE whose posterior is a product of experts with the
+    prior.
 
     Args:
         levels: number L of levels.
         channels: number of channels of every latent feature map.
+        finest: `half` puts z_{L−1} on the coarsest grid, and every level below on a grid of twice the size, up to half
+            the size of the images. `full` puts z_1 on the grid of the images, as in the paper, so that it carries their
+            detail, and every level above on a grid of half the size.
         subsets: number of subsets per row and step.
         beta: weight of the divergences.
     """
@@ -70,18 +74,24 @@ class MHVAE(MultimodalVAE):
         *,
         levels: int = 3,
         channels: int = 4,
+        finest: str = "half",
         subsets: int = 2,
         beta: float = 1.0,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, **sizes)
         self.levels, self.channels = positive("levels", levels), positive("channels", channels)
+        self.finest = one_of("finest", finest, FINEST)
         self.subsets, self.beta = positive("subsets", subsets), positive("beta", beta)
         steps: list[Step] = []
+        if levels == 1 and finest == "full":
+            raise ValueError(
+                "levels: found 1, expected at least 2 for finest: full, because z_1 is a map below the code"
+            )
         if levels > 1:
             with seeded(self.seed):
                 self.encoders, steps, self.decoders = build_hierarchy(
-                    self.modalities, self.latent, self.width, levels, channels, self.networks
+                    self.modalities, self.latent, self.width, levels, channels, finest, self.networks
                 )
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
 
@@ -153,10 +163,8 @@ class MHVAE(MultimodalVAE):
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Draw S subsets per row, (B, S, M) bool: one from each S-th of the numbers of its non-empty subsets."""
         count = 2.0 ** observed.sum(-1, keepdim=True) - 1  # (B, 1)
-        uniform = torch.rand(
-            (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device
-        )
-        strata = torch.arange(self.subsets, device=observed.device) + uniform
+        places = uniform((len(observed), self.subsets), observed.double(), generator)
+        strata = torch.arange(self.subsets, device=observed.device) + places
         numbers = (strata * count / self.subsets).long().minimum(count.long() - 1)
         return numbered_subsets(observed, 1 + numbers)
 

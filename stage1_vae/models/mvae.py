@@ -14,6 +14,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss
+from postprior.stage1_vae.randomness import uniform
 
 
 class MVAE(MultimodalVAE):
@@ -64,9 +65,7 @@ class MVAE(MultimodalVAE):
         These are all observed modalities, k random subsets, and the single modalities (empty if missing).
         """
         count = observed.sum(-1, keepdim=True)  # (B, 1)
-        uniform = torch.rand(
-            (len(observed), self.subsets), generator=generator, dtype=torch.float64, device=observed.device
-        )
-        numbers = 1 + (uniform * (2.0**count - 1)).long()  # (B, k)
+        place = uniform((len(observed), self.subsets), observed.double(), generator)
+        numbers = 1 + (place * (2.0**count - 1)).long()  # (B, k)
         drawn = numbered_subsets(observed, numbers)
         return torch.cat([observed.unsqueeze(1), drawn, torch.diag_embed(observed)], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
 from postprior.stage1_vae.options import positive, weights_of
 from postprior.stage1_vae.phases import Loss
-from postprior.stage1_vae.randomness import seeded
+from postprior.stage1_vae.randomness import seeded, uniform
 
 
 class Nexus(MultimodalVAE):
@@ -52,7 +52,7 @@ class Nexus(MultimodalVAE):
         gamma: γ_m, one for all modalities or by name.
     """
 
-    tractable: ClassVar[bool] = False
+    tractable = False
 
     GAMMA = 50.0
     """Default γ of all modalities, and of modalities that are not in a mapping."""
@@ -103,9 +103,9 @@ class Nexus(MultimodalVAE):
     def drop_modalities(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Return the observed modalities that remain after forced perceptual dropout, (B, M) bool."""
         count = observed.sum(-1)  # (B,)
-        u, v = torch.rand(2, len(observed), generator=generator, device=observed.device)
+        u, v = uniform((2, len(observed)), observed, generator, 1)
         dropped = torch.where(u < self.dropout, 1 + (v * (count - 1)).long(), 0).minimum(count - 1)
-        keys = torch.rand(observed.shape, generator=generator, device=observed.device)
+        keys = uniform(observed.shape, observed, generator)
         rank = keys.masked_fill(~observed, 2).argsort(-1).argsort(-1)  # missing modalities have the highest ranks
         return rank < (count - dropped).unsqueeze(-1)
 

@@ -19,7 +19,7 @@ def settings() -> dict[str, Any]:
     tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["data"]["digits"] |= {"train": 200, "validation": 60, "test": 120}
     tree["evaluators"] |= {"epochs": 1, "features": 8}
-    tree["vae"] |= {"latent": 4, "width": 4}
+    tree["vae"] |= {"model": "mvtcae", "latent": 4, "width": 4}
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["densities"] = DENSITIES
     for options, used in ((tree["density"], ("gmm", "vamp")), (tree["vae"]["options"], ("mvtcae", "mopoe"))):

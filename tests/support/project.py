@@ -21,7 +21,7 @@ def small(**changes: Any) -> dict[str, Any]:
     tree: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["data"]["digits"] |= {"train": 300, "validation": 60, "test": 120}
     tree["evaluators"] |= {"epochs": 2, "features": 16}  # fewer than half of the test rows
-    tree["vae"] |= {"latent": 4, "width": 4}
+    tree["vae"] |= {"model": "mvtcae", "latent": 4, "width": 4}
     tree["train"] |= {"epochs": 2, "device": "cpu"}
     tree["generate"]["samples"] = 60
     tree["evaluate"]["resamples"] = 20

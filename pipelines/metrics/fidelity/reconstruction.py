@@ -33,8 +33,8 @@ from postprior.pipelines.metrics.statistics.intervals import (
     well_observed,
 )
 from postprior.pipelines.metrics.statistics.missing import Written
+from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.model import MultimodalVAE
 
 DRAWS = 64  # importance samples per row
 IMPORTANCE_ROWS = 16  # rows whose samples are decoded at once
@@ -46,7 +46,7 @@ FINEST = float(
 BOUNDS = bounds_of("fidelity")
 
 
-def log_evidence(model: MultimodalVAE, data: Dataset, weights: Floats, generator: torch.Generator) -> Written | None:
+def log_evidence(model: Autoencoder, data: Dataset, weights: Floats, generator: torch.Generator) -> Written | None:
     """Estimate the mean log p(x) of rows in nats by importance sampling; None for a model without a tractable one.
 
     In expectation this is a lower bound. It is tight to hundredths of a nat only if the posterior is close to the exact

@@ -196,14 +196,26 @@ def _missing_values(results: Results, best: Row) -> Iterator[Finding]:
         for name in dict.fromkeys(name for side in sides for name in side)
         for part in ("rows", "values")
     }
-    lacked = [
-        f"{percent(ours)} of {name if part == 'rows' else f'the values in other rows of {name}'} "
-        f"(real rows {percent(real)})"
-        for (name, part), (ours, real) in shares.items()
-        if ours or real
-    ]
-    if lacked:
-        yield Finding("Missing values", f"Samples of {best.title} lack {listed(lacked)}.")
+    told = {
+        part: [
+            f"{name} {percent(ours)} ({percent(real)})"
+            for (name, of), (ours, real) in shares.items()
+            if of == part and (ours or real)
+        ]
+        for part in ("rows", "values")
+    }
+    texts = []
+    if told["rows"]:
+        texts.append(
+            f"Share of the samples of {best.title} (of real rows) that lack a modality: {listed(told['rows'])}."
+        )
+    if told["values"]:
+        texts.append(
+            f"Share of missing values in samples of {best.title} (in real rows) that have the modality: "
+            f"{listed(told['values'])}."
+        )
+    if texts:
+        yield Finding("Missing values", " ".join(texts))
 
 
 def _runner_up(results: Results) -> Iterator[Finding]:

@@ -7,8 +7,18 @@ from postprior.pipelines.metrics.registry import JOINT
 from postprior.pipelines.report.findings.attacks import ATTACK_NAMES, attacks_on_people
 from postprior.pipelines.report.results import FILES, Results
 from postprior.pipelines.report.rows import Row, estimates
-from postprior.pipelines.report.wording import Finding, in_words, listed, number_by_row, percent, percent_ci, titles
+from postprior.pipelines.report.wording import (
+    Finding,
+    in_words,
+    listed,
+    number_by_row,
+    number_ci,
+    percent,
+    percent_ci,
+    titles,
+)
 
+ATTACK = "membership_auc"
 CHANCE = 0.5  # AUC of an attacker who guesses
 MAX_RECORDS = 3  # a sentence names at most this many records
 NO_GUARANTEE = "No guarantee"  # the topic of the caution that tests are no guarantee
@@ -99,35 +109,45 @@ def _pairs(rows: list[Row]) -> Iterator[Finding]:
 
 
 def _flags(rows: list[Row]) -> Iterator[Finding]:
-    """Which densities a test flags, and which leak more than by chance but too little to be flagged."""
+    """Which densities a test flags, and which leak more than by chance but too little to be flagged.
+
+    What the membership inference attack finds is said with its AUC.
+    """
     flagged = {row: row.scores["privacy"].get("flagged", []) for row in rows}
     if clean := [row.title for row in rows if not flagged[row]]:
         yield Finding("Tests", f"No privacy test flags {listed(clean, 'or')}.")
     for row, names in flagged.items():
+        spaces = (space for found in row.scores["privacy"].get("flagged_in", {}).values() for space in found)
         if names:
             yield Finding(
-                "Flagged", f"{row.title} is flagged by {tests_named(names)}{_where(row)}: do not share its samples."
+                "Flagged", f"{row.title} is flagged by {tests_named(names)}{_where(spaces)}: do not share its samples."
             )
 
     def traces(row: Row) -> Iterator[tuple[str, str]]:
-        return ((name, "") for name in row.scores["privacy"].get("detected", []) if name not in flagged[row])
+        for name in row.scores["privacy"].get("detected", []):
+            if name not in (ATTACK, *flagged[row]):
+                yield name, _where(_detected_in(row, name))
 
-    for (tests, _), traced in _by_tests(rows, traces).items():
+    for (tests, where), traced in _by_tests(rows, traces).items():
         leak = "leaks" if len(traced) == 1 else "leak"
         yield Finding(
             "Traces",
-            f"According to {tests}, {titles(traced)} {leak} more about training rows than expected by chance, but not "
-            "enough for a flag.",
+            f"According to {tests}{where}, {titles(traced)} {leak} more about training rows than expected by chance, "
+            "but not enough for a flag.",
         )
 
 
-def _where(row: Row) -> str:
-    """Name the spaces in which a row is flagged, unless it is over all modalities together."""
-    by_test = row.scores["privacy"].get("flagged_in", {})
-    spaces = dict.fromkeys(space for of_test in by_test.values() for space in of_test)
-    if not spaces or JOINT[-1] in spaces:
-        return ""
-    return f" (in {listed([*spaces])}, not over all modalities together)"
+def _detected_in(row: Row, test: str) -> list[str]:
+    """The spaces in which a test differs significantly from chance, corrected for the number of tests and spaces."""
+    tests = row.scores["privacy"]
+    spaces: list[str] = tests.get("detected_in", {}).get(test, [])
+    return spaces or [JOINT[-1]] * (test in tests.get("detected", []))
+
+
+def _where(spaces: Iterable[str]) -> str:
+    """Name the spaces in which a row leaks, unless it is over all modalities together."""
+    spaces = [*dict.fromkeys(spaces)]
+    return f" (in {listed(spaces)}, not over all modalities together)" if spaces and JOINT[-1] not in spaces else ""
 
 
 def tests_named(names: Sequence[str]) -> str:
@@ -172,11 +192,15 @@ def _copied(row: Row, share: str) -> str:
 
 
 def _attack(rows: list[Row]) -> Iterator[Finding]:
-    """How well an attacker who sees the samples tells training rows from held-out rows."""
-    aucs = estimates(rows, *JOINT, "membership_auc")
+    """How well an attacker who sees the samples tells training rows from held-out rows.
+
+    An AUC is clearly better than chance if the test of the stage privacy says so.
+    """
+    aucs = estimates(rows, *JOINT, ATTACK)
     if not aucs:
         return
-    better = [row for row, auc in aucs.items() if auc.above(CHANCE)]
+    found = {row: _detected_in(row, ATTACK) for row in aucs}
+    better = [row for row in aucs if JOINT[-1] in found[row]]
     if len(aucs) == 1:
         verdict = f"This is {'clearly' if better else 'not clearly'} better than chance ({CHANCE})."
     elif len(better) in (0, len(aucs)):
@@ -187,8 +211,22 @@ def _attack(rows: list[Row]) -> Iterator[Finding]:
     yield Finding(
         "Attack",
         "An attacker who sees the samples distinguishes training rows from held-out rows with an AUC of "
-        f"{number_by_row(aucs, 3)}. {verdict}",
+        f"{' '.join([f'{number_by_row(aucs, 3)}.', verdict, *_attack_elsewhere(found)])}",
     )
+
+
+def _attack_elsewhere(found: dict[Row, list[str]]) -> Iterator[str]:
+    """Say where else (`found`) the attack is better than chance, and if nowhere that is enough for a flag."""
+    for row, spaces in found.items():
+        if spaces and JOINT[-1] not in spaces:
+            aucs = [row.estimate("privacy", "spaces", space, ATTACK) for space in spaces]
+            values = [f"{space}: {number_ci(auc, 3)}" for space, auc in zip(spaces, aucs, strict=True) if auc]
+            yield f"For {row.title}, it is clearly better than chance within {listed(values)}."
+    weak = [row for row, spaces in found.items() if spaces and ATTACK not in row.scores["privacy"].get("flagged", [])]
+    if weak:
+        yield (
+            f"For {titles(weak)}, this is not enough for a flag." if len(found) > 1 else "It is not enough for a flag."
+        )
 
 
 def _distances(rows: list[Row]) -> Iterator[Finding]:

@@ -24,7 +24,9 @@ from postprior.pipelines.data.importing.run import import_data
 from postprior.pipelines.data.sources import check_source
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.checks import check_density, check_model, load_params
+from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.models import MODELS
+from postprior.stage2_latent import DENSITIES
 
 BINARIES = Path(sys.executable).parent
 
@@ -162,6 +164,28 @@ def test_nothing_needs_more_rows_than_there_are(rows: int) -> None:
     assert steps <= 3100
     assert chosen["vae.rescaling"] == "dimensions"  # 120 voxels beside two counts
     assert chosen["vae.likelihood_scale"] == 0.1  # no vector has a normal likelihood
+
+
+@pytest.mark.parametrize(
+    ("rows", "change", "model"),
+    [
+        (999, {}, "mvtcae"),
+        (1000, {}, "unimodal"),
+        (1000, {"labels": None, "label_names": None}, "mvtcae"),
+        (1000, {"mask": np.arange(2000).reshape(1000, 2) != 7}, "mvtcae"),  # a row lacks a modality
+    ],
+    ids=["few", "many", "without labels", "incomplete"],
+)
+def test_images_with_many_labelled_complete_rows_have_codes_of_their_own(
+    rows: int, change: dict[str, Any], model: str
+) -> None:
+    modalities = tuple(Modality(name, "image", (1, 4, 4), "laplace", (0.0, 1.0)) for name in "ab")
+    data = {m.name: np.zeros((rows, *m.shape), np.float32) for m in modalities}
+    images = Dataset(modalities, data, labels=np.arange(rows) % 2, label_names=("0", "1"))
+    chosen = settings({"train": replace(images, **change), "test": images.select(np.arange(100))})
+    assert chosen["vae.model"] == model
+    conditional = {name for name, density in DENSITIES.items() if density.conditional}
+    assert model == "mvtcae" or set(chosen["densities"]) <= conditional  # the density alone ties the modalities
 
 
 def test_data_that_cannot_be_scored_are_reported_before_training(tmp_path: Path) -> None:

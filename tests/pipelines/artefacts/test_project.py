@@ -23,6 +23,7 @@ def test_every_output_of_the_pipeline_is_a_path_of_project() -> None:
         *(
             folders.code,
             folders.autoencoder,
+            folders.refiner,
             folders.evaluators,
             folders.baselines,
             folders.real_utility,

@@ -459,9 +459,9 @@ def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         (["train"], "\ntrain:", "\ntrian:", "trian is not a known key (did you mean train?)"),
         (
             ["train"],
-            "mvtcae: {alpha",
-            "mvtcae: {alhpa",
-            "vae.options.mvtcae.alhpa is not a known key (did you mean alpha?)",
+            "unimodal: {beta",
+            "unimodal: {betta",
+            "vae.options.unimodal.betta is not a known key (did you mean beta?)",
         ),
         (
             ["augment", "50"],

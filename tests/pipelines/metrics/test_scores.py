@@ -103,7 +103,7 @@ def test_label_agreement_is_that_of_the_rows_with_a_label(weights, reference):
     expected = (given.predictions == given.labels[:, None])[known].mean()
     assert found["label_agreement"][0] == pytest.approx(expected)
     nothing = score(replace(given, labels=np.full(ROWS, -1)), weights[1], reference)
-    assert nothing["label_agreement"].why == "there are no test rows with m0 and a label"
+    assert nothing["label_agreement"].why == "there are no scored rows with m0 and a label"
 
 
 def test_the_reference_against_itself_is_perfect(weights, reference):

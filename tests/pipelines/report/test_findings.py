@@ -350,6 +350,18 @@ def test_leaks_are_named(results: Results) -> None:
     assert "AUC of 0.512 (95 % CI 0.499 to 0.525) for gmm. This is not clearly better than chance (0.5)." in clean
     assert "flagged" not in clean
     assert "than expected by chance" not in clean
+    own = results.row("gmm").scores["privacy"]
+    own = own | {
+        "detected": ["membership_auc", "distance_ratio"],
+        "detected_in": {"membership_auc": ["m1"], "distance_ratio": ["m1"]},
+        "spaces": own["spaces"] | {"m1": {"membership_auc": made_up.share(0.56, 0.02)}},
+    }
+    traced = sentences(only(changed(results, "gmm", privacy=own), "gmm"), "leaks")
+    assert "According to the distance ratio (in m1, not over all modalities together), gmm leaks more" in traced
+    assert (
+        "This is not clearly better than chance (0.5). For gmm, it is clearly better than chance within m1: 0.560 "
+        "(95 % CI 0.540 to 0.580). It is not enough for a flag." in traced
+    )
     few = results.row("gmm").scores["privacy"]
     few = {**few, "attacks": {}, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
     usual = sentences(only(changed(results, "gmm", privacy=few), "gmm"), "leaks")

@@ -147,7 +147,7 @@ def test_every_image_has_a_text_and_every_table_a_caption(project: Path) -> None
 
 def test_the_page_shows_settings_and_hashes(project: Path) -> None:
     html = page(project)
-    for text in ("vae.model", "mvtcae", "train.epochs", "artefacts/autoencoder", "artefacts/synthetic/vamp"):
+    for text in ("vae.model", "unimodal", "train.epochs", "artefacts/autoencoder", "artefacts/synthetic/vamp"):
         assert text in html
     assert "vae.options.mopoe" not in html
 
@@ -185,7 +185,7 @@ def test_tables_show_names_instead_of_keys(project: Path) -> None:
 
 
 def test_remarks_on_a_density(results: Results) -> None:
-    unusual = {"bound": True, "temperature": 0.7, "truncation": 0.05}
+    unusual = {"bound": True, "values": "refined", "temperature": 0.7, "truncation": 0.05}
     changed = [
         replace(row, scores=row.scores | unusual | {"rows": {"used": 4000, "left_out": 0, "incomplete": 1200}})
         if row.name == "flow"
@@ -194,8 +194,8 @@ def test_remarks_on_a_density(results: Results) -> None:
     ]
     html = plain(replace(results, rows=tuple(changed)))
     remarks = (
-        "log-likelihoods are lower bounds; 1200 of the rows lack a modality; drawn at temperature 0.7; "
-        "the least likely 5 % of draws replaced"
+        "log-likelihoods are lower bounds; 1200 of the rows lack a modality; images and volumes drawn by the "
+        "refiner; drawn at temperature 0.7; the least likely 5 % of draws replaced"
     )
     assert f'<td class="remark">{remarks}</td>' in html
     assert '<td class="remark">stores training codes</td>' in html

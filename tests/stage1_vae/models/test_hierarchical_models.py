@@ -45,6 +45,10 @@ IMAGES = (
 )
 CODE = 5
 DRAWS = 20_000
+FULL_SIZE = pytest.param(IMAGES, {"finest": "full"}, id="full-size")
+by_layout = pytest.mark.parametrize(
+    ("modalities", "layout"), [pytest.param(MIXED, {}, id="dense"), pytest.param(IMAGES, {}, id="maps"), FULL_SIZE]
+)
 by_kind = pytest.mark.parametrize("modalities", [MIXED, IMAGES], ids=["dense", "maps"])
 
 
@@ -173,6 +177,9 @@ def test_nexus_has_no_evidence() -> None:
         (MHVAE, {"levels": 0}, "levels: found 0"),
         (MHVAE, {"channels": 0}, "channels: found 0"),
         (MHVAE, {"subsets": 0}, "subsets: found 0"),
+        (MHVAE, {"finest": "quarter"}, "finest: found 'quarter', expected one of half, full"),
+        (MHVAE, {"finest": "full"}, "finest: found full, expected half, because only images"),
+        (MHVAE, {"finest": "full", "levels": 1}, "levels: found 1, expected at least 2 for finest: full"),
     ],
 )
 def test_impossible_options_are_refused(kind: type[MultimodalVAE], options: dict[str, Any], message: str) -> None:
@@ -202,11 +209,16 @@ def descent(model: Any, batch: Batch, row: int, names: list[str], noise: list[Te
 
 
 @by_mask
-@by_kind
-@pytest.mark.parametrize("levels", [1, 2, 4])
-def test_mhvae(observed: Tensor, modalities: tuple[Modality, ...], levels: int) -> None:
+@pytest.mark.parametrize(
+    ("modalities", "options"),
+    [
+        *((modalities, {"levels": levels}) for modalities in (MIXED, IMAGES) for levels in (1, 2, 4)),
+        (IMAGES, {"levels": 4, "finest": "full"}),
+    ],
+)
+def test_mhvae(observed: Tensor, modalities: tuple[Modality, ...], options: dict[str, Any]) -> None:
     """The mean over drawn subsets of log p(X | z) − β Σ_l KL, every modality of the row reconstructed."""
-    model, batch = build(MHVAE, modalities, levels=levels, subsets=3, beta=1.3), data(observed, modalities)
+    model, batch = build(MHVAE, modalities, subsets=3, beta=1.3, **options), data(observed, modalities)
     source = seeded()
     subsets = model.draw_subsets(observed, source)
     sizes = [CODE, *(step.size for step in model.steps)]
@@ -363,6 +375,32 @@ def test_only_the_top_code_informs_the_decoder_before_training() -> None:
         assert float(shift.detach().mean()) < 0.2
 
 
+def test_the_finest_map_has_the_size_of_the_images_if_it_is_full() -> None:
+    """One value per pixel and channel in z_1, and a quarter of the positions on every level above, up to the code."""
+    images = [Modality(name, "image", (1, 16, 24), "laplace", (0, 1)) for name in "ab"]
+    positions = {
+        (finest, levels): [step.positions for step in MHVAE(images, levels=levels, finest=finest, width=2).steps]
+        for finest in ("half", "full")
+        for levels in (2, 3, 5)
+    }
+    assert (positions["full", 2], positions["full", 3]) == ([16 * 24], [8 * 12, 16 * 24])
+    assert positions["full", 5] == [4 * 6, 4 * 6, 8 * 12, 16 * 24]
+    assert positions["half", 5] == [4 * 6, 8 * 12, 8 * 12, 8 * 12]
+
+
+def test_a_pixel_of_an_image_reaches_its_own_place_in_the_finest_map() -> None:
+    """Only the features of a neighbourhood and of coarser levels carry it further: checked on the lateral features."""
+    model = build(MHVAE, IMAGES[:1], levels=2, finest="full")
+    network = model.encoders["a"]
+    network.stem.neighbourhood.weight.data.zero_()
+    x = torch.rand(1, 1, 16, 16, generator=seeded(), dtype=torch.float64)
+    changed = x.clone()
+    changed[0, 0, 3, 11] += 0.5
+    laterals = [network(image)[0, 2 * CODE :].reshape(16, 16, -1) for image in (x, changed)]
+    moved = (laterals[0] != laterals[1]).any(-1)
+    assert moved.nonzero().tolist() == [[3, 11]]
+
+
 def test_samples_of_the_prior_start_at_the_top_and_descend() -> None:
     """z_1 of prior draws follows p(z_1) = N(b, a² + s²), not N(0, I); without a generator it is the mean a z_2 + b."""
     model = linear_hierarchy(2)
@@ -412,9 +450,11 @@ def test_inference_reads_a_subset_as_if_the_rest_were_missing(modalities: tuple[
         model.infer(data(HOLES, modalities), all_subsets(3), seeded())
 
 
-@by_kind
-def test_dropping_a_modality_is_masking_it_on_every_level(modalities: tuple[Modality, ...]) -> None:
-    whole, part = build(MHVAE, modalities), build(MHVAE, modalities[:2])
+@by_layout
+def test_dropping_a_modality_is_masking_it_on_every_level(
+    modalities: tuple[Modality, ...], layout: dict[str, str]
+) -> None:
+    whole, part = build(MHVAE, modalities, **layout), build(MHVAE, modalities[:2], **layout)
     part.load_state_dict({k: v for k, v in whole.state_dict().items() if ".c." not in k})
     masked = data(torch.tensor([True, True, False]).expand(ROWS, 3), modalities)
     dropped = Batch({name: masked.data[name] for name in "ab"}, FULL[:, :2])
@@ -437,13 +477,15 @@ def test_subsets_are_drawn_evenly_from_those_of_a_row() -> None:
     assert (shares[expected == 0] == 0).all()
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    ("levels", "finest"), [(1, "half"), (2, "half"), (3, "half"), (6, "half"), (2, "full"), (6, "full")]
+)
 @pytest.mark.parametrize(
     "shapes", [[(3, 16, 16)] * 2, [(1, 28, 28), (3, 32, 20)], [(1, 4, 4), (2, 5, 9)], [(1, 33, 18)]]
 )
-def test_maps_serve_images_of_any_size(levels: int, shapes: list[tuple[int, int, int]]) -> None:
+def test_maps_serve_images_of_any_size(levels: int, finest: str, shapes: list[tuple[int, int, int]]) -> None:
     images = [Modality(f"m{i}", "image", shape, "laplace") for i, shape in enumerate(shapes)]
-    model = MHVAE(images, latent=4, width=8, levels=levels)
+    model = MHVAE(images, latent=4, width=8, levels=levels, finest=finest)
     batch = Batch(
         {m.name: torch.rand(3, *m.shape, generator=seeded()) for m in images},
         torch.ones(3, len(images)).bool(),

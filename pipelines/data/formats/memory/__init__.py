@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,3 +104,11 @@ def _labels(label: Any, first: pa.ChunkedArray | None, roles: Roles) -> SourceCo
         label = pd.Series(values, index=pd.Index(_ids("label", len(values), None, first).to_pylist()))
     name = str(roles.label)
     return frames.read(name, label.to_frame(name), roles)
+
+
+def column(name: str, values: Sequence[str], contents: Sequence[SourceContents], roles: Roles) -> SourceContents:
+    """Return a source of one column `name`, whose values are in the order of the rows of the first source."""
+    pd = frames.pandas(name)
+    first = contents[0].ids
+    ids = _ids(name, len(values), None, None if first is None else first[1])
+    return frames.read(name, pd.DataFrame({name: list(values)}, index=pd.Index(ids.to_pylist())), roles)

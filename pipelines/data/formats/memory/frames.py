@@ -6,6 +6,7 @@ The types of a frame are JSON: {"index": {…} or null, "columns": [{"header": "
 {"dtype": "Int64"}                                         as pandas writes it
 {"string": "python", "missing": "NA"}                      texts, with the storage and the mark of missing values
 {"categories": [...], "ordered": false, "of": {…}}         categories in their order, with their own dtype
+{"duration": …}, {"period": …} or {"interval": …}          see `spans`
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from postprior.pipelines.data.conversion.columns import simplify_type
 from postprior.pipelines.data.formats.contents import Roles, SourceContents
 from postprior.pipelines.data.formats.files import optional
 from postprior.pipelines.data.formats.identities import id_column
+from postprior.pipelines.data.formats.memory import spans
 from postprior.pipelines.data.formats.tables import typed_contents
 from postprior.pipelines.data.names import column_name
 from postprior.pipelines.errors import UserError
@@ -76,10 +78,11 @@ def types_of(name: str, frame: pd.DataFrame) -> dict[str, Any]:
     names = (column_name(str(label or "")), *INDEX, "_".join(("row", *headers)))
     header = next(header for header in names if header and header not in headers)
     columns = [
-        {"header": header, "name": label, "dtype": described(dtype)}
-        for header, label, dtype in zip(headers, frame.columns.tolist(), frame.dtypes, strict=True)
+        {"header": header, "name": label, "dtype": described(frame.iloc[:, place])}
+        for place, (header, label) in enumerate(zip(headers, frame.columns.tolist(), strict=True))
     ]
-    return {"index": {"header": header, "name": label, "dtype": described(frame.index.dtype)}, "columns": columns}
+    index = described(frame.index.to_series())
+    return {"index": {"header": header, "name": label, "dtype": index}, "columns": columns}
 
 
 def is_plain(index: pd.Index) -> bool:
@@ -92,10 +95,10 @@ def _arrow(name: str, header: str, column: pd.Series, skipped: bool = False) -> 
     if skipped:
         return pa.chunked_array([pa.nulls(len(column))])
     try:
-        array = pa.array(column, from_pandas=True)
+        array = pa.array(spans.plain(column), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0][:100]
-        expected = "expected values of one type: numbers, texts, dates, booleans or categories of these"
+        expected = "expected values of one type: numbers, texts, dates, durations, periods, intervals or booleans"
         raise UserError(f"{name}: column {header}: {reason}; {expected}; convert it, or leave it out (skip)") from None
     return _coarsest(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
 
@@ -110,15 +113,18 @@ def _coarsest(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def described(dtype: Any) -> dict[str, Any]:
-    """JSON-able description of a dtype of pandas."""
+def described(column: pd.Series) -> dict[str, Any]:
+    """JSON-able description of the dtype of a column."""
     import pandas as pd
 
+    dtype = column.dtype
+    if (span := spans.type_of(column)) is not None:
+        return span
     if isinstance(dtype, pd.CategoricalDtype):
         categories = dtype.categories
         values = categories.tolist()
         known = values if all(isinstance(value, PLAIN) for value in values) else list(map(str, values))
-        return {"categories": known, "ordered": bool(dtype.ordered), "of": described(categories.dtype)}
+        return {"categories": known, "ordered": bool(dtype.ordered), "of": described(categories.to_series())}
     if isinstance(dtype, pd.StringDtype):
         return {"string": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
     return {"dtype": str(dtype)}
@@ -129,11 +135,14 @@ def dtype_of(entry: Mapping[str, Any]) -> Any:
     import pandas as pd
 
     if "categories" in entry:
-        values = pd.Index(entry["categories"], dtype=dtype_of(entry["of"]))
+        own, kind = entry["categories"], dtype_of(entry["of"])
+        values = pd.Index(
+            [spans.parsed(text, entry["of"]) for text in own] if spans.dtype_of(entry["of"]) else own, kind
+        )
         return pd.CategoricalDtype(values, entry["ordered"])
     if "string" in entry:
         return pd.StringDtype(entry["string"], pd.NA if entry["missing"] == "NA" else np.nan)
-    return pd.api.types.pandas_dtype(entry["dtype"])
+    return spans.dtype_of(entry) or pd.api.types.pandas_dtype(entry["dtype"])
 
 
 def frame_of(table: pa.Table, types: Mapping[str, Any] | None, ids: str | None = None) -> pd.DataFrame:
@@ -173,6 +182,8 @@ def restored(column: pa.ChunkedArray, entry: Mapping[str, Any]) -> pd.Series:
     column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     if isinstance(dtype, pd.CategoricalDtype):
         return pd.Series(_categorical(column, dtype))
+    if spans.dtype_of(entry) is not None:
+        return spans.restored(column.to_pylist(), entry)
     if isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind == "M"):
         kind = pa.timestamp(dtype.unit if dtype.kind == "M" and hasattr(dtype, "unit") else np.datetime_data(dtype)[0])
         moments = simplify_type(column).cast(kind).to_pandas()
@@ -193,7 +204,7 @@ def _categorical(column: pa.ChunkedArray, dtype: pd.CategoricalDtype) -> pd.Cate
     """Return a column of categories; the class of rare values becomes the last category if it occurs."""
     import pandas as pd
 
-    known = pa.array(dtype.categories, from_pandas=True)
+    known = pa.array(spans.as_texts(dtype.categories), from_pandas=True)
     values = column if column.type == known.type else column.cast(known.type)
     codes = pc.index_in(values, value_set=known)
     others = pc.and_(codes.is_null(), values.is_valid())

@@ -13,9 +13,12 @@ import pyarrow as pa
 import pytest
 from support.frames import everything, labs
 
+from postprior.pipelines.api.objects import given_rows
+from postprior.pipelines.api.synthetic import SyntheticDataset
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.formats import memory
 from postprior.pipelines.data.formats.contents import Roles, TableView
+from postprior.pipelines.data.formats.memory import spans
 from postprior.pipelines.data.formats.memory.frames import described, dtype_of, frame_of, restored, types_of
 from postprior.pipelines.data.importing.run import import_contents, import_data
 from postprior.pipelines.errors import UserError
@@ -23,13 +26,46 @@ from postprior.pipelines.errors import UserError
 FRAME = everything(60)
 
 
-@pytest.mark.parametrize("name", FRAME.columns)
-def test_a_column_comes_back_in_its_dtype(name: Any) -> None:
-    column = FRAME[name]
-    entry = json.loads(json.dumps(described(column.dtype)))
-    assert repr(dtype_of(entry)) == repr(column.dtype)
-    back = restored(pa.chunked_array([pa.array(column, from_pandas=True)]), entry)
-    pd.testing.assert_series_equal(back, column.reset_index(drop=True), check_names=False)
+def spanning(rows: int) -> pd.DataFrame:
+    """Durations, periods and intervals, also as categories, with holes."""
+    rng = np.random.default_rng(0)
+    days = pd.Series(pd.to_timedelta(rng.integers(0, 500, rows), "D")).where(rng.random(rows) > 0.1)
+    months = pd.PeriodIndex.from_ordinals(rng.integers(500, 560, rows), freq="M")
+    bins = pd.cut(rng.normal(size=rows), [-9, -0.5, 0.25, 9])
+    columns = {
+        "days": days,
+        "milliseconds": pd.Series(pd.to_timedelta(rng.integers(0, 9000, rows), "ms")).dt.as_unit("ms"),
+        "arrow": days.astype(pd.ArrowDtype(pa.duration("s"))),
+        "months": pd.Series(months).where(rng.random(rows) > 0.1),
+        "bins": pd.Series(bins),
+        "intervals": pd.Series(pd.arrays.IntervalArray(list(bins))).where(rng.random(rows) > 0.1),
+        "visits": pd.Categorical(pd.to_timedelta(rng.integers(0, 3, rows), "D")),
+    }
+    return pd.DataFrame(columns)
+
+
+@pytest.mark.parametrize("column", [*FRAME.items(), *spanning(60).items()], ids=lambda item: str(item[0]))
+def test_a_column_comes_back_in_its_dtype(column: tuple[Any, pd.Series]) -> None:
+    _, values = column
+    entry = json.loads(json.dumps(described(values)))
+    assert repr(dtype_of(entry)) == repr(values.dtype)
+    back = restored(pa.chunked_array([pa.array(spans.plain(values), from_pandas=True)]), entry)
+    pd.testing.assert_series_equal(back, values.reset_index(drop=True), check_names=False)
+
+
+def test_durations_periods_and_intervals_are_modelled(tmp_path: Path) -> None:
+    frame, roles = spanning(80), Roles(nan_is_missing=True)
+    import_contents(memory.read({"stay": frame}, roles), ["stay"], tmp_path / "data", roles)
+    rows = Dataset.load(tmp_path / "data/train")
+    back = SyntheticDataset.of(rows).to_pandas()
+    pd.testing.assert_frame_equal(back, frame.loc[back.index], check_names=False)
+    classes = {column.name for column in rows.modalities[0].columns if column.classes}
+    assert classes == {"bins", "intervals", "visits"}
+    halves = restored(pa.chunked_array([[86400 * 1.4, None]]), described(frame["days"]))
+    assert halves.tolist() == [pd.Timedelta(days=1), pd.NaT]
+    weekly = frame.assign(months=frame["months"].dt.asfreq("W"))
+    with pytest.raises(UserError, match=r"stay: column months: periods W-SUN found, expected M as in the training"):
+        given_rows(weekly, rows)
 
 
 def test_a_frame_comes_back_with_its_index_and_the_names_of_its_columns() -> None:
@@ -40,7 +76,7 @@ def test_a_frame_comes_back_with_its_index_and_the_names_of_its_columns() -> Non
 
 def test_a_class_of_rare_values_is_one_more_category() -> None:
     dtype = pd.CategoricalDtype(["a", "b"], ordered=True)
-    column = restored(pa.chunked_array([["b", "other", None]]), described(dtype))
+    column = restored(pa.chunked_array([["b", "other", None]]), described(pd.Series([], dtype=dtype)))
     assert column.cat.categories.tolist() == ["a", "b", "other"]
     assert column.astype(object).tolist() == ["b", "other", np.nan]
 

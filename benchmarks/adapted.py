@@ -1,0 +1,237 @@
+"""Compares joint samples of trained models of MultiVae 1.0.3: from its prior, its samplers, and densities of postprior.
+
+Each model is trained once per seed on the digits of this repository, with the default networks of MultiVae, its own
+losses and Adam. All samplers then decode codes with the same trained decoders; only the codes differ: those of the
+model's prior, of `GaussianMixtureSampler` with 10 components, of `MAFSampler`, and of `postprior.adapt`. One set of
+label classifiers judges all of them on the same 1,000 test rows. Seconds are processor seconds of the fit and of
+1,000 draws, training aside. Every model and seed is a file in benchmarks/adapted and is not run again; the table in
+docs/adapted.md is written from these files. `make bench-adapted` creates the environment that MultiVae needs.
+
+    .venv-multivae/bin/python benchmarks/adapted.py [--seeds 3] [--epochs 40] [--rows 5000] [--labels] [MODEL …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that seconds are those of one core
+os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
+
+import numpy as np
+import torch
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:  # torchvision was built for another version of torch: operators that its import needs are missing
+    for operator in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import multivae.models
+from multivae.data.datasets.base import MultimodalBaseDataset
+from multivae.samplers import GaussianMixtureSampler, GaussianMixtureSamplerConfig, MAFSampler, MAFSamplerConfig
+from pythae.trainers import BaseTrainerConfig
+
+from postprior import Dataset, adapt
+from postprior.pipelines.data.sources.digits import make_digits
+from postprior.pipelines.metrics.features.evaluators import Evaluators
+from postprior.pipelines.metrics.features.fitting import fit_evaluators
+from postprior.pipelines.metrics.registry import bounds_of
+from postprior.pipelines.metrics.scores import ReferenceSet, score
+from postprior.pipelines.metrics.statistics.intervals import estimate, half_samples
+from postprior.pipelines.settings.checks import load_params
+from postprior.pipelines.storage import read_json, write_json
+from postprior.stage1_vae.randomness import seeded
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("adapted")
+ROWS = 1000  # samples, and test rows that they are compared with
+LATENT, PRIVATE = 32, 8  # dimensions of shared and private codes
+COMPONENTS, MAF_EPOCHS = 10, 60  # of the samplers of MultiVae
+MODELS: dict[str, dict[str, Any]] = {
+    "MVTCAE": {},
+    "MoPoE": {},
+    "JMVAE": {},
+    "DMVAE": {"modalities_specific_dim": PRIVATE},
+    "MMVAEPlus": {"modalities_specific_dim": PRIVATE, "K": 1},
+}
+"""Models of MultiVae and options of their configurations; a private dimension is that of every modality."""
+SCORES = ("joint_coherence", "joint_frechet_distance", "frechet_distance", "recall", "precision", "label_entropy")
+TRAINING = {"batch": 64, "learning_rate": 1e-3}
+
+
+def built(name: str, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Return an untrained model with the default networks of MultiVae."""
+    options = dict(MODELS[name])
+    if name == "DMVAE":
+        options["modalities_specific_dim"] = dict.fromkeys(shapes, PRIVATE)
+    config = getattr(multivae.models, f"{name}Config")(
+        n_modalities=len(shapes),
+        latent_dim=LATENT,
+        input_dims=dict(shapes),
+        decoders_dist=dict.fromkeys(shapes, "laplace"),
+        decoder_dist_params={m: {"scale": 0.1} for m in shapes},
+        **options,
+    )
+    return getattr(multivae.models, name)(config)
+
+
+def train(model: Any, data: dict[str, torch.Tensor], epochs: int, seed: int) -> None:
+    """Train with the model's own loss and Adam, whose learning rate falls to 0."""
+    optimizer = torch.optim.Adam(model.parameters(), TRAINING["learning_rate"])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    rows = len(next(iter(data.values())))
+    generator = torch.Generator().manual_seed(seed)
+    model.train()
+    for epoch in range(1, epochs + 1):
+        for part in torch.randperm(rows, generator=generator).split(int(TRAINING["batch"])):
+            batch = MultimodalBaseDataset({m: x[part] for m, x in data.items()})
+            optimizer.zero_grad()
+            model(batch, epoch=epoch).loss.backward()
+            optimizer.step()
+        schedule.step()
+        model.update()
+    model.eval()
+
+
+class Bench:
+    """The data, their judges, and the scores of samples."""
+
+    def __init__(self, seed: int, rows: int) -> None:
+        params = load_params(ROOT / "params.yaml")
+        self.params = params.model_copy(update={"seed": seed})
+        self.splits = make_digits(seed, ROOT, train=rows)
+        self.test = self.splits["test"].select(np.arange(ROWS))
+        self.evaluators: Evaluators = fit_evaluators(self.splits["train"], self.params, ROOT)
+        rng = np.random.default_rng(seed)
+        outputs, resamples = self.evaluators.outputs(self.test), self.params.evaluate.resamples
+        real = half_samples(outputs.sources, resamples, rng, outputs.labels)
+        self.weights = half_samples(np.arange(ROWS), resamples, rng)
+        names = tuple(m.name for m in self.test.modalities)
+        neighbours, classes = self.params.evaluate.neighbours, len(self.test.label_names or ())
+        self.reference = ReferenceSet.fit(outputs, real, neighbours, names, classes)
+
+    def scores(self, samples: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return the scores of samples, with intervals."""
+        data = {m.name: np.clip(samples[m.name], 0, 1).astype(np.float32) for m in self.test.modalities}
+        found = score(self.evaluators.outputs(Dataset(self.test.modalities, data)), self.weights, self.reference)
+        bounds = bounds_of("fidelity")
+        written = {key: estimate(found[key], bounds.get(key, (-np.inf, np.inf))) for key in SCORES if key in found}
+        return {key: {part: round(float(x), 5) for part, x in value.items()} for key, value in written.items()}
+
+    def tensors(self, split: str) -> dict[str, torch.Tensor]:
+        """Return the values of a split by modality."""
+        rows = self.splits[split]
+        return {m.name: torch.from_numpy(np.asarray(rows.data[m.name], np.float32)) for m in rows.modalities}
+
+
+def decoded(model: Any, codes: Any) -> dict[str, np.ndarray]:
+    """Decode codes as MultiVae returned them."""
+    return {m: x.numpy() for m, x in model.decode(codes).items()}
+
+
+def their_samplers(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+    """Return functions that fit a sampler of MultiVae and draw from it."""
+    data = MultimodalBaseDataset(bench.tensors("train"))
+    held_out = MultimodalBaseDataset(bench.tensors("validation"))
+
+    def mixture() -> dict[str, np.ndarray]:
+        np.random.seed(seed)  # noqa: NPY002, its sampler uses the global generator
+        sampler = GaussianMixtureSampler(model, GaussianMixtureSamplerConfig(n_components=COMPONENTS))
+        sampler.fit(data)
+        return decoded(model, sampler.sample(ROWS))
+
+    def flow() -> dict[str, np.ndarray]:
+        with TemporaryDirectory() as folder:
+            sampler = MAFSampler(model, MAFSamplerConfig())
+            how = BaseTrainerConfig(output_dir=folder, num_epochs=MAF_EPOCHS, learning_rate=1e-3, no_cuda=True)
+            sampler.fit(data, held_out, how)
+        with torch.no_grad():
+            return decoded(model, sampler.sample(ROWS))
+
+    def prior() -> dict[str, np.ndarray]:
+        return decoded(model, model.generate_from_prior(ROWS))
+
+    return {"MultiVae, prior": prior, "MultiVae, GMM(10)": mixture, "MultiVae, MAF": flow}
+
+
+def ours(model: Any, bench: Bench, seed: int, labels: bool) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+    """Return functions that fit a density of postprior and draw from it: without labels, and also with them."""
+    train_rows = bench.splits["train"]
+    others = {m: np.asarray(x) for m, x in bench.splits["validation"].data.items()}
+    kept = SimpleNamespace(data={m: np.asarray(x) for m, x in train_rows.data.items()}, labels=None)
+
+    def drawn(label: Any, held_label: Any) -> dict[str, np.ndarray]:
+        held_out = others if label is None else (others, held_label)
+        generator = adapt(model, kept.data, label=label, held_out=held_out, density="gmm", seed=seed, progress=False)
+        return {m: np.asarray(x) for m, x in generator.sample(ROWS, seed=seed).data.items()}
+
+    known, held = (np.asarray(bench.splits[split].labels) for split in ("train", "validation"))
+    without: dict[str, Callable[[], dict[str, np.ndarray]]] = {"postprior, gmm": lambda: drawn(None, None)}
+    return without | ({"postprior, gmm with labels": lambda: drawn(known, held)} if labels else {})
+
+
+def run(name: str, seed: int, epochs: int, bench: Bench, labels: bool = False) -> dict[str, Any]:
+    """Train a model of MultiVae, and score all samplers."""
+    data = bench.tensors("train")
+    with seeded(seed):
+        model = built(name, {m: tuple(x.shape[1:]) for m, x in data.items()})
+        start = time.process_time()
+        train(model, data, epochs, seed)
+        result: dict[str, Any] = {
+            "model": name,
+            "seed": seed,
+            "epochs": epochs,
+            "rows": len(bench.splits["train"]),
+            "training_seconds": round(time.process_time() - start, 1),
+            "samplers": {},
+        }
+        print(f"{name}, seed {seed}: trained in {result['training_seconds']} s", flush=True)
+        for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed, labels)}.items():
+            start = time.process_time()
+            samples = sampler()
+            spent = round(time.process_time() - start, 1)
+            result["samplers"][title] = {**bench.scores(samples), "seconds": spent}
+            shown = {key: value["value"] for key, value in result["samplers"][title].items() if key != "seconds"}
+            print(f"  {title}: {spent} s, {shown}", flush=True)
+        held = {m: x[:ROWS] for m, x in bench.tensors("test").items()}
+        with torch.no_grad():
+            again = decoded(model, model.encode(SimpleNamespace(data=held)))
+        result["samplers"]["reconstructions of test rows"] = bench.scores(again)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare samplers on trained models of MultiVae.")
+    parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="models; all by default")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs of training")
+    parser.add_argument("--rows", type=int, default=5000, help="training rows")
+    parser.add_argument("--labels", action="store_true", help="also fit a density that knows the labels")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.models) - set(MODELS):
+        parser.error(f"models: found {', '.join(sorted(unknown))}, expected some of {', '.join(MODELS)}")
+    torch.set_num_threads(1)
+    for seed in range(arguments.seeds):
+        todo = [name for name in arguments.models if not (RESULTS / f"{name}-{seed}.json").exists()]
+        bench = Bench(seed, arguments.rows) if todo else None
+        for name in todo:
+            assert bench is not None
+            write_json(RESULTS / f"{name}-{seed}.json", run(name, seed, arguments.epochs, bench, arguments.labels))
+    write_page()
+
+
+def write_page() -> None:
+    """Write the table in docs/adapted.md from all files."""
+    from adapted_page import write_table
+
+    write_table([read_json(path) for path in sorted(RESULTS.glob("*.json"))])
+
+
+if __name__ == "__main__":
+    main()
