@@ -101,6 +101,7 @@ def ours(folder: Path) -> dict[str, Any]:
 
 def imputation(project: Path, density: str) -> dict[str, Any]:
     """Return by task the energy scores of all imputers, and the paired differences to ours."""
+    command(project, "train-evaluators")
     command(project, "evaluate-imputation", "--baselines")
     command(project, "evaluate-imputation", density)
     mine = read_json(project / "results/imputation" / f"{density}.json")
