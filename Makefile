@@ -8,6 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RIVAL := .venv-multivae
 SDV := .venv-sdv
+RELEASE := .venv-release
 
 export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshot pictures test coverage test-slow test-multivae test-faults ui lint bench bench-adapted bench-multivae bench-densities bench-augmentation bench-metrics bench-missing bench-profiles bench-quality bench-tables examples zoo clean
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +106,9 @@ bench-profiles: $(READY) ## run the pipeline in both profiles and compare their 
 bench-quality: $(READY) ## compare samples of pairs of a model and a density with real rows; docs/quality.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/quality.py --seeds $(or $(SEEDS),1)
 
+bench-ranks: $(READY) ## compare two ranks with two independent processes, in training and generation; docs/scale.md
+	$(BIN)/python benchmarks/ranks.py
+
 bench-tables: $(READY) $(SDV)/.ready ## compare synthetic tables with those of SDV; docs/evaluation.md (SEEDS=3 runs more seeds, OURS=--ours only our side)
 	$(BIN)/python benchmarks/tables.py --seeds $(or $(SEEDS),1) $(OURS)
 
@@ -120,6 +124,16 @@ examples: $(READY) ## run the examples that write the figures and numbers of doc
 
 zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
+
+release: $(RELEASE)/.ready ## build what would be uploaded, the wheel and the source distribution, in dist/, and check its metadata
+	rm -rf build dist
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/twine check --strict dist/*
+
+$(RELEASE)/.ready:
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet build twine
+	@touch $@
 
 clean: ## remove caches and checkpoints, but not the results
 	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -29,8 +29,8 @@ from postprior.stage1_vae.ranks import Ranks
 Arrays = Mapping[str, np.ndarray]
 Block = tuple[int, Arrays]
 """The number of the first row of a block, and arrays of its rows by name."""
-PART = 8
-"""Blocks in one file."""
+PART, FEW = 8, 256
+"""Blocks in one file, and files in one folder."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,19 @@ class Sharing:
         key = hashlib.sha256(everything.encode()).hexdigest()[:16]
         check_same(self.ranks, title, key)
         place = self.folder / key
-        parts = {
-            place / f"{first}.safetensors": range(first, min(first + PART, count)) for first in range(0, count, PART)
-        }
-        own = list(parts.items())[self.ranks.rank :: self.ranks.size]
+        parts = {first: range(first, min(first + PART, count)) for first in range(0, count, PART)}
+        paths = {first: place / f"{first // (PART * FEW)}" / f"{first}.safetensors" for first in parts}
+        missing = json.dumps([first for first, path in paths.items() if not path.exists()])
+        own = json.loads(self.ranks.from_first(missing.encode()))[self.ranks.rank :: self.ranks.size]
         with progress(f"{title}, on each of {self.ranks.size} ranks", len(own)) as step:
-            for path, numbers in own:
-                if not path.exists():
-                    write_bytes(path, save(_named(compute(numbers))))
+            for first in own:
+                write_bytes(paths[first], save(_named(compute(parts[first]))))
                 step("")
         self.ranks.wait()
         if not self.ranks.is_first:
             yield None
             return
-        yield (block for path in parts for block in _read(path))
+        yield (block for path in paths.values() for block in _read(path))
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -17,7 +17,7 @@ from postprior.pipelines.errors import UserError
 if TYPE_CHECKING:
     from postprior.stage1_vae.ranks import Ranks
 
-TIMEOUT = timedelta(minutes=30)
+TIMEOUT = timedelta(hours=3)
 """Longest time for which a rank waits for another one."""
 _stores: list[Any] = []
 """What the ranks of this job have in common, once they have met."""

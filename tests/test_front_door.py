@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 import resource
+import runpy
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support.copied import PACKAGES, REPOSITORY, copy, python, run
+from support.copied import PACKAGES, REPOSITORY, build, copy, python, run
 
 import postprior
 
@@ -82,15 +85,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy(tmp_path_factory.mktemp("sources"))
 
 
-def build(kind: str, sources: Path, out: Path) -> Path:
-    """The file of a wheel or source distribution."""
-    pytest.importorskip("setuptools", minversion="77")
-    script = f"from setuptools.build_meta import build_{kind}; build_{kind}({str(out)!r})"
-    python("-c", script, folder=sources)
-    (file,) = out.iterdir()
-    return file
-
-
 @pytest.fixture(scope="module")
 def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("wheel", sources, tmp_path_factory.mktemp("wheel"))
@@ -111,8 +105,6 @@ def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
 
 
 def test_a_source_distribution_builds_the_same_wheel(sources: Path, wheel: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "again").mkdir()
     with tarfile.open(build("sdist", sources, tmp_path / "out")) as archive:
         assert all(file.isfile() or file.isdir() for file in archive)
         archive.extractall(tmp_path, filter="data")
@@ -120,6 +112,29 @@ def test_a_source_distribution_builds_the_same_wheel(sources: Path, wheel: Path,
     again = build("wheel", unpacked, tmp_path / "again")
     assert again.name == wheel.name
     assert listing(again) == listing(wheel)
+
+
+def test_the_readme_of_a_wheel_has_links_that_work_elsewhere(wheel: Path) -> None:
+    """Without the address of a repository there are none; with one, they lead to the files of the version."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    assert "Classifier: Programming Language :: Python :: 3.11\n" in metadata
+    assert "Description-Content-Type: text/markdown\n" in metadata
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    standalone = runpy.run_path(str(REPOSITORY / "setup.py"))["standalone"]
+    readme = (REPOSITORY / "README.md").read_text()
+    assert metadata.split("\n\n", 1)[1].strip() == standalone(readme, project).strip()
+    targets = re.findall(r"\]\(([^)]+)\)", standalone(readme, project))
+    assert all(target.startswith("https://") for target in targets)
+    page = "[a `b`](docs/a.md#c) ![d](e.png) [f](#g) [h](https://i.org)"
+    assert standalone(page, {"version": "1.0"}) == "a `b`  f [h](https://i.org)"
+    address = {"urls": {"Repository": "https://i.org/j/"}}
+    assert standalone(page, {"version": "1.0", **address}) == (
+        "[a `b`](https://i.org/j/blob/v1.0/docs/a.md#c) ![d](https://i.org/j/raw/v1.0/e.png) "
+        "[f](https://i.org/j/blob/v1.0/README.md#g) [h](https://i.org)"
+    )
+    assert "/blob/main/docs" in standalone(page, {"version": "1.1.dev0", **address})
 
 
 def test_it_is_installed_beside_packages_of_the_same_names(wheel: Path, tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ import csv
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from statistics import geometric_mean
 
 import pytest
+import yaml
 from support.project import COMMANDS, REPOSITORY
 
 from postprior.pipelines.api.generator import Generator
 from postprior.pipelines.api.synthetic import SyntheticDataset
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.round_trip import template
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
@@ -63,11 +66,23 @@ def test_the_rooms_are_there() -> None:
     told = set(re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE))
     rooms = {f"pipelines/{path.parent.name}" for path in (REPOSITORY / "pipelines").glob("*/__init__.py")}
     assert told == rooms | {"postprior", "pipelines", "stage1_vae", "stage2_latent"}
-    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")):
+    pages = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    for page in (*pages, *(REPOSITORY / "docs").rglob("*.md")):
         for place in re.findall(
             r"`((?:postprior|pipelines|stage1_vae|stage2_latent|tests)/[\w/.]*)`", page.read_text()
         ):
             assert (REPOSITORY / place).exists(), f"{page}: {place}"
+
+
+def test_what_must_be_cited_and_noticed_is_that_of_the_package() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+    notice = (REPOSITORY / "NOTICE").read_text()
+    contained = re.findall(r"^(Vega\S* [\d.]+),", template("plots.html")[:2000], re.MULTILINE)
+    assert len(contained) == 3
+    assert all(library in notice for library in contained)
 
 
 def test_every_model_and_density_is_described() -> None:

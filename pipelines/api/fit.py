@@ -17,8 +17,8 @@ from postprior.pipelines.storage import files_of
 
 def fit_codes(
     name: str, params: Params | None, root: Path, codes: Path, validation: Path | None = None, out: Path | None = None
-) -> None:
-    """Fit a density to custom codes and save it to artefacts/densities/<name>, or to `out`.
+) -> Path:
+    """Fit a density to custom codes and save it to artefacts/densities/<name>, or to `out`; return that folder.
 
     Args:
         name: Entry of `density` in params.yaml; without such an entry, the density has its default options.
@@ -39,3 +39,4 @@ def fit_codes(
     if validation:
         fit["memorisation"] = check_memorisation(name, density, fit, tables["train"], tables["validation"], seed)
     save_density(folder, density, fit | origins, inputs=paths.values())
+    return folder

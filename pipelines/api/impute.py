@@ -11,7 +11,7 @@ from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.data.writing import writing
-from postprior.pipelines.generation.completion import ROWS, filled_fields
+from postprior.pipelines.generation.completion import MOST, filled_fields, row_blocks
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.progress import progress
@@ -53,7 +53,7 @@ def impute(
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
-    check_space(f"draws: {draws} draws of {len(data)} rows", min(ROWS, len(data)) * size, len(data) * size, out)
+    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     parts = project.dataset("validation"), data, seed, project.dataset("train")
     calibration = generator.calibration(*parts) if calibrated else None
@@ -67,7 +67,7 @@ def impute(
         *(project.artefacts.data / part for part in ("train", "validation")),
         folder,
     ]
-    sharing, count = sharing_of(project, params, "evaluate_imputation", read), -(-len(data) // ROWS)
+    sharing, count = sharing_of(project, params, "evaluate_imputation", read), len(row_blocks(data))
     with sharing.blocks(f"impute {name}", [draws, values, seed], count, compute) as blocks:
         if blocks is None:
             return []

@@ -1,10 +1,12 @@
-"""The command `init`: create a project for imported data, in which `dvc repro` runs at once.
+"""The command `init`: create a project in which `dvc repro` runs at once, for imported data or for the demo.
 
-Its settings are those of this repository, except for settings that depend on the size and the kinds of the data.
+Its settings are those of this repository, except for settings that depend on the size and the kinds of the data. The
+demo has all settings of this repository, and its data: digits, which the stage `prepare` makes.
 """
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
@@ -47,37 +49,62 @@ def init(project: Path, data: Path, profile: str = "quick", git: bool = True) ->
         UserError: A project exists, or the project would lie inside the data: DVC tracks the data, and results would
             change them. Or git refuses the repository.
     """
-    for name in TEMPLATES:
-        if (project / name).exists():
-            raise UserError(f"{project / name}: found an existing project; use another folder or remove this one")
     if not (data / "train" / MANIFEST).exists():
         raise UserError(f"{data}: found no train/{MANIFEST}, expected a folder written by postprior import")
-    if project.exists() and not project.is_dir():
-        raise UserError(f"{project}: found a file, expected a folder or nothing; use another name")
     if project.resolve().is_relative_to(data.resolve()):
         raise UserError(f"{project}: lies inside the data {data}, expected a folder outside of it; use another name")
     splits = read_folders(0, data, "")
-    repository = Repository.around(project, git)
     path = Path(os.path.relpath(data.resolve(), project.resolve())).as_posix()
     chosen = {"profile": profile, **settings(splits)}
-    new = repository.set_up()
-    write_project(project, path, chosen)
+    repository, recorded = _create(project, path, chosen, git)
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
         *(f"  {key}: {_text(value)}" for key, value in chosen.items()),
         *_too_few(splits["test"]),
-        *repository.record([*TEMPLATES, ".gitignore", ".dvcignore", *OF_DVC], new),
+        *recorded,
         *repository.exposed(data),
+        *_next_steps(project),
+    ]
+
+
+def init_demo(project: Path, profile: str = "quick", git: bool = True) -> list[str]:
+    """Write params.yaml and dvc.yaml of the demo, which needs no data; return lines for the user.
+
+    Raises:
+        UserError: A project exists, or git refuses the repository.
+    """
+    _, recorded = _create(project, None, {"profile": profile}, git)
+    told = "the demo on real handwritten digits, which scikit-learn contains; nothing is downloaded"
+    return [f"{project / 'params.yaml'}: {told}", *recorded, *_next_steps(project)]
+
+
+def _create(project: Path, path: str | None, chosen: Mapping[str, Any], git: bool) -> tuple[Repository, list[str]]:
+    """Write a new project with its repository; return the repository and lines on what it recorded."""
+    for name in TEMPLATES:
+        if (project / name).exists():
+            raise UserError(f"{project / name}: found an existing project; use another folder or remove this one")
+    if project.exists() and not project.is_dir():
+        raise UserError(f"{project}: found a file, expected a folder or nothing; use another name")
+    repository = Repository.around(project, git)
+    new = repository.set_up()
+    write_project(project, path, chosen)
+    return repository, repository.record([*TEMPLATES, ".gitignore", ".dvcignore", *OF_DVC], new)
+
+
+def _next_steps(project: Path) -> list[str]:
+    """Return lines that say what to do in a new project, and what will be there then."""
+    return [
+        f"dvc repro will write {Project(project).results.page}; postprior plan estimates how long it takes",
         f"Go on with: cd {shell_quoted(project)} && dvc repro",
     ]
 
 
-def write_project(project: Path, path: str, chosen: Mapping[str, Any]) -> None:
+def write_project(project: Path, path: str | None, chosen: Mapping[str, Any]) -> None:
     """Write the settings, the pipeline and the files of ignored paths of a project.
 
     Args:
         project: its folder.
-        path: the folder of the data, from the project.
+        path: the folder of the data, from the project; None: the data of this repository.
         chosen: settings by dotted key; the others are those of this repository.
 
     Raises:
@@ -85,15 +112,16 @@ def write_project(project: Path, path: str, chosen: Mapping[str, Any]) -> None:
     """
     texts = {name: template(name) for name in TEMPLATES}
     params, pipeline = (read_tree(text) for text in texts.values())
-    params["data"] = {"source": "folder", "folder": {"path": path}}
+    if path is not None:
+        params["data"] = {"source": "folder", "folder": {"path": path}}
+        pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     for key, value in chosen.items():
         _put(params, key, value)
-    pipeline["stages"]["prepare"]["deps"].append("${data.folder.path}")
     for (name, text), tree in zip(texts.items(), (params, pipeline), strict=True):
         # restore the empty line that is lost with the data section before it
-        write_text(project / name, yaml_text(tree, text).replace("\nevaluators:", "\n\nevaluators:"))
+        write_text(project / name, re.sub(r"\n+evaluators:", "\n\nevaluators:", yaml_text(tree, text)))
     _ignore(project / ".gitignore", f"/{HOMES[0]}/\n{LEFT}")
-    if not path.startswith("../"):
+    if path is not None and not path.startswith("../"):
         _ignore(project / ".gitignore", f"{git_pattern(Path(path))}\n")
     _ignore(project / ".dvcignore", LEFT)
 

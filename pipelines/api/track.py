@@ -5,13 +5,15 @@ from pathlib import Path
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.texts import shell_quoted
+from postprior.pipelines.tracking.client import DATABASES, address, shown
 from postprior.pipelines.tracking.outputs import FILES, RESULTS, curves, output_path
 from postprior.pipelines.tracking.runs import Run
 from postprior.pipelines.tracking.runs import track as log
 
 
-def track(params: Params, root: Path) -> None:
-    """Log one run for every stage with results, as if the stage had just run."""
+def track(params: Params, root: Path) -> list[str]:
+    """Log one run for every stage with results, as if the stage had just run; return lines for the user."""
     logged = 0
     for stage, results in RESULTS.items():
         of_density = any("{density}" in str(pattern) for pattern in results.files)
@@ -24,6 +26,11 @@ def track(params: Params, root: Path) -> None:
             logged += 1
     if not logged:
         raise UserError(f"{root / FILES.home}: found no results to log; run `dvc repro` first")
+    uri = shown(address(root) or "")
+    if not uri:
+        return ["MLFLOW_TRACKING_URI is off: nothing was logged"]
+    show = f"mlflow ui --backend-store-uri {shell_quoted(uri)}" if uri.startswith(DATABASES) else f"open {uri}"
+    return [f"{uri}: {logged} runs", f"Go on with: {show}"]
 
 
 def refuse(reason: str) -> None:

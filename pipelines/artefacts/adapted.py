@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError, naming
 from postprior.pipelines.publishing import write_bytes
-from postprior.pipelines.settings.checks import adaptation
+from postprior.pipelines.settings.adaptation import adaptation
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.adapted import Adapted, Units
 from postprior.stage1_vae.adapters import adaptable

@@ -20,7 +20,7 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 KIND = "density"
-MOST = 5000  # largest number of rows per split whose log-likelihood is computed
+MOST = 2000  # largest number of rows per split whose log-likelihood is computed
 
 
 def log_likelihoods(density: Density, codes: dict[str, Codes], seed: int) -> dict[str, Any]:

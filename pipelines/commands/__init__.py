@@ -21,7 +21,7 @@ def main() -> None:
         from postprior.pipelines.texts import format_warning
 
         warnings.formatwarning = format_warning
-        app()
+        app(prog_name="postprior")
     finally:
         streams.drop_unwritten()
         signals.exit_if_ended()

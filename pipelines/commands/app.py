@@ -5,16 +5,16 @@ No slow module is imported here: every command imports what it runs.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from postprior.pipelines import ranks
-from postprior.pipelines.commands import applications, data, stages
+from postprior.pipelines.commands import applications, data, environment, stages
 from postprior.pipelines.errors import UserError, naming
 from postprior.pipelines.settings.renames import COMMANDS
-from postprior.pipelines.texts import OUTPUT, tell_failure
+from postprior.pipelines.texts import OUTPUT, tell, tell_failure
 from postprior.stage1_vae.imports import UserCodeError
 
 BROKEN_PIPE = 141
@@ -32,6 +32,8 @@ class OneLineErrors(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command; the name of an earlier version raises an error with the current name."""
+        if ctx.resilient_parsing:  # the completion of a shell asks, and shows no errors
+            return super().resolve_command(ctx, args)
         if args and (new := COMMANDS.get(args[0])):
             raise UserError(
                 f"found the command {args[0]}, the name of an earlier version, expected {new}; "
@@ -86,15 +88,34 @@ def in_one_line() -> Iterator[None]:
     raise typer.Exit(1)
 
 
+def _tell_version(wanted: bool) -> None:
+    """Print the version of the package and end."""
+    if wanted:
+        from importlib.metadata import version
+
+        tell(f"postprior {version('postprior')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=OneLineErrors,
     help="Generate synthetic multimodal data from a density fitted to the latent codes of an autoencoder.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (data.app, stages.app, applications.app):
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that come before a command."""
+
+
+for group in (data.app, stages.app, applications.app, environment.app):
     for command in group.registered_commands:
         command.cls = NamedOutput
     app.add_typer(group)

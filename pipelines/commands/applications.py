@@ -8,7 +8,7 @@ import typer
 from postprior.pipelines.commands import options
 from postprior.pipelines.commands.options import label_counts, load, load_tracked
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import tell
+from postprior.pipelines.texts import shell_quoted, tell
 
 app = typer.Typer()
 
@@ -33,6 +33,7 @@ def draw(
     options_or_none = {"seed": seed, "temperature": temperature, "truncation": truncation}
     given: dict[str, Any] = {name: value for name, value in options_or_none.items() if value is not None}
     draw(folder, out, SampleRequest(samples, labels=label_counts(label), **given), force)
+    tell(f"{out}: codes, of which your decoder reads the array loc with numpy.load")
 
 
 @app.command()
@@ -55,6 +56,8 @@ def impute(
     from postprior.pipelines.api.impute import impute
 
     tell(*impute(name, dataset, settings, root, out, draws, values, seed))
+    first = out if draws == 1 else out / "1"
+    tell(f"Go on with: postprior export {shell_quoted(first)} FOLDER")
 
 
 @app.command()
@@ -77,6 +80,7 @@ def detect(
     from postprior.pipelines.api.detect import detect
 
     tell(*detect(name, dataset, settings, root, out, calibration, alpha, force))
+    tell("Its column score orders the rows, and its columns contribution.MODALITY say what explains a score")
 
 
 @app.command()
@@ -103,6 +107,8 @@ def represent(
     autoencoder, components = project.artefacts.autoencoder, settings.encode.components
     sharing = sharing_of(project, settings, "encode", [autoencoder, dataset])
     tell(*represent(dataset, autoencoder, out, seed, components, force, sharing))
+    if out.suffix == ".npz":
+        tell(f"Go on with: postprior fit gmm --codes {shell_quoted(out)} --out FOLDER")
 
 
 @app.command()
@@ -119,7 +125,9 @@ def register(
     settings, root = load(params)
     from postprior.pipelines.api.register import register
 
-    tell(register(name, settings, root, model, alias))
+    line = register(name, settings, root, model, alias)
+    uri = line.partition(" is version ")[0]
+    tell(line, f"Go on with: mlflow.pyfunc.load_model('{uri}').predict([], params={{'n': 100, 'seed': 0}})")
 
 
 @app.command()
@@ -128,4 +136,4 @@ def track(params: options.ParamsFile = options.DEFAULT) -> None:
     settings, root = load(params)
     from postprior.pipelines.api.track import track
 
-    track(settings, root)
+    tell(*track(settings, root))

@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 import typer
 
 from postprior.pipelines.commands.options import check_unused, parse_pairs
+from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import tell
 
 app = typer.Typer()
+
+DEMO = "demo"
+"""The name of the folder for which `init` needs no data."""
 
 
 @app.command("import")
@@ -225,7 +229,15 @@ def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:
 @app.command()
 def init(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the new project.")],
-    data: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="The folder that postprior import wrote.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="The folder that postprior import wrote. Without it, PROJECT must be named demo: a project with the "
+            "handwritten digits of the demo.",
+        ),
+    ] = None,
     profile: Annotated[
         Literal["quick", "full"],
         typer.Option(
@@ -236,10 +248,21 @@ def init(
         bool, typer.Option("--no-git", help="Use no git: make no repository, and stage and commit nothing.")
     ] = False,
 ) -> None:
-    """Create a project from imported data, in the git repository that it lies in or in a new one."""
-    from postprior.pipelines.api.init import init
+    """Create a project, from imported data or for the demo.
 
-    tell(*init(project, data, profile, not no_git))
+    It uses the git repository that it lies in, or a new one. `postprior init demo` needs no data.
+    """
+    from postprior.pipelines.api.init import init, init_demo
+
+    if data is not None:
+        tell(*init(project, data, profile, not no_git))
+    elif project.name == DEMO:
+        tell(*init_demo(project, profile, not no_git))
+    else:
+        raise UserError(
+            "--from: found none, expected the folder that postprior import wrote; or try postprior init demo, "
+            "which needs no data"
+        )
 
 
 @app.command()
@@ -287,4 +310,4 @@ def export(
     """Write a dataset folder back as files in the original formats, units and types."""
     from postprior.pipelines.data.export import export
 
-    tell(*export(folder, out, format, excel_safe))
+    tell(*export(folder, out, format, excel_safe), f"These files are in {out}")

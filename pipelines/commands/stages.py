@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from postprior.pipelines.commands import options
+from postprior.pipelines.commands.endings import tell_stage, tell_written
 from postprior.pipelines.commands.options import check_name, label_counts, load, load_tracked, parse_pairs
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import tell
+from postprior.pipelines.texts import shell_quoted, tell
 
 app = typer.Typer()
 
@@ -24,7 +25,7 @@ def plan(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.code import code
 
     code(settings, root)  # DVC compares these hashes to find the stages whose code has changed
-    tell(*plan(settings, root))
+    tell(*plan(settings, root), "Go on with: dvc repro")
 
 
 @app.command()
@@ -37,6 +38,7 @@ def code(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.code import code
 
     code(settings, root)
+    tell_stage("code", root)
 
 
 @app.command()
@@ -48,6 +50,7 @@ def prepare(params: options.ParamsFile = options.DEFAULT) -> None:
 
     check_source(settings)
     prepare(settings, root)
+    tell_stage("prepare", root)
 
 
 @app.command()
@@ -60,6 +63,7 @@ def train_evaluators(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.train_evaluators import train_evaluators
 
     train_evaluators(settings, root)
+    tell_stage("train-evaluators", root)
 
 
 @app.command()
@@ -71,6 +75,7 @@ def train(params: options.ParamsFile = options.DEFAULT) -> None:
 
     check_model(settings, settings.vae.model)
     train(settings, root)
+    tell_stage("train", root)
 
 
 @app.command()
@@ -83,6 +88,7 @@ def refine(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.refine import refine
 
     refine(settings, root)
+    tell_stage("refine", root)
 
 
 @app.command()
@@ -92,6 +98,7 @@ def encode(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.encode import encode
 
     encode(settings, root)
+    tell_stage("encode", root)
 
 
 @app.command()
@@ -104,6 +111,7 @@ def diagnose(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.diagnose import diagnose
 
     diagnose(settings, root)
+    tell_stage("diagnose", root)
 
 
 @app.command()
@@ -117,6 +125,7 @@ def score_baselines(params: options.ParamsFile = options.DEFAULT) -> None:
     from postprior.pipelines.stages.score_baselines import score_baselines
 
     score_baselines(settings, root)
+    tell_stage("score-baselines", root)
 
 
 @app.command()
@@ -145,7 +154,10 @@ def fit(
         settings_or_none, root = (None, Path()) if no_project else load(params)
         from postprior.pipelines.api.fit import fit_codes
 
-        fit_codes(name, settings_or_none, root, codes, validation, out)
+        folder = fit_codes(name, settings_or_none, root, codes, validation, out)
+        tell_written(
+            folder, f"the density {name}", f"postprior draw {shell_quoted(folder)} --samples 1000 --out new.npz"
+        )
         return
     if validation or out:
         raise UserError(
@@ -157,6 +169,7 @@ def fit(
 
     check_density(settings, name)
     fit(name, settings, root)
+    tell_stage("fit", root, name)
 
 
 @app.command()
@@ -193,6 +206,10 @@ def generate(
     changes |= {"complete": complete}
     request = SampleRequest.from_settings(settings.generate, samples, label_counts(label), **changes)
     generate(name, settings, root, request, out, given)
+    if out is None:
+        tell_stage("generate", root, name)
+    else:
+        tell_written(out, "a synthetic dataset", f"postprior export {shell_quoted(out)} FOLDER")
 
 
 @app.command()
@@ -202,6 +219,7 @@ def evaluate(name: options.DensityName, params: options.ParamsFile = options.DEF
     from postprior.pipelines.stages.evaluate import evaluate
 
     evaluate(name, settings, root)
+    tell_stage("evaluate", root, name)
 
 
 @app.command()
@@ -218,6 +236,7 @@ def utility(
     from postprior.pipelines.stages.utility import utility, utility_of_real
 
     utility_of_real(settings, root) if name is None else utility(name, settings, root)
+    tell_stage("utility-real" if name is None else "utility", root, name or "")
 
 
 @app.command()
@@ -233,6 +252,7 @@ def augment(
     check_model(settings, settings.augment.model)
     check_density(settings, settings.augment.density)
     augment(size, settings, root)
+    tell_stage("augment", root, size)
 
 
 @app.command()
@@ -242,6 +262,7 @@ def privacy(name: options.DensityName, params: options.ParamsFile = options.DEFA
     from postprior.pipelines.stages.privacy import privacy
 
     privacy(name, settings, root)
+    tell_stage("privacy", root, name)
 
 
 @app.command()
@@ -258,6 +279,7 @@ def evaluate_imputation(
     from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
 
     evaluate_baseline_imputers(settings, root) if name is None else evaluate_imputation(name, settings, root)
+    tell_stage("evaluate-imputation-baselines" if name is None else "evaluate-imputation", root, name or "")
 
 
 @app.command()
@@ -282,7 +304,11 @@ def compare(
 ) -> None:
     """Write the leaderboard, the plots and the report."""
     settings, root = load_tracked(params)
+    from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.stages.compare import compare
 
     sources = parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
     compare(settings, root, names or (), sources, shareable)
+    tell_stage("compare", root)
+    if shareable:
+        tell(f"The report without real rows: {Project(root).results.shareable_page}")

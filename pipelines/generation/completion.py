@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,8 @@ from postprior.stage1_vae.randomness import generator_for, seed_from
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.refiner import Refiner
 
-ROWS = 64  # rows per block; every block has its own seed
+ROWS = 64  # rows that lack values per block, at most; every block has its own seed
+MOST = 256  # rows per block, at most
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
 
@@ -156,10 +158,10 @@ def decoded_blocks(
                 chosen = latents[:, torch.from_numpy(lacks_values)]
                 yield m, rows[lacks_values], model.decode_one(m, chosen), chosen
 
-    for number in range(-(-len(data) // ROWS)) if numbers is None else numbers:
-        start = number * ROWS
-        block = slice(start, min(start + ROWS, len(data)))
-        rows = start + np.flatnonzero(~whole[block].all(1))
+    blocks = row_blocks(data)
+    for number in range(len(blocks)) if numbers is None else numbers:
+        block = blocks[number]
+        rows = block.start + np.flatnonzero(~whole[block].all(1))
         generator = generator_for("cpu", seed, number)
         latents = torch.empty(draws, 0)
         if len(rows):
@@ -170,6 +172,16 @@ def decoded_blocks(
             else:
                 latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
         yield block, generator, decoded(rows, latents)
+
+
+def row_blocks(data: Dataset) -> list[slice]:
+    """Return the blocks of rows that are imputed together: `ROWS` that lack values, and complete rows between them."""
+    before = np.concatenate([[0], (~data.fully_observed.all(1)).cumsum()])  # rows that lack values before each row
+    starts = [0]
+    while starts[-1] < len(data):
+        end = int(np.searchsorted(before, before[starts[-1]] + ROWS, "right")) - 1
+        starts.append(min(end, starts[-1] + MOST))
+    return [slice(start, end) for start, end in pairwise(starts)]
 
 
 def typical_values(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import ROWS, decoded_blocks, drawn_values
+from postprior.pipelines.generation.completion import decoded_blocks, drawn_values, row_blocks
 from postprior.pipelines.generation.posterior import POWERS, TRUST
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
@@ -53,7 +53,7 @@ class Hidden:
         """Draw the missing values of the first `most` rows, `DRAWS` times, block by block."""
         incomplete = self.incomplete if most is None else self.incomplete.select(np.arange(min(most, len(self.rows))))
         drawn = decoded_blocks(self.model, self.density, incomplete, DRAWS, self.seed, self.labels, power=power)
-        for _, generator, decoded in substeps(drawn, -(-len(incomplete) // ROWS)):
+        for _, generator, decoded in substeps(drawn, len(row_blocks(incomplete))):
             likelihoods, block = [], {}
             for m, places, p, _ in decoded:
                 x = drawn_values(m, p, generator, self.rows.conversion)

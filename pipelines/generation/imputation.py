@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
 MOST = 1000  # largest number of test rows that are scored
+OF_TABLES = 500  # the same for tables alone, whose draws are the ends of chains (`posterior`)
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,15 @@ class ImputationBenchmark:
         """Build the benchmark from the three splits; values of test rows are hidden."""
         settings, rng = params.imputation, np.random.default_rng(params.evaluate.seed)
         train, validation, test = splits.values()
-        test = test.select(np.arange(min(len(test), MOST)))
+        most = OF_TABLES if all(m.kind == "table" for m in test.modalities) else MOST
+        test = test.select(np.arange(min(len(test), most)))
         scales = tuple(Scale.fit(train, m) for m in train.modalities)
         tasks = {name: HiddenValues.hide(name, test, scales, settings.cells, rng) for name in ("modalities", "cells")}
         weights = half_samples(test.sources, params.evaluate.resamples, rng, test.labels)
         hashes = [split.hash for split in splits.values()]
         provenance = {"data": hashes, **settings.model_dump(), "seed": params.evaluate.seed}
+        if len(test) == most < MOST:  # imputers of an earlier version were scored on more rows
+            provenance["rows"] = most
         tasks = {name: task for name, task in tasks.items() if len(task.rows) and settings.draws}
         return cls(train, validation, scales, tasks, weights, provenance)
 
@@ -200,11 +204,11 @@ def imputed(generator: Generator, task: HiddenValues, R: int, seed: int, calibra
 
 def hidden_rows(generator: Generator, task: HiddenValues, *settings: Any) -> list[list[np.ndarray]]:
     """Return per modality the blocks (R, n, *shape) of imputed rows of which the task hides something."""
-    from postprior.pipelines.generation.completion import ROWS, imputations
+    from postprior.pipelines.generation.completion import imputations, row_blocks
 
     kept: list[list[np.ndarray]] = [[] for _ in task.scales]
     blocks = imputations(generator.model, generator.density, task.incomplete, *settings)
-    for _, block in substeps(blocks, -(-len(task.incomplete) // ROWS)):
+    for _, block in substeps(blocks, len(row_blocks(task.incomplete))):
         for m, scale in enumerate(task.scales):
             if scale.modality.name in block:
                 rows, x = block[scale.modality.name]

@@ -50,7 +50,7 @@ def write_samples(
         origin = Dataset.load(given)
         provenance["given"] = origin.hash
         origin = completion.tiled(conformed(origin, generator.modalities, generator.conversion), rows)
-        drawn, count = partial(generator.blocks_given, origin, request), -(-rows // completion.ROWS)
+        drawn, count = partial(generator.blocks_given, origin, request), len(completion.row_blocks(origin))
         source_values = {name: values for name, values in origin.source_values.items() if name in origin.data}
         names = None if labels is None else names
     if names is None and evaluators is not None:

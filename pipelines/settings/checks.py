@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.settings.adaptation import adaptation
 from postprior.pipelines.settings.names import hint, listed, pick
 from postprior.pipelines.settings.options import check_options, describe_error
 from postprior.pipelines.settings.params import (
@@ -20,7 +21,6 @@ from postprior.pipelines.settings.params import (
     BASELINE_ROWS,
     OTHER_RESULTS,
     SAMPLER_ROWS,
-    Adaptation,
     Fitting,
     Options,
     Params,
@@ -74,15 +74,6 @@ def check_model(params: Params, name: str) -> None:
     model = pick(MODELS, name, "vae.model", "model")
     given = {"modalities", "seed", *Vae.model_fields}
     check_options(model, params.vae.options[name], f"vae.options.{name}", given)
-
-
-def adaptation(params: Params) -> Adaptation:
-    """Return the options of the model `adapted`, which are checked."""
-    options = params.vae.options[ADAPTED]
-    try:
-        return Adaptation.model_validate_json(json.dumps(options))
-    except ValidationError as error:
-        raise UserError(describe_error(error, Adaptation, options, prefix=f"vae.options.{ADAPTED}")) from None
 
 
 def check_density(params: Params, name: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from postprior.pipelines.artefacts.code import closure, custom_code, fingerprint
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.publishing import write_text
-from postprior.pipelines.settings.checks import adaptation
+from postprior.pipelines.settings.adaptation import adaptation
 from postprior.pipelines.settings.params import ADAPTED, Params
 
 RUNNERS = {

@@ -41,6 +41,15 @@ def address(root: Path) -> str | None:
     return None if uri == "off" else uri
 
 
+def shown(uri: str) -> str:
+    """Return an address without the password that it may have.
+
+    >>> shown("postgresql://ada:secret@db:5432/runs")
+    'postgresql://…@db:5432/runs'
+    """
+    return re.sub(r"//[^/@]*@", "//…@", uri)
+
+
 def log_no_more(uri: str, root: Path) -> str:
     """Note that a server has failed, so that the following stages of this pipeline do not try it; return what is noted.
 

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,27 +15,13 @@ import numpy as np
 import pytest
 import torch
 from support.forked import Command, Project, partials, run
+from support.mounts import mounted
 
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import load_artefact, save_artefact
 
 UNREADABLE = Path("/proc/self/mem")
 """Reading from the start of this file of Linux is an input/output error."""
-
-
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """Mount something at a folder; where this is not allowed, the test is skipped."""
-    folder.mkdir(exist_ok=True)
-    if not shutil.which("mount"):
-        pytest.skip("this system has no command mount")
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this user may not mount file systems: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager

@@ -8,16 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.project import REPOSITORY
 
 PACKAGES = ("pipelines", "stage1_vae", "stage2_latent")
+ROOT_FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
+"""Files beside the packages that an installation is built from."""
 BINARIES = Path(sys.executable).parent
 
 
 def copy(root: Path) -> Path:
     """Copy the packages, `postprior` with its links, the settings, the pipeline and the files of an installation."""
     root.mkdir(parents=True, exist_ok=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "params.yaml", "dvc.yaml"):
+    for name in (*ROOT_FILES, "params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, root)
     for name in ("postprior", *PACKAGES):
         shutil.copytree(REPOSITORY / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -49,3 +53,13 @@ def python(*arguments: str, folder: Path = REPOSITORY, path: Path | str | None =
     answer = run(sys.executable, *arguments, folder=folder, path=path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
+
+
+def build(kind: str, sources: Path, out: Path) -> Path:
+    """Return the file of a wheel or source distribution of a copy, in the folder `out`."""
+    pytest.importorskip("setuptools", minversion="77")
+    out.mkdir(exist_ok=True)
+    script = f"from setuptools.build_meta import build_{kind}; build_{kind}({str(out)!r})"
+    python("-c", script, folder=sources)
+    (file,) = out.iterdir()
+    return file

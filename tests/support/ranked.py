@@ -1,19 +1,22 @@
 """Functions and commands that run in several ranks at once: processes of a server that has torch already."""
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import TCPStore
+
 from support.forked import LIMIT, SERVER, Command
+
+STORES: list[TCPStore] = []
+"""The stores of all jobs, which outlive their ranks, as that of torchrun does."""
 
 
 def variables(size: int) -> list[dict[str, str]]:
-    """The variables that a launcher sets for each rank of a job."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    """The variables that torchrun sets for each rank of a job."""
+    STORES.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(STORES[-1].port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     counts = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     return [{"RANK": str(rank), "LOCAL_RANK": str(rank), **counts, **place} for rank in range(size)]
 

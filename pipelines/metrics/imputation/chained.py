@@ -17,6 +17,7 @@ from postprior.pipelines.metrics.imputation.reduction import Reduction
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
 ROUNDS = 10  # rounds over all variables
+LEARNING = 3  # rounds in which equations are learned again, while values drawn for incomplete training rows settle
 VARIABLES = 128  # largest number of variables, with components in place of wide blocks
 TRAINING = 2**18  # largest number of training rows times variables that the equations learn from
 CONSTANT = 1e-12  # variance below which a variable counts as constant
@@ -58,8 +59,6 @@ class Chained(Imputer):
         units: per block the unit (F_m,) of each feature; features of one unit are the classes of a category.
         reduced: numbers of the blocks that principal components replace.
     """
-
-    learning: int  # number of rounds in which conditionals are learned again if training rows are incomplete
 
     def __init__(self, units: Sequence[Ints], reduced: Collection[int] = ()) -> None:
         super().__init__([len(unit) for unit in units])
@@ -115,8 +114,10 @@ class Chained(Imputer):
         )
 
     def filled(self, rows: Floats, R: int, rng: np.random.Generator) -> FillBlock:
+        from sklearn import config_context
+
         copies, shape = self.copies(R), (R, len(rows), len(self.scale))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), config_context(skip_parameter_validation=True):
             warnings.simplefilter("ignore")  # regressions that have not converged yet continue in the next round
             found: dict[int, Conditional] = {}
             chains = [self._chain(self._repeated(rows, copies, rng), found, rng) for _ in range(R // copies)]
@@ -142,7 +143,7 @@ class Chained(Imputer):
         rows, train = self._started(rows, rng), self._started(self.train, rng)
         means = rows.copy()
         for number in range(ROUNDS):
-            again = number < self.learning and bool(gaps.any())
+            again = number < LEARNING and bool(gaps.any())
             for place, variable in enumerate(self.variables):
                 columns, predictors = variable.columns, variable.predictors
                 absent, gap = (np.flatnonzero(x[:, columns[0]]) for x in (lacking, gaps))
@@ -180,8 +181,6 @@ class MeanMatching(Chained):
 
     van Buuren & Groothuis-Oudshoorn 2011, https://doi.org/10.18637/jss.v045.i03. Each draw has a chain of its own.
     """
-
-    learning = ROUNDS
 
     def copies(self, R: int) -> int:
         return 1
@@ -261,8 +260,6 @@ class Forests(Chained):
     A draw is the value of a random training row in the leaf of a random tree, as in mice (Doove et al. 2014,
     https://doi.org/10.1016/j.csda.2013.10.025).
     """
-
-    learning = 3
 
     def copies(self, R: int) -> int:
         return R

@@ -219,13 +219,18 @@ def _attack_elsewhere(found: dict[Row, list[str]]) -> Iterator[str]:
     """Say where else (`found`) the attack is better than chance, and if nowhere that is enough for a flag."""
     for row, spaces in found.items():
         if spaces and JOINT[-1] not in spaces:
+            names = ["the latent codes" if space == "codes" else space for space in spaces]
             aucs = [row.estimate("privacy", "spaces", space, ATTACK) for space in spaces]
-            values = [f"{space}: {number_ci(auc, 3)}" for space, auc in zip(spaces, aucs, strict=True) if auc]
-            yield f"For {row.title}, it is clearly better than chance within {listed(values)}."
+            each = [
+                f"{name} alone ({number_ci(auc, 3, nested=True)})" for name, auc in zip(names, aucs, strict=True) if auc
+            ]
+            yield f"For {row.title}, an attack on {listed(each)} is clearly better than chance."
     weak = [row for row, spaces in found.items() if spaces and ATTACK not in row.scores["privacy"].get("flagged", [])]
     if weak:
         yield (
-            f"For {titles(weak)}, this is not enough for a flag." if len(found) > 1 else "It is not enough for a flag."
+            f"For {titles(weak)}, this is not enough for a flag."
+            if len(found) > 1
+            else "This is not enough for a flag."
         )
 
 

@@ -20,6 +20,7 @@ from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.completion import MOST, ROWS, row_blocks
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.settings.params import Params
@@ -297,3 +298,21 @@ def test_the_command_line(trained: Trained, holes: Dataset, tmp_path: Path) -> N
     )
     assert wrong.exit_code == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_a_block_has_as_many_rows_that_lack_values_as_fit() -> None:
+    lacking = np.random.default_rng(0).random(3000) < 0.3
+    lacking[1000:1600] = False
+    data = Dataset(
+        (Modality("v", "vector", (1,), "normal"),),
+        {"v": np.zeros((3000, 1), np.float32)},
+        cells={"v": ~lacking[:, None]},
+    )
+    blocks = row_blocks(data)
+    assert np.array_equal(np.concatenate([np.arange(3000)[block] for block in blocks]), np.arange(3000))
+    sizes = [(lacking[block].sum(), block.stop - block.start) for block in blocks]
+    assert max(few for few, _ in sizes) == ROWS
+    assert max(rows for _, rows in sizes) == MOST
+    assert all(few == ROWS or rows == MOST for few, rows in sizes[:-1])
+    whole = replace(data, cells={"v": np.zeros((3000, 1), bool)})
+    assert row_blocks(whole) == [slice(start, min(start + ROWS, 3000)) for start in range(0, 3000, ROWS)]

@@ -15,7 +15,7 @@ import yaml
 from support.kinds import example
 from support.project import REPOSITORY
 
-from postprior.pipelines.api.init import init, settings
+from postprior.pipelines.api.init import init, init_demo, settings
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
@@ -65,6 +65,38 @@ def test_the_pipeline_is_that_of_the_repository_and_depends_on_the_data(tmp_path
     ours: dict[str, Any] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     ours["prepare"]["deps"].append("${data.folder.path}")
     assert stages == ours
+
+
+def test_the_demo_is_that_of_the_repository(tmp_path: Path) -> None:
+    """Byte for byte; with another profile, one line of the settings differs."""
+    from typer.testing import CliRunner
+
+    root = tmp_path / "demo"
+    answer = CliRunner().invoke(app, ["init", str(root)])
+    assert answer.exit_code == 0, answer.output
+    *_, report, last = answer.output.splitlines()
+    assert report.startswith(f"dvc repro will write {root}/results/report.html")
+    assert last == f"Go on with: cd {root} && dvc repro"
+    for name in ("params.yaml", "dvc.yaml"):
+        assert (root / name).read_bytes() == (REPOSITORY / name).read_bytes()
+    init_demo(tmp_path / "other", "full", git=False)
+    ours, full = ((folder / "params.yaml").read_text().splitlines() for folder in (REPOSITORY, tmp_path / "other"))
+    (changed,) = [pair for pair in zip(ours, full, strict=True) if len(set(pair)) > 1]
+    assert [line.split(" #")[0].rstrip() for line in changed] == ["profile: quick", "profile: full"]
+
+
+def test_only_a_project_named_demo_needs_no_data(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    answer = CliRunner().invoke(app, ["init", str(tmp_path / "project")])
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("postprior: error: --from: found none, expected the folder that postprior import")
+    assert not list(tmp_path.iterdir())
+    answer = CliRunner().invoke(app, ["init", str(tmp_path / "demo"), "--from", str(imported(tmp_path / "data"))])
+    assert answer.exit_code == 0, answer.output
+    assert load_params(tmp_path / "demo/params.yaml").data.source == "folder"
+    with pytest.raises(UserError, match=r"params\.yaml: found an existing project"):
+        init_demo(tmp_path / "demo")
 
 
 def test_codes_of_tables_keep_what_their_columns_say(tmp_path: Path) -> None:
@@ -234,7 +266,7 @@ def test_the_commands_hand_over_their_options(tmp_path: Path, monkeypatch: pytes
     assert answer.exit_code == 0, answer.output
     answer = CliRunner().invoke(app, ["export", "data/test", "back", "--format", "parquet"])
     assert answer.exit_code == 0, answer.output
-    assert answer.output == "people.parquet\n"
+    assert answer.output == "people.parquet\nThese files are in back\n"
     answer = CliRunner().invoke(app, ["import", "people.csv", "other", "--modality", "who"])
     assert answer.exit_code == 1
     assert "--modality: found 'who', expected NAME=COLUMN,…" in answer.output

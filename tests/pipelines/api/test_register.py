@@ -184,8 +184,8 @@ def test_user_defined_networks_are_registered_too(tmp_path: Path, monkeypatch: p
     (tmp_path / "packed/__init__.py").touch()
     (tmp_path / "packed/deep.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    networks = {"m0": "alone:Encoder,packed.deep:Decoder", "m1": "residual"}
-    generator = Generator(SimpleNamespace(networks=networks), None, {})  # type: ignore[arg-type]
+    own_code = ["alone:Encoder", "packed.deep:Decoder"]
+    generator = Generator(SimpleNamespace(own_code=own_code), None, {})  # type: ignore[arg-type]
     names = [path.name for path in code(generator)]
     assert names == ["alone.py", "packed", "postprior"]
 

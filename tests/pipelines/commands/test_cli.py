@@ -15,9 +15,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import yaml
+from support.dvc import BINARIES
 from support.project import COMMANDS, REPOSITORY
 from typer.testing import CliRunner, Result
 
+import postprior
 from postprior.pipelines.api.draw import draw
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
@@ -105,6 +107,36 @@ assert not heavy, heavy
     assert all(f"  {name}  " in answer.stdout for name in COMMANDS)
 
 
+def test_the_version_is_that_of_the_package() -> None:
+    assert done("--version") == f"postprior {postprior.__version__}\n"
+
+
+@pytest.mark.skipif(
+    shutil.which("bash") is None or not (BINARIES / "postprior").exists(),
+    reason="there is no bash, or the console script postprior is not installed",
+)
+def test_a_shell_completes_commands_options_and_paths(tmp_path: Path) -> None:
+    """The script that --show-completion prints, in a real shell; the name of an earlier version breaks nothing."""
+    (tmp_path / "codes.npz").touch()
+    script = """
+eval "$(postprior --show-completion)"
+complete_line() {
+    COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+    _postprior_completion postprior
+    echo "${COMPREPLY[*]}"
+}
+complete_line "postprior evaluate"
+complete_line "postprior generate gmm --temp"
+complete_line "postprior recover --par"
+"""
+    environment = os.environ | {"PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}"}
+    answer = subprocess.run(
+        ["bash", "--norc", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert not answer.stderr
+    assert answer.stdout.splitlines() == ["evaluate evaluate-imputation", "--temperature", ""]
+
+
 @pytest.mark.parametrize(
     ("command", "written"),
     [
@@ -124,10 +156,23 @@ def test_a_stage_works_in_the_folder_of_its_settings(
     path = trained_project / written
     before, then = path.read_text(), path.stat().st_mtime_ns
     monkeypatch.chdir(tmp_path)
-    done(*command, "--params", os.path.relpath(trained_project / "params.yaml"))
+    told = done(*command, "--params", os.path.relpath(trained_project / "params.yaml"))
+    assert told.startswith(f"{command[0]}: wrote {trained_project}/")
     assert path.stat().st_mtime_ns > then
     assert path.read_text() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_tells_what_it_wrote_and_what_comes_next(
+    trained_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outputs in dvc.yaml, and the first command that reads one of them; DVC runs that one itself."""
+    wrote = "encode: wrote artefacts/codes/train, artefacts/codes/validation, artefacts/codes/test\n"
+    assert done("encode") == f"{wrote}Go on with: postprior diagnose\n"
+    assert done("diagnose").endswith("Go on with: postprior compare\n")
+    assert done("fit", "gmm") == "fit: wrote artefacts/densities/gmm\nGo on with: postprior generate gmm\n"
+    monkeypatch.setenv("DVC_STAGE", "encode")
+    assert done("encode") == wrote
 
 
 def test_track_logs_what_is_there(scored: Path, tracked: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +186,7 @@ def test_track_logs_what_is_there(scored: Path, tracked: str, monkeypatch: pytes
         return {run.info.run_id: run.data.tags["stage"] for run in client.search_runs(ids, "tags.stage LIKE '%'")}
 
     before = stages()
-    done("track")
+    assert done("track").startswith(f"{tracked}: ")
     logged = {stage for run, stage in stages().items() if run not in before}
     assert {"train-evaluators", "train", "diagnose", "score-baselines", "evaluate"} <= logged
 
@@ -363,7 +408,7 @@ TELLS = """
 from unittest.mock import patch
 from postprior.pipelines import commands
 from postprior.pipelines.texts import tell
-with patch("postprior.pipelines.commands.app.app", lambda: tell("1 … é")):
+with patch("postprior.pipelines.commands.app.app", lambda **_: tell("1 … é")):
     commands.main()
 """
 
@@ -432,7 +477,7 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name not in ("import", "init", "upgrade", "draw", "export")]
+    "name", [name for name in COMMANDS if name not in ("import", "init", "upgrade", "draw", "export", "doctor")]
 )
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -359,8 +359,8 @@ def test_leaks_are_named(results: Results) -> None:
     traced = sentences(only(changed(results, "gmm", privacy=own), "gmm"), "leaks")
     assert "According to the distance ratio (in m1, not over all modalities together), gmm leaks more" in traced
     assert (
-        "This is not clearly better than chance (0.5). For gmm, it is clearly better than chance within m1: 0.560 "
-        "(95 % CI 0.540 to 0.580). It is not enough for a flag." in traced
+        "This is not clearly better than chance (0.5). For gmm, an attack on m1 alone (0.560, 95 % CI 0.540 to 0.580) "
+        "is clearly better than chance. This is not enough for a flag." in traced
     )
     few = results.row("gmm").scores["privacy"]
     few = {**few, "attacks": {}, "spaces": {"joint": {"near_copies": made_up.share(0.011, 0.002)}}}
