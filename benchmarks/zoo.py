@@ -1,8 +1,9 @@
 """Compares all models on `digits` with the same budget: what each learns, and how much its best density improves it.
 
 The stages of the pipeline train and encode every model, fit densities to its codes, draw samples and score them, with
-the settings of params.yaml except for `CHANGES`. Each finished run is stored as a file in benchmarks/zoo and is not run
-again. If a run was interrupted, its training resumes. docs/zoo.md is written from these files.
+the settings of params.yaml except for `changes`. Each finished run is stored as a file in benchmarks/zoo and is not run
+again, unless `changes` are others now. If a run was interrupted, its training resumes. docs/zoo.md is written from
+these files.
 
     python benchmarks/zoo.py [--seeds 3] [MODEL …]
 """
@@ -41,6 +42,20 @@ ONE_CODE: dict[str, dict[str, Any]] = {
     "gmm": {"components": [1, 2, 4, 8, 16]},
 }
 """Options of densities for models other than `unimodal`, as `postprior init` has them."""
+
+
+def changes(model: str) -> dict[str, Any]:
+    """Return the changes for one model: every phase has the same number of epochs."""
+    from postprior import MODELS
+    from postprior.stage1_vae.modalities import Modality
+
+    phases = len(MODELS[model]([Modality(name, "vector", (2,), "normal") for name in "ab"]).phases())
+    return CHANGES | {"train": {"epochs": EPOCHS if phases == 1 else [EPOCHS] * phases}}
+
+
+def current(file: Path, model: str) -> bool:
+    """Whether a file has results with the changes of its model; results with others are made again."""
+    return file.exists() and read_json(file)["changes"] == changes(model)
 
 
 def settings(model: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
@@ -85,8 +100,7 @@ def prepare(model: str, seed: int, work: Path = WORK, changes: dict[str, Any] = 
 
 def run(model: str, seed: int) -> dict[str, Any]:
     """Train, encode, fit, draw and score; return the scores."""
-    from postprior.pipelines.artefacts.autoencoder import build, load_autoencoder
-    from postprior.pipelines.data.dataset import Dataset
+    from postprior.pipelines.artefacts.autoencoder import load_autoencoder
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.evaluate import evaluate
     from postprior.pipelines.stages.fit import fit
@@ -94,10 +108,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
     from postprior.pipelines.stages.score_baselines import score_baselines
     from postprior.pipelines.stages.train import train
 
-    params, folder = prepare(model, seed)
-    phases = build(params, Dataset.load(folder / "artefacts/data/train")).phases()
-    changes = CHANGES | {"train": {"epochs": EPOCHS if len(phases) == 1 else [EPOCHS] * len(phases)}}
-    params = project(folder, settings(model, seed, changes))
+    params, folder = prepare(model, seed, changes=changes(model))
     uninterrupted = not any((folder / name).exists() for name in (".postprior/checkpoints", "artefacts/autoencoder"))
     start = time.perf_counter()
     if not (folder / "artefacts/autoencoder").exists():
@@ -118,7 +129,7 @@ def run(model: str, seed: int) -> dict[str, Any]:
         "model": model,
         "seed": seed,
         "options": params.vae.chosen,
-        "changes": changes,
+        "changes": changes(model),
         "parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
         "seconds_per_epoch": seconds / epochs if uninterrupted else None,  # a resumed run timed only some epochs
         "conditional_coherence": {
@@ -219,10 +230,11 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for model in arguments.models:
             file = RESULTS / f"{model}-{seed}.json"
-            if not file.exists():
+            if not current(file, model):
                 write_json(file, run(model, seed))
                 shutil.rmtree(WORK / f"{model}-{seed}")
-            write_text(PAGE, page([read_json(path) for path in sorted(RESULTS.glob("*.json"))]))
+            paths = [path for path in sorted(RESULTS.glob("*.json")) if current(path, path.stem.rpartition("-")[0])]
+            write_text(PAGE, page([read_json(path) for path in paths]))
 
 
 if __name__ == "__main__":

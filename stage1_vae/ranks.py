@@ -86,9 +86,17 @@ class Ranks:
 
     def align(self, model: nn.Module) -> None:
         """Give all ranks the parameters and buffers of rank 0, which other processors may have rounded differently."""
-        for tensor in model.state_dict().values() if self.size > 1 else ():
+        if self.size == 1:
+            return
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in model.state_dict().values():
+            by_type.setdefault(tensor.dtype, []).append(tensor)
+        for tensors in by_type.values():
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
             with self._connected():
-                distributed.broadcast(tensor, 0)
+                distributed.broadcast(flat, 0)
+            for tensor, values in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+                tensor.copy_(values.view_as(tensor))
 
     def from_first(self, content: bytes = b"") -> bytes:
         """Return the content that rank 0 gives to all ranks."""
