@@ -103,7 +103,7 @@ def run(pair: Pair, seed: int) -> dict[str, Any]:
     chosen, trials = temperature_by_validation(generator, evaluators, Project(folder).dataset("validation"))
     names = {t: name_at(pair, t) for t in dict.fromkeys((1.0, chosen))}
     for temperature, name in names.items():
-        make_samples(pair, params, folder, temperature, name, use=temperature == chosen)
+        make_samples(pair, params, folder, temperature, name)
     seconds = read_json(folder / "seconds.json")
     return collected(pair, params, folder, names, chosen) | {"temperatures": trials, "seconds": seconds}
 
@@ -124,20 +124,18 @@ def collected(pair: Pair, params: Params, folder: Path, names: dict[float, str],
 
     Args:
         names: names of the results of samples, by the temperature of their draws.
-        temperature: the one that has scores of utility and privacy as well.
+        temperature: the one that was chosen.
     """
     from postprior.pipelines.artefacts.project import Project
 
     results = Project(folder).results
     read = {name: read_json(results.scores("metrics", name)) for name in ("real", "reconstruction", *names.values())}
     samples = {
-        str(t): joint_scores(read[name]) | {key: read[name][key] for key in ("conditional_coherence", "memorisation")}
+        str(t): joint_scores(read[name])
+        | {key: read[name][key] for key in ("conditional_coherence", "memorisation")}
+        | {"utility_ratio": read_json(results.scores("utility", name))["ratio_to_real"]}
+        | {"privacy": {s: read_json(results.scores("privacy", name))["spaces"][s] for s in ("joint", "codes")}}
         for t, name in names.items()
-    }
-    spaces = read_json(results.scores("privacy", names[temperature]))["spaces"]
-    samples[str(temperature)] |= {
-        "utility_ratio": read_json(results.scores("utility", names[temperature]))["ratio_to_real"],
-        "privacy": {space: spaces[space] for space in ("joint", "codes")},
     }
     return {
         "model": pair.model,
@@ -246,8 +244,8 @@ def name_at(pair: Pair, temperature: float) -> str:
     return pair.density if temperature == 1.0 else f"{pair.density}_{round(100 * temperature)}"
 
 
-def make_samples(pair: Pair, params: Params, folder: Path, temperature: float, name: str, use: bool) -> None:
-    """Draw and score samples with the stages of the pipeline; with `use`, score utility and privacy as well."""
+def make_samples(pair: Pair, params: Params, folder: Path, temperature: float, name: str) -> None:
+    """Draw samples, and score them, their utility and their privacy, with the stages of the pipeline."""
     from postprior.pipelines.artefacts.project import Project
     from postprior.pipelines.stages.evaluate import evaluate
     from postprior.pipelines.stages.generate import generate
@@ -264,8 +262,7 @@ def make_samples(pair: Pair, params: Params, folder: Path, temperature: float, n
         }
     )
     places = {generate: artefacts.synthetic / name, evaluate: results.scores("metrics", name)}
-    if use:
-        places |= {stage: results.scores(stage.__name__, name) for stage in (utility, privacy)}
+    places |= {stage: results.scores(stage.__name__, name) for stage in (utility, privacy)}
     for stage, made in places.items():
         timed(folder, f"{stage.__name__} {name}", made, partial(stage, name, params, folder))
 

@@ -75,18 +75,10 @@ def scores_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
     return table(["row", "seeds", *(head for *_, head in SCORES)], lines)
 
 
-def chosen_rows(pairs: dict[tuple[str, str], list[Run]]) -> dict[str, list[Row]]:
-    """Return the rows with samples of every pair at the temperatures chosen, by title."""
-    return {
-        f"`{model}` + `{density}`": [(run, run["samples"][str(run["temperature"])]) for run in runs]
-        for (model, density), runs in pairs.items()
-    }
-
-
 def use_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
     """Return the table of conditional coherence and of the utility of single modalities."""
     lines = []
-    for name, row in chosen_rows(pairs).items():
+    for name, row in rows_of(pairs).items():
         conditional = [scores["conditional_coherence"] for _, scores in row]
         lines.append(
             [name]
@@ -100,7 +92,7 @@ def use_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
 def privacy_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
     """Return the table of near copies, memorisation and the membership attack."""
     lines = []
-    for name, row in chosen_rows(pairs).items():
+    for name, row in rows_of(pairs).items():
         tests = [(scores["privacy"], scores["memorisation"]) for _, scores in row]
         spaces = [[cell([p[space][key] for p, _ in tests], 3) for space in ("joint", "codes")] for key in ATTACKS]
         lines.append([name, *spaces[0], cell([m["ratio"] for _, m in tests], 3), *spaces[1]])
@@ -115,7 +107,8 @@ ATTACKS = ("near_copies", "membership_auc")
 
 def ratio_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
     """Return the scores of the pair with the lowest mean Frechet distance over those of real rows, for every seed."""
-    title, row = min(chosen_rows(pairs).items(), key=lambda item: mean_distance(item[1]))
+    runs = min(pairs.values(), key=mean_distance)
+    row = [(run, run["samples"][str(run["temperature"])]) for run in runs]
     keys = ("joint_coherence", "frechet_distance", "recall", "precision", "coverage")
     lines = [
         [str(run["seed"]), f"{run['temperature']:g}"]
@@ -123,12 +116,12 @@ def ratio_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
         for run, scores in row
     ]
     heads = ["seed", "T", "joint coherence", "Frechet", "recall", "precision", "coverage"]
-    return f"{title}:\n\n{table(heads, lines)}"
+    return f"`{runs[0]['model']}` + `{runs[0]['density']}`:\n\n{table(heads, lines)}"
 
 
-def mean_distance(row: list[Row]) -> float:
-    """Return the mean Frechet distance of a row."""
-    return sum(scores["frechet_distance"]["value"] for _, scores in row) / len(row)
+def mean_distance(runs: list[Run]) -> float:
+    """Return the mean Frechet distance of the samples at the temperatures chosen."""
+    return sum(run["samples"][str(run["temperature"])]["frechet_distance"]["value"] for run in runs) / len(runs)
 
 
 def seconds_table(pairs: dict[tuple[str, str], list[Run]]) -> str:

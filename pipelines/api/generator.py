@@ -169,10 +169,11 @@ class Generator(drawing.Generator):
             return super().impute(data, draws, seed, values or "mean", held_out)
         with in_python():
             rows = given_rows(data, self._trained, ids)
+            train = self._project.dataset("train") if draws > 1 else None
             if held_out is None and draws > 1:
                 held_out = self._project.dataset("validation")
             how = values or ("mean" if draws == 1 else "auto")
-            imputed = super().impute(rows.dataset, draws, seed, how, held_out if draws > 1 else None)
+            imputed = super().impute(rows.dataset, draws, seed, how, held_out if draws > 1 else None, train)
             filled = [filling.filled(rows.objects, rows.contents, each) for each in imputed]
         results = filled if isinstance(data, dict) else [next(iter(each.values())) for each in filled]
         return results if draws > 1 else results[0]

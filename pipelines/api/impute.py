@@ -55,13 +55,18 @@ def impute(
     size = draws * generator.row_bytes
     check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
-    calibration = generator.calibration(project.dataset("validation"), data, seed) if calibrated else None
+    parts = project.dataset("validation"), data, seed, project.dataset("train")
+    calibration = generator.calibration(*parts) if calibrated else None
     compute = partial(generator.completed, data, draws, seed, values, generator.labels_of(data), calibration)
     fields = filled_fields(data)
     arrays = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}
     arrays |= {"filled": fields["filled"]}
     arrays |= {f"{modality}.filled": cells for modality, cells in fields["filled_cells"].items()}
-    read = [project.artefacts.densities / name, project.artefacts.data / "validation", folder]
+    read = [
+        project.artefacts.densities / name,
+        *(project.artefacts.data / part for part in ("train", "validation")),
+        folder,
+    ]
     sharing, count = sharing_of(project, params, "evaluate_imputation", read), len(row_blocks(data))
     with sharing.blocks(f"impute {name}", [draws, values, seed], count, compute) as blocks:
         if blocks is None:

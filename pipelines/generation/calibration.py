@@ -17,12 +17,19 @@ Both are fitted on rows that were not used in training, in which the values are 
 Columns of tables and entries of vectors have their own factors, weighted with those of all of them:
 
     s_j = (n_j s̃_j + k s̃) / (n_j + k)    with n_j hidden values and k = `POOLED`.
+
+For data of tables alone, the same rows make two more choices by the CRPS (of classes, the energy score): the power of
+the likelihood of observed cells (`posterior`), and for each column whether its cells are drawn anew, given the other
+cells of their row, by a forest that learned from training rows (`pseudo_gibbs`). Such draws are values of training
+rows, and their spread is not changed.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -30,16 +37,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import decoded_blocks, drawn_values, row_blocks
+from postprior.pipelines.generation.completion import swept
+from postprior.pipelines.generation.held_out import Hidden, Losses, discrete
+from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior
 from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
-from postprior.pipelines.progress import substeps
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood, tempered
 from postprior.stage1_vae.modalities import Modality, support
 from postprior.stage2_latent.density import Density
 
-DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
+if TYPE_CHECKING:
+    from postprior.pipelines.generation.pseudo_gibbs import CellForests
+
 MOST = 300  # largest number of held-out rows
 REPEATED = 600  # rows in which single cells are hidden: held-out rows are repeated, each time with other cells
 FEWEST = 20  # smallest number of hidden values of a modality; with fewer, its draws are not changed
@@ -49,10 +59,18 @@ TEMPERATURES = 2.0 ** (np.arange(-4, 9) / 4)
 
 @dataclass(frozen=True)
 class Calibration:
-    """How draws are changed, by modality: factors and temperatures, (J,) or (); modalities without are not changed."""
+    """How draws are changed.
+
+    Attributes:
+        factors, temperatures: by modality, (J,) or (); modalities without are not changed.
+        power: the power of the likelihood of observed cells.
+        forests: what draws cells of columns anew; None if no column is.
+    """
 
     factors: Mapping[str, Tensor] = field(default_factory=dict)
     temperatures: Mapping[str, Tensor] = field(default_factory=dict)
+    power: float = TRUST
+    forests: CellForests | None = None
 
     @classmethod
     @torch.no_grad()
@@ -64,26 +82,38 @@ class Calibration:
         like: Dataset,
         seed: int = 0,
         labels: Ints | None = None,
+        forests: CellForests | None = None,
     ) -> Self:
         """Fit the calibration for imputing the rows of `like`, on held-out rows of the same modalities.
 
         In each held-out row, the values are hidden that a random row of `like` lacks. `labels` (N,) are those of the
-        held-out rows, as in `imputations`.
+        held-out rows, as in `imputations`; `forests` are those that may draw cells anew.
         """
         rows = np.arange(min(len(held_out), MOST))
         rows = np.resize(rows, REPEATED) if like.cells else rows
-        held_out = held_out.select(rows)
-        incomplete = hidden_as(held_out, like, np.random.default_rng(seed))
+        rows_labels = None if labels is None else labels[rows]
+        hiding = Hidden(model, density, held_out.select(rows), like, seed, rows_labels)
+        power = hiding.best_power() if has_exact_posterior(model, density) else TRUST
         collected = {m.name: Collected(m) for m in held_out.modalities}
-        known = {m.name: incomplete.missing(m.name) & ~held_out.missing(m.name) for m in held_out.modalities}
-        blocks = decoded_blocks(model, density, incomplete, DRAWS, seed, None if labels is None else labels[rows])
-        for _, generator, decoded in substeps(blocks, len(row_blocks(incomplete))):
-            for m, places, p, _ in decoded:
-                x = drawn_values(m, p, generator, held_out.conversion)
-                collected[m.name].add(p, x, np.asarray(held_out.data[m.name][places]), known[m.name][places])
+        first, anew = (Losses(held_out.modalities) for _ in range(2))
+        for places, drawn, likelihoods, generator in hiding.blocks(power):
+            for m, p in likelihoods:
+                own, x = drawn[m.name]
+                collected[m.name].add(p, x, *hiding.truth(m, own))
+            if forests is not None and drawn:
+                calibrated = cls(forests=forests)
+                again = swept(hiding.rows, places, hiding.missing, drawn, rows_labels, calibrated, generator)
+                for losses, each in ((first, drawn), (anew, again)):
+                    losses.add(each, hiding)
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
         temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
-        return cls(factors, temperatures)
+        if forests is None:
+            return cls(factors, temperatures, power)
+        forests = forests.only(anew.better_than(first))
+        for table, j in forests.forests:
+            if table in factors:
+                factors[table][j] = 1
+        return cls(factors, temperatures, power, forests)
 
     def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
         """Return the likelihood of a modality with calibrated probabilities of classes."""
@@ -98,6 +128,24 @@ class Calibration:
         centre = x.mean(0)
         changed = (centre + factor * (x - centre)).maximum(x.new_tensor(smallest(modality)))
         return torch.where(torch.from_numpy(discrete(modality)) | (x == 0), x, changed)
+
+    @property
+    def drawn_anew(self) -> dict[str, list[str]]:
+        """The names of the columns whose cells are drawn anew, by table."""
+        names: dict[str, list[str]] = {}
+        for table, column in [] if self.forests is None else self.forests.names:
+            names.setdefault(table, []).append(column)
+        return names
+
+    def swept(
+        self,
+        values: Mapping[str, np.ndarray],
+        free: Mapping[str, NDArray[np.bool_]],
+        labels: Ints | None,
+        rng: np.random.Generator,
+    ) -> Mapping[str, np.ndarray]:
+        """Return rows of tables in which `forests` draw the cells free[m] anew; see `CellForests.swept`."""
+        return values if self.forests is None else self.forests.swept(values, free, labels, rng)
 
 
 class Collected:
@@ -151,34 +199,10 @@ class Collected:
         return torch.as_tensor(TEMPERATURES[pooled.argmin(0)], dtype=torch.float32)
 
 
-def discrete(modality: Modality) -> NDArray[np.bool_]:
-    """Return which values of a modality are classes or binary, not numbers or counts: (J,) for a table, else ()."""
-    flags = [part.likelihood in ("categorical", "bernoulli") for part in modality.columns or (modality,)]
-    return np.array(flags if modality.columns else flags[0])
-
-
 def smallest(modality: Modality) -> list[float] | float:
     """Return the smallest values that the likelihoods of a modality allow: [J] for a table's columns, else a number."""
     lows = [support(part.likelihood, part.classes)[0] for part in modality.columns or (modality,)]
     return lows if modality.columns else lows[0]
-
-
-def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dataset:
-    """Hide in each held-out row what a random incomplete row of `like` lacks.
-
-    A row that would have no modality left keeps its modalities.
-    """
-    incomplete = np.flatnonzero(~like.fully_observed.all(1))
-    if not len(incomplete):
-        return held_out
-    donors = rng.choice(incomplete, len(held_out))
-    mask = held_out.observed & like.observed[donors]
-    empty = ~mask.any(1)
-    mask[empty] = held_out.observed[empty]
-    cells = dict(held_out.cells)
-    for name, observed in like.cells.items():
-        cells[name] = np.array(held_out.cells.get(name, True) & observed[donors])
-    return replace(held_out, mask=mask, cells=cells, folder=None)
 
 
 def reach(draws: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,24 +1,26 @@
 """Impute rows: draw missing values given the observed ones, and keep observed values bit for bit."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
-from postprior.pipelines.generation.posterior import has_exact_posterior, posterior_draw
+from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
-from postprior.stage1_vae.randomness import generator_for
+from postprior.stage1_vae.randomness import generator_for, seed_from
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.refiner import Refiner
 
@@ -30,8 +32,21 @@ CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`
 class Changes(Protocol):
     """What is changed in values that are drawn, such as `calibration.Calibration`."""
 
+    @property
+    def power(self) -> float:
+        """The power of the likelihood of observed cells, as in `posterior_draw`."""
+
     def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
         """Return the likelihood of a modality from which values are drawn instead."""
+
+    def swept(
+        self,
+        values: Mapping[str, np.ndarray],
+        free: Mapping[str, NDArray[np.bool_]],
+        labels: Ints | None,
+        rng: np.random.Generator,
+    ) -> Mapping[str, np.ndarray]:
+        """Return rows of tables in which the cells free[m] are drawn anew; see `CellForests.swept`."""
 
     def spread(self, modality: Modality, x: Tensor) -> Tensor:
         """Return what draws (R, n, *shape) of a modality are replaced by."""
@@ -90,7 +105,8 @@ def imputations(
         (R, n, *shape); nothing for a modality that no row lacks.
     """
     missing = {m.name: data.missing(m.name) for m in model.modalities}
-    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels, numbers):
+    power = TRUST if calibration is None else calibration.power
+    for block, generator, decoded in decoded_blocks(model, density, data, draws, seed, labels, numbers, power):
         imputed: dict[str, tuple[Ints, np.ndarray]] = {}
         for m, places, p, latents in decoded:
             if is_drawn(values, m):
@@ -104,7 +120,9 @@ def imputations(
             imputed[m.name] = places, x.astype(known.dtype, copy=False)
         if imputed:
             rows = np.unique(np.concatenate([places for places, _ in imputed.values()]))
-            imputed |= constrained(data, rows, missing, draws, imputed)
+            if calibration is not None and all(is_drawn(values, m) for m in model.modalities):
+                imputed |= swept(data, rows, missing, imputed, labels, calibration, generator)
+            imputed |= on_whole_rows(data, rows, missing, imputed, partial(_constrained, data))
         yield block, imputed
 
 
@@ -116,6 +134,7 @@ def decoded_blocks(
     seed: int,
     labels: Ints | None,
     numbers: Iterable[int] | None = None,
+    power: float = TRUST,
 ) -> Iterator[tuple[slice, torch.Generator, Iterator[tuple[Modality, Ints, Likelihood, Tensor]]]]:
     """Decode R = `draws` latents of every row that lacks values, block by block.
 
@@ -125,6 +144,7 @@ def decoded_blocks(
     Args:
         labels: Labels (N,) that the density is conditioned on, −1 for rows without a label, or None.
         numbers: The numbers of the blocks; None for all.
+        power: As in `posterior_draw`.
 
     Yields:
         The rows of a block, its random generator, and for each modality that some of them lack, at least in part, the
@@ -148,7 +168,7 @@ def decoded_blocks(
             row_labels = None if labels is None else torch.from_numpy(labels[rows])
             batch, candidates = data.batch(rows), max(DRAWS, min(density.proposals, CANDIDATES * draws))
             if has_exact_posterior(model, density):
-                latents = posterior_draw(model, density, batch, generator, draws, row_labels)
+                latents = posterior_draw(model, density, batch, generator, draws, row_labels, power)
             else:
                 latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
         yield block, generator, decoded(rows, latents)
@@ -198,21 +218,25 @@ def drawn_values(
     return as_data(modality, modality.to_support(x).numpy(), conversion)
 
 
-def constrained(
+Imputed = Mapping[str, tuple[Ints, np.ndarray]]
+"""Imputed rows (k,) of a block and their completed values (R, k, *shape), by modality."""
+
+
+def on_whole_rows(
     data: Dataset,
     rows: Ints,
     missing: Mapping[str, np.ndarray],
-    draws: int,
-    imputed: Mapping[str, tuple[Ints, np.ndarray]],
-) -> dict[str, tuple[Ints, np.ndarray]]:
-    """Return the imputed tables of a block of `imputations`, whose drawn cells keep the constraints of the data.
+    imputed: Imputed,
+    change: Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], Mapping[str, np.ndarray]],
+) -> Imputed:
+    """Return the imputed tables of a block of `imputations` after a change of whole rows.
 
     Args:
         rows: The rows (n,) of the block that lack values.
         missing: missing[m] (N, *shape) bool, the cells that are drawn.
-        draws: The number R of draws.
-        imputed: Rows (k,) and completed values (R, k, *shape), by modality.
+        change: Returns other rows of all tables for whole[m] (R · n, J), of which it may change the cells free[m].
     """
+    draws = len(next(iter(imputed.values()))[1])
     whole, free, drawn = {}, {}, {}
     for name in (m.name for m in data.modalities if m.columns):
         whole[name], free[name] = (np.tile(array[rows], (draws, 1)) for array in (data.data[name], missing[name]))
@@ -220,10 +244,31 @@ def constrained(
             places, x = imputed[name]
             drawn[name] = np.tile(np.isin(rows, places), draws)
             whole[name][drawn[name]] = x.reshape(-1, x.shape[-1])
-    kept = rows_as_data(whole, data.conversion, free)
+    changed = change(whole, free)
     return {
-        name: (imputed[name][0], kept[name][there].reshape(imputed[name][1].shape)) for name, there in drawn.items()
+        name: (imputed[name][0], changed[name][there].reshape(imputed[name][1].shape)) for name, there in drawn.items()
     }
+
+
+def swept(
+    data: Dataset,
+    rows: Ints,
+    missing: Mapping[str, np.ndarray],
+    imputed: Imputed,
+    labels: Ints | None,
+    calibration: Changes,
+    generator: torch.Generator,
+) -> Imputed:
+    """Return the imputed tables of a block, with arguments as in `on_whole_rows`, drawn anew by `calibration`."""
+    rng, draws = np.random.default_rng(seed_from(generator)), len(next(iter(imputed.values()))[1])
+    row_labels = None if labels is None else np.tile(labels[rows], draws)
+    return on_whole_rows(data, rows, missing, imputed, partial(calibration.swept, labels=row_labels, rng=rng))
+
+
+def _constrained(
+    data: Dataset, whole: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    return rows_as_data(whole, data.conversion, free)
 
 
 def filled_fields(data: Dataset) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields, typical_values
 from postprior.pipelines.generation.missingness.model import Missingness
+from postprior.pipelines.generation.posterior import has_exact_posterior
 from postprior.pipelines.generation.request import REFINED, Labels, SampleRequest, check_values, is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.options import check_value
@@ -206,7 +207,13 @@ class Generator:
         return posteriors(self.model, rows, components, generator_for("cpu", seed))
 
     def impute(
-        self, data: Dataset, draws: int = 1, seed: int = 0, values: str = "mean", held_out: Dataset | None = None
+        self,
+        data: Dataset,
+        draws: int = 1,
+        seed: int = 0,
+        values: str = "mean",
+        held_out: Dataset | None = None,
+        train: Dataset | None = None,
     ) -> list[Dataset]:
         """Impute all missing values of a dataset `draws` times (multiple imputation).
 
@@ -218,13 +225,15 @@ class Generator:
             values: As in `SampleRequest`.
             held_out: Rows that were not used in training; they calibrate values that are drawn (`Calibration`). Without
                 them, draws are not calibrated.
+            train: Training rows. With them, cells of tables are drawn given the rest of their row (`CellForests`) where
+                the held-out rows show that this is better.
 
         Raises:
             UserError: `draws` is below 1, or the modalities are not those of the model.
         """
         data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            calibration = self.calibration(held_out, data, seed)
+            calibration = self.calibration(held_out, data, seed, train)
         blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
         return [
@@ -239,13 +248,20 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def calibration(self, held_out: Dataset, like: Dataset, seed: int) -> Calibration:
-        """Calibrate draws for the rows of `like` on held-out rows that were not used in training."""
+    def calibration(self, held_out: Dataset, like: Dataset, seed: int, train: Dataset | None = None) -> Calibration:
+        """Calibrate draws for the rows of `like` on held-out rows that were not used in training; see `impute`."""
         from postprior.pipelines.generation.calibration import Calibration
 
         rows = conformed(held_out, like.modalities, self.conversion)
         labels = None if self.labels_of(like) is None else self.labels_of(held_out)
-        return Calibration.fit(self.model, self.density, rows, like, seed, labels)
+        forests = None
+        if train is not None and has_exact_posterior(self.model, self.density):
+            from postprior.pipelines.generation.pseudo_gibbs import CellForests
+
+            learned = conformed(train, like.modalities, self.conversion)
+            train_labels = None if labels is None else self.labels_of(train)
+            forests = CellForests.fit(self.model, learned, train_labels, seed)
+        return Calibration.fit(self.model, self.density, rows, like, seed, labels, forests)
 
     def unlearned(self, data: Dataset) -> list[str]:
         """Return the modalities, and columns, that rows lack in part and that no training row lacked or hid in part."""

@@ -171,7 +171,7 @@ def density_scores(
     """Score a density in one task, and compute its paired differences to every baseline imputer."""
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
     with progress(task_name, 3) as step:
-        calibration = generator.calibration(benchmark.validation, task.incomplete, seed)
+        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, benchmark.train)
         step("calibration on held-out rows")
         filled = imputed(generator, task, R, seed, calibration)
         step("draws")
@@ -179,6 +179,8 @@ def density_scores(
         result = task.summarise(scores, benchmark.weights)
         for key, values in (("spread", calibration.factors), ("temperature", calibration.temperatures)):
             result[key] = {name: float(each.mean()) for name, each in values.items()}
+        if calibration.forests is not None:
+            result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)

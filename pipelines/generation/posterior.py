@@ -14,7 +14,8 @@ posterior q(z | x_S) is narrower than π and partly beside it. It is a proposal:
    2006, https://doi.org/10.1007/s11222-006-8769-1).
 
 Decoders fit their training rows closer than other rows, as if their likelihood came from more cells than it did. The
-power τ = `TRUST` below 1 corrects that (Grünwald & van Ommen 2017, https://doi.org/10.1214/17-BA1085).
+power τ below 1 corrects that (Grünwald & van Ommen 2017, https://doi.org/10.1214/17-BA1085). Calibration chooses it
+among `POWERS` on held-out rows.
 """
 
 import math
@@ -29,8 +30,10 @@ from postprior.stage1_vae.likelihoods import observed_log_prob
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage2_latent.density import Density
 
+POWERS = (0.25, 0.5, 1.0)
+"""Powers τ of the likelihood of observed cells."""
 TRUST = 0.5
-"""The power τ of the likelihood of observed cells."""
+"""The power without held-out rows to choose it."""
 ENCODED, DENSE = 32, 512
 """Candidates per row from the encoder's posterior, and from the density, which all rows share."""
 PARTICLES = 16
@@ -64,9 +67,10 @@ def posterior_draw(
     generator: torch.Generator,
     draws: int,
     labels: Tensor | None = None,
+    power: float = TRUST,
 ) -> Tensor:
-    """Draw codes (draws, B, D) of B rows from their posterior, given labels (B,) where they are not −1."""
-    target, q = Target(model, density, batch, labels), model.proposal(batch)
+    """Draw codes (draws, B, D) of B rows from their posterior of power τ, given labels (B,) where they are not −1."""
+    target, q = Target(model, density, batch, labels, power), model.proposal(batch)
     encoded = q.rsample((ENCODED,), generator).transpose(0, 1)  # (B, K, D)
     dense = density.sample(DENSE, generator).loc[None, :, 0].to(encoded)  # (1, L, D), the same for all rows
 
@@ -93,10 +97,11 @@ class Target:
     density: Density
     batch: Batch
     labels: Tensor | None
+    power: float
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return the score (B, P)."""
-        return TRUST * self.likelihood(z) + self.prior(z, self.labels)
+        return self.power * self.likelihood(z) + self.prior(z, self.labels)
 
     def likelihood(self, z: Tensor) -> Tensor:
         """Return log p(x_S | z) of the observed cells, (B, P)."""

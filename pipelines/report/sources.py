@@ -15,7 +15,7 @@ from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
 
 SETTINGS = Path("params.yaml")
-BY_MODALITY = ("modalities", "features", "spaces", "spread", "temperature")
+BY_MODALITY = ("modalities", "features", "spaces", "spread", "temperature", "drawn_anew")
 """Keys of results whose values are by modality."""
 
 

@@ -9,17 +9,10 @@ from support import linear_gaussian as linear
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import (
-    DRAWS,
-    Calibration,
-    Collected,
-    discrete,
-    hidden_as,
-    quantile,
-    reach,
-)
+from postprior.pipelines.generation.calibration import Calibration, Collected, quantile, reach
 from postprior.pipelines.generation.completion import drawn_values
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.held_out import DRAWS, discrete, hidden_as
 from postprior.pipelines.metrics.imputation.scores import covered
 from postprior.stage1_vae.discrete import Categorical, NegativeBinomial
 from postprior.stage1_vae.distributions import Normal

@@ -1,0 +1,126 @@
+"""Held-out rows in which values are hidden as other rows lack them: draws of these values, and their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.completion import decoded_blocks, drawn_values, row_blocks
+from postprior.pipelines.generation.posterior import POWERS, TRUST
+from postprior.pipelines.metrics.imputation.scores import energy_score
+from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.pipelines.progress import substeps
+from postprior.stage1_vae.autoencoder import Autoencoder
+from postprior.stage1_vae.likelihoods import Likelihood
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage2_latent.density import Density
+
+DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
+CHOOSING = 100  # rows that choose the power
+
+Block = tuple[Ints, dict[str, tuple[Ints, np.ndarray]], list[tuple[Modality, Likelihood]], torch.Generator]
+"""Rows (n,) of a block that lack values, what was drawn for them, its likelihoods, and the generator of the block."""
+
+
+class Hidden:
+    """Held-out rows in which values are hidden, and draws of these values.
+
+    Attributes:
+        rows: the rows with what they have, (N,).
+        incomplete: the rows after hiding.
+        missing: missing[m] (N, *shape), what they lack then.
+    """
+
+    def __init__(
+        self, model: Autoencoder, density: Density, rows: Dataset, like: Dataset, seed: int, labels: Ints | None
+    ) -> None:
+        self.model, self.density, self.rows, self.seed, self.labels = model, density, rows, seed, labels
+        self.incomplete = hidden_as(rows, like, np.random.default_rng(seed))
+        self.missing = {m.name: self.incomplete.missing(m.name) for m in rows.modalities}
+
+    def truth(self, modality: Modality, places: Ints) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        """Return the values (n, *shape) of rows (n,), and which of them are hidden."""
+        hidden = self.missing[modality.name][places] & ~self.rows.missing(modality.name, places)
+        return np.asarray(self.rows.data[modality.name][places]), hidden
+
+    def blocks(self, power: float, most: int | None = None) -> Iterator[Block]:
+        """Draw the missing values of the first `most` rows, `DRAWS` times, block by block."""
+        incomplete = self.incomplete if most is None else self.incomplete.select(np.arange(min(most, len(self.rows))))
+        drawn = decoded_blocks(self.model, self.density, incomplete, DRAWS, self.seed, self.labels, power=power)
+        for _, generator, decoded in substeps(drawn, len(row_blocks(incomplete))):
+            likelihoods, block = [], {}
+            for m, places, p, _ in decoded:
+                x = drawn_values(m, p, generator, self.rows.conversion)
+                block[m.name] = places, np.where(self.missing[m.name][places], x, self.rows.data[m.name][places])
+                likelihoods.append((m, p))
+            rows = np.unique(np.concatenate([places for places, _ in block.values()])) if block else np.zeros(0, int)
+            yield rows, block, likelihoods, generator
+
+    def best_power(self) -> float:
+        """Return the power of `POWERS` with the least loss of `CHOOSING` rows."""
+        losses = {power: Losses(self.rows.modalities) for power in POWERS}
+        for power, each in losses.items():
+            for _, drawn, _, _ in self.blocks(power, CHOOSING):
+                each.add(drawn, self)
+        return min(POWERS, key=lambda power: losses[power].relative_to(losses[TRUST]))
+
+
+class Losses:
+    """Sums of the CRPS of hidden values per column of tables; of classes, of the energy score of their indicators."""
+
+    def __init__(self, modalities: Sequence[Modality]) -> None:
+        self.modalities = [m for m in modalities if m.columns]
+        self.sums = {m.name: np.zeros(m.shape) for m in self.modalities}
+
+    def add(self, drawn: Mapping[str, tuple[Ints, np.ndarray]], hiding: Hidden) -> None:
+        """Add the draws of a block."""
+        for m in self.modalities:
+            places, x = drawn.get(m.name, (np.zeros(0, int), np.zeros((DRAWS, 0, *m.shape))))
+            truth, hidden = hiding.truth(m, places)
+            for j, classes in enumerate(np.atleast_1d(discrete(m))):
+                rows = np.flatnonzero(hidden[:, j])
+                values, true = x[:, rows, j, None], truth[rows, j, None]
+                if classes:
+                    levels = np.unique(np.concatenate([values.ravel(), true.ravel()]))
+                    values, true = ((each == levels).astype(np.float64) for each in (values, true))
+                self.sums[m.name][j] += energy_score(values, true).sum() if len(rows) else 0
+
+    def better_than(self, other: Self) -> set[tuple[str, int]]:
+        """Return the columns (table, number) with a smaller loss than in `other`."""
+        return {(name, j) for name, each in self.sums.items() for j in np.flatnonzero(each < other.sums[name]).tolist()}
+
+    def relative_to(self, other: Self) -> float:
+        """Return the mean over the columns of their losses in units of those of `other`."""
+        mine, others = (np.concatenate([*each.sums.values()]) for each in (self, other))
+        counted = others > 0
+        return float(np.mean(mine[counted] / others[counted])) if counted.any() else 1.0
+
+
+def discrete(modality: Modality) -> NDArray[np.bool_]:
+    """Return which values of a modality are classes or binary, not numbers or counts: (J,) for a table, else ()."""
+    flags = [part.likelihood in ("categorical", "bernoulli") for part in modality.columns or (modality,)]
+    return np.array(flags if modality.columns else flags[0])
+
+
+def hidden_as(held_out: Dataset, like: Dataset, rng: np.random.Generator) -> Dataset:
+    """Hide in each held-out row what a random incomplete row of `like` lacks.
+
+    A row that would have no modality left keeps its modalities.
+    """
+    incomplete = np.flatnonzero(~like.fully_observed.all(1))
+    if not len(incomplete):
+        return held_out
+    donors = rng.choice(incomplete, len(held_out))
+    mask = held_out.observed & like.observed[donors]
+    empty = ~mask.any(1)
+    mask[empty] = held_out.observed[empty]
+    cells = dict(held_out.cells)
+    for name, observed in like.cells.items():
+        cells[name] = np.array(held_out.cells.get(name, True) & observed[donors])
+    return replace(held_out, mask=mask, cells=cells, folder=None)

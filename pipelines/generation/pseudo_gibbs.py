@@ -1,0 +1,144 @@
+"""Redraw imputed cells of tables in turn, each given the other cells of its row: a pseudo-Gibbs sampler.
+
+Decoders of tables draw each cell of a row independently, given a code of a few dimensions. Where columns determine each
+other (a decile and its value, a plan and its rate), a cell that is missing alone is known far better from the rest of
+its row. A draw of the decoders is therefore the start of a chain in which every missing cell is drawn anew from
+
+    p(x_j | x_k for k ≠ j, y, μ_j),    μ_j = E[x_j | z = E_q[z | x_k for k ≠ j]],
+
+given all other cells, the label y, if rows have one, and what the autoencoder says of the cell, its decoded location
+μ_j. (Rezende et al. 2014, https://arxiv.org/abs/1401.4082, appendix F, draw from the decoder itself; with learned
+conditionals, these are chained equations: van Buuren & Groothuis-Oudshoorn 2011,
+https://doi.org/10.18637/jss.v045.i03.) The conditionals are forests whose draws are values of training rows (Doove et
+al. 2014, https://doi.org/10.1016/j.csda.2013.10.025); half of their trees are extremely randomised, which smooths them
+(Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.decoded import as_data
+from postprior.pipelines.metrics.imputation.chained import Forest
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+from postprior.stage1_vae.autoencoder import Autoencoder
+from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.randomness import generator_from
+
+WIDEST = 64  # columns of all tables, at most
+CELLS = 2**15  # training rows times columns, at most
+FEWEST = 50  # training rows that have a column, at least
+TREES, LEAF, FEATURES = 30, 10, 0.8  # of each kind: trees, rows per leaf at least, share of features per split
+SWEEPS = 5  # rounds over all columns
+
+Cell = tuple[str, int]
+"""A column: the name of its table, and its number there."""
+Values = Mapping[str, np.ndarray]
+"""Rows of tables by name, each (B, J)."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellForests:
+    """The conditionals of columns of tables, by `Cell`, for rows of an autoencoder whose modalities are all tables."""
+
+    model: Autoencoder
+    forests: Mapping[Cell, Forest]
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int) -> Self:
+        """Learn the conditionals of all columns from training rows with labels (N,), −1 for rows without, or None.
+
+        What training rows lack is drawn by the autoencoder. There are no forests if the tables have too many columns.
+        """
+        columns = [(m.name, j) for m in model.modalities for j in range(m.shape[0])]
+        if len(columns) > WIDEST:
+            return cls(model, {})
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.permutation(len(train))[: CELLS // len(columns)])
+        train, labels = train.select(rows), None if labels is None else labels[rows]
+        whole, forests = _completed(model, train, generator_from(rng)), {}
+        for name, j in columns:
+            seen = np.flatnonzero(~train.missing(name)[:, j])
+            if len(seen) >= FEWEST:
+                known = {each: values[seen] for each, values in whole.items()}
+                x = _predictors(model, known, None if labels is None else labels[seen], (name, j))
+                forests[name, j] = _forest(_modality(model, name), known[name][:, j], j, x, rng)
+        return cls(model, forests)
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """The names of the tables and of their columns that have a conditional."""
+        return [(name, _modality(self.model, name).columns[j].name) for name, j in self.forests]
+
+    def only(self, cells: Collection[Cell]) -> Self:
+        """Return the conditionals of these columns alone; others keep their first draws."""
+        return replace(self, forests={cell: forest for cell, forest in self.forests.items() if cell in cells})
+
+    @torch.no_grad()
+    def swept(
+        self, values: Values, free: Mapping[str, NDArray[np.bool_]], labels: Ints | None, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Return completed rows with the cells free[m] (B, J) drawn anew; labels (B,) as in `fit`."""
+        values = {name: np.array(rows) for name, rows in values.items()}
+        places = {cell: rows for cell in self.forests if len(rows := np.flatnonzero(free[cell[0]][:, cell[1]]))}
+        for _ in range(SWEEPS):
+            for (name, j), rows in places.items():
+                whole = {each: array[rows] for each, array in values.items()}
+                x = _predictors(self.model, whole, None if labels is None else labels[rows], (name, j))
+                values[name][rows, j] = self.forests[name, j].draws(x, rng)[:, 0]
+        return values
+
+
+def _modality(model: Autoencoder, name: str) -> Modality:
+    return next(m for m in model.modalities if m.name == name)
+
+
+def _completed(model: Autoencoder, rows: Dataset, generator: torch.Generator) -> dict[str, np.ndarray]:
+    """Return rows whose missing cells are one draw of the autoencoder."""
+    z, whole = model.proposal(rows.batch(slice(None))).rsample((), generator), {}
+    for m in model.modalities:
+        x = m.to_support(model.decode_one(m, z).rsample((), generator)).numpy()
+        whole[m.name] = np.where(rows.missing(m.name), as_data(m, x, rows.conversion), rows.data[m.name])
+    return whole
+
+
+def _predictors(model: Autoencoder, whole: Values, labels: Ints | None, cell: Cell) -> Floats:
+    """Return what predicts a column in complete rows (B): the other columns, the label, the decoded location."""
+    name, j = cell
+    others = [np.delete(whole[m.name], j, 1) if m.name == name else whole[m.name] for m in model.modalities]
+    known = [] if labels is None else [np.where(labels < 0, np.nan, labels)[:, None]]
+    return np.concatenate([*others, *known, _location(model, whole, cell)[:, None]], 1)
+
+
+def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
+    """Return the decoded location (B,) of a column, encoded without it."""
+    name, j = cell
+    data = {m.name: torch.from_numpy(np.asarray(whole[m.name], np.float32)) for m in model.modalities}
+    cells = torch.ones_like(data[name], dtype=torch.bool)
+    cells[:, j] = False
+    observed = torch.ones(len(cells), len(data), dtype=torch.bool)
+    alone = cells.shape[1] == 1 and len(data) > 1  # without its only column, the table is missing
+    observed[:, list(data).index(name)] = not alone
+    z = model.proposal(Batch(data, observed, {name: cells})).mean
+    location: Floats = model.decode_one(_modality(model, name), z).mean[:, j].numpy()
+    return location
+
+
+def _forest(table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator) -> Forest:
+    """Learn a column (N,) from its predictors x (N, P)."""
+    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+
+    def kind(ensemble: Callable[..., object]) -> object:
+        seed = int(rng.integers(2**31))
+        return ensemble(TREES, min_samples_leaf=LEAF, max_features=FEATURES, random_state=seed)
+
+    classes = values[:, None] == np.unique(values) if table.columns[column].likelihood == "categorical" else None
+    return Forest(values[:, None], x, [kind(RandomForestRegressor), kind(ExtraTreesRegressor)], classes)
