@@ -208,7 +208,7 @@ def fitted(name: str, params: Any, folder: Path) -> Density:
 def mean_scores(generator: Any, evaluators: Any, baselines: Baselines) -> Scores:
     """Return scores with all half-samples, averaged over `SETS` sets of `len(baselines)` samples each."""
     from postprior.pipelines.metrics.scores import score
-    from postprior.pipelines.stages.evaluate import scored_rows
+    from postprior.pipelines.scoring.evaluation import scored_rows
 
     scores_of_sets = []
     for seed in range(SETS):
@@ -352,8 +352,9 @@ def memory(name: str) -> dict[str, float]:
     """
     import torch
 
+    from postprior import Block
     from postprior.stage1_vae.distributions import Mixture, Normal
-    from postprior.stage2_latent.codes import Block, Codes
+    from postprior.stage2_latent.codes import Codes
 
     rows, size, generator = 100_000, 512, torch.Generator().manual_seed(0)
     labels = torch.arange(rows) % 10

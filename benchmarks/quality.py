@@ -31,7 +31,7 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.storage import read_json, write_json
 
 if TYPE_CHECKING:
-    from postprior.pipelines.data.dataset import Dataset
+    from postprior import Dataset
     from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
     from postprior.pipelines.metrics.features.evaluators import Evaluators
     from postprior.pipelines.settings.params import Params

@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.copied import PACKAGES, REPOSITORY, build, copy, python, run
@@ -46,9 +47,11 @@ SCRIPTS = sorted([*(REPOSITORY / "docs/examples").glob("*.py"), *(REPOSITORY / "
 def test_scripts_import_what_is_there_and_through_the_door_where_it_has_it(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and f"{node.module}".partition(".")[0] == "postprior":
-            exec(compile(ast.Module([node], []), str(path), "exec"), {})  # also a module that nothing has imported yet
-            for name in (alias.name for alias in node.names):
-                assert (name in postprior.HOMES) == (node.module == "postprior"), name
+            imported: dict[str, Any] = {}
+            exec(compile(ast.Module([node], []), str(path), "exec"), imported)  # also what nothing has imported yet
+            for alias in node.names:
+                public = imported[alias.asname or alias.name] is getattr(postprior, alias.name, None)
+                assert public == (node.module == "postprior"), alias.name
 
 
 def seconds(*arguments: str) -> float:
