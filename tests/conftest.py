@@ -12,7 +12,7 @@ from support.warm import console_script
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 
-collect_ignore = ["fixtures"]
+collect_ignore = ["fixtures", "support/multivae_models.py"]  # the second imports MultiVae
 LONGEST = (
     *("test_dvc.py", "test_random_data.py", "test_training.py", "test_densities.py", "test_tracking.py"),
     *("test_kills.py", "test_disks.py", "test_joint_models.py", "test_models_in_the_pipeline.py"),

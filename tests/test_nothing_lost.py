@@ -47,6 +47,7 @@ IN_PLACE = {
     "prepare",
     "train-evaluators",
     "train",
+    "refine",
     "encode",
     "diagnose",
     "score-baselines",
@@ -54,7 +55,7 @@ IN_PLACE = {
     "utility",
     "augment",
 }
-IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init", "upgrade", "plan"}
+IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init", "upgrade", "plan", "doctor"}
 """Commands that write where the project keeps what they write, or nothing, and take no other place."""
 PROJECTS = ("generate", "impute", "fit", "detect", "represent")
 

@@ -24,7 +24,6 @@ from postprior.stage1_vae.hiding import has_cells
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.networks.own import OwnNetwork, try_own_networks
-from postprior.stage1_vae.training import Settings, epochs_of
 
 T = TypeVar("T")
 KIND = "autoencoder"
@@ -53,18 +52,6 @@ def build(params: Params, data: Dataset) -> MultimodalVAE:
     if any(isinstance(module, OwnNetwork) for module in model.modules()):
         try_own_networks(construct(), examples(modalities, data))
     return model
-
-
-def epochs_by_phase(params: Params, model: MultimodalVAE) -> list[int]:
-    """Return the epochs that `train.epochs` gives each phase of a model.
-
-    Raises:
-        UserError: it lists the epochs of another number of phases.
-    """
-    try:
-        return epochs_of(model.phases(), Settings(**params.train.model_dump()))
-    except ValueError as error:
-        raise UserError(f"train.{error}") from None
 
 
 def examples(modalities: Sequence[Modality], data: Dataset) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from postprior.pipelines import ranks
 from postprior.pipelines.artefacts.code import custom_code, fingerprint
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.blocks import ALONE, Sharing
-from postprior.pipelines.settings.checks import adaptation
+from postprior.pipelines.settings.adaptation import adaptation
 from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import folder_hash
 

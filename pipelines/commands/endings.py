@@ -15,6 +15,7 @@ def tell_stage(stage: str, root: Path, item: str = "") -> None:
     """Tell the outputs of a stage, as dvc.yaml has them, and the command of the stage that reads them first.
 
     Under DVC, which runs the next stage itself, only the outputs are told. After the last stage, it is the report.
+    The lines are on stderr, beside the progress: a stage whose work is done does not fail on a log that is full.
 
     Args:
         stage: name in dvc.yaml.
@@ -28,14 +29,14 @@ def tell_stage(stage: str, root: Path, item: str = "") -> None:
     stages: Mapping[str, Any] = parse_yaml(template("dvc.yaml"), "dvc.yaml")["stages"]
     outputs = [Path(path) for path in _filled(_paths(stages[stage]["outs"]), item)]
     shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
-    tell(f"{stage}: wrote {', '.join(str(shown / path) for path in outputs)}")
+    tell(f"{stage}: wrote {', '.join(str(shown / path) for path in outputs)}", err=True)
     after = list(stages)[list(stages).index(stage) + 1 :]
     reader = next((name for name in after if _reads(stages[name], outputs, item)), None)
     if reader is None:
-        tell(f"The report: {Project(shown).results.page}")
+        tell(f"The report: {Project(shown).results.page}", err=True)
     elif "DVC_STAGE" not in os.environ:
         known = item if stages[reader].get("matrix") == stages[stage].get("matrix") else ""
-        tell(f"Go on with: {_filled([stages[reader]['cmd']], known or 'NAME')[0]}")
+        tell(f"Go on with: {_filled([stages[reader]['cmd']], known or 'NAME')[0]}", err=True)
 
 
 def tell_written(out: Path, what: str, follow: str) -> None:

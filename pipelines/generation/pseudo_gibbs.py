@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data
-from postprior.pipelines.metrics.imputation.chained import Forest
+from postprior.pipelines.metrics.imputation.forest import Forest
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from postprior.pipelines.artefacts.autoencoder import History, as_user_errors, epochs_by_phase
+from postprior.pipelines.artefacts.autoencoder import History, as_user_errors
+from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
@@ -57,3 +58,15 @@ def tell_what_is_left_out(model: MultimodalVAE, data: training.TrainingRows) -> 
             f"{', '.join(phases)} is trained on the complete rows only, and all rows are encoded",
             err=True,
         )
+
+
+def epochs_by_phase(params: Params, model: MultimodalVAE) -> list[int]:
+    """Return the epochs that `train.epochs` gives each phase of a model.
+
+    Raises:
+        UserError: it lists the epochs of another number of phases.
+    """
+    try:
+        return training.epochs_of(model.phases(), training.Settings(**params.train.model_dump()))
+    except ValueError as error:
+        raise UserError(f"train.{error}") from None

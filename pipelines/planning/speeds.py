@@ -8,8 +8,9 @@ from typing import Self
 import numpy as np
 import torch
 
-from postprior.pipelines.artefacts.autoencoder import as_user_errors, build, epochs_by_phase
+from postprior.pipelines.artefacts.autoencoder import as_user_errors, build
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.training import epochs_by_phase
 from postprior.pipelines.metrics.utility.classifiers import recipe, train_classifiers
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae import training

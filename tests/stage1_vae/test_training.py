@@ -302,7 +302,7 @@ HISTORY = [{"epoch": 1, "phase": "joint", "train_loss": 1.5}]
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tmp_path: Path) -> None:
     """One process saves checkpoints of different lengths while the other loads them."""
-    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    checkpoint = Checkpoint(tmp_path / "run.safetensors", "train")
     snapshots = [
         Snapshot(0, epoch, {f"{i}": torch.full((99 + epoch,), epoch + 1.0) for i in range(20)}) for epoch in (0, 1)
     ]
@@ -325,7 +325,7 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_old_or_the_new(tm
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    checkpoint = Checkpoint(tmp_path / "run.safetensors", "train")
     assert checkpoint.load() == ([], None)
     checkpoint.save(HISTORY, Snapshot(1, 7, TENSORS))
     history, snapshot = checkpoint.load()
@@ -340,7 +340,7 @@ def test_a_checkpoint_of_an_older_version_has_no_hash_and_is_resumed(tmp_path: P
     path = tmp_path / "run.safetensors"
     run = json.dumps({"history": HISTORY, "phase": 0, "epoch": 3})
     save_file({"best": torch.ones(2)}, path, {"run": run})
-    history, snapshot = Checkpoint(path).load()
+    history, snapshot = Checkpoint(path, "train").load()
     assert history == HISTORY
     assert snapshot is not None
     assert snapshot.epoch == 3
@@ -352,7 +352,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
 ) -> None:
     """If one bit changed anywhere, if bytes are cut off, or if the file belongs to another run."""
     path, other = tmp_path / "run.safetensors", tmp_path / "other.safetensors"
-    Checkpoint(path).save(HISTORY, Snapshot(0, 3, TENSORS))
+    Checkpoint(path, "train").save(HISTORY, Snapshot(0, 3, TENSORS))
     content = path.read_bytes()
     name = content.index(b"sha256")
     rng = np.random.default_rng(0)
@@ -362,11 +362,11 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(
             broken.append(content[:place] + bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :])
     for damaged in broken:
         path.write_bytes(damaged)
-        assert Checkpoint(path).load() == ([], None)
+        assert Checkpoint(path, "train").load() == ([], None)
     save_file(TENSORS, path)
-    assert Checkpoint(path).load() == ([], None)
+    assert Checkpoint(path, "train").load() == ([], None)
     other.write_bytes(content)
-    assert Checkpoint(other).load() == ([], None)
+    assert Checkpoint(other, "train").load() == ([], None)
     told = "{}: found no valid checkpoint of this run; training starts from the beginning"
     assert set(capsys.readouterr().err.splitlines()) == {f"train: {told.format(of)}" for of in (path, other)}
 

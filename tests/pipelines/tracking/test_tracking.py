@@ -114,7 +114,7 @@ def test_a_run_has_stage_settings_and_origin(project: Path, params: Params, monk
     tags = logged.data.tags
     assert logged.info.status == "FINISHED"
     assert logged.info.run_name == "evaluate gmm"
-    assert (tags["stage"], tags["model"], tags["density"]) == ("evaluate", "mvtcae", "gmm")
+    assert (tags["stage"], tags["model"], tags["density"]) == ("evaluate", params.vae.model, "gmm")
     assert tags["DVC_EXP_NAME"] == "stuffy-otter"
     assert len(tags["mlflow.source.git.commit"]) == 40
     assert {"hash.autoencoder", "hash.densities", "hash.evaluators"} <= set(tags)
