@@ -73,6 +73,14 @@ def done(*arguments: str) -> str:
     return answer.stdout
 
 
+def ended(*arguments: str) -> str:
+    """Run a stage, which must succeed and write nothing on stdout, and return its stderr after the progress."""
+    answer = run(*arguments)
+    assert answer.exit_code == 0, answer.output or answer.exception
+    assert not answer.stdout
+    return answer.stderr[answer.stderr.index(f"{arguments[0]}: wrote ") :]
+
+
 def refused(*arguments: str) -> str:
     """Run a command, which must fail, and return the one line that it writes on stderr."""
     answer = run(*arguments)
@@ -156,7 +164,7 @@ def test_a_stage_works_in_the_folder_of_its_settings(
     path = trained_project / written
     before, then = path.read_text(), path.stat().st_mtime_ns
     monkeypatch.chdir(tmp_path)
-    told = done(*command, "--params", os.path.relpath(trained_project / "params.yaml"))
+    told = ended(*command, "--params", os.path.relpath(trained_project / "params.yaml"))
     assert told.startswith(f"{command[0]}: wrote {trained_project}/")
     assert path.stat().st_mtime_ns > then
     assert path.read_text() == before
@@ -168,11 +176,11 @@ def test_a_stage_tells_what_it_wrote_and_what_comes_next(
 ) -> None:
     """The outputs in dvc.yaml, and the first command that reads one of them; DVC runs that one itself."""
     wrote = "encode: wrote artefacts/codes/train, artefacts/codes/validation, artefacts/codes/test\n"
-    assert done("encode") == f"{wrote}Go on with: postprior diagnose\n"
-    assert done("diagnose").endswith("Go on with: postprior compare\n")
-    assert done("fit", "gmm") == "fit: wrote artefacts/densities/gmm\nGo on with: postprior generate gmm\n"
+    assert ended("encode") == f"{wrote}Go on with: postprior diagnose\n"
+    assert ended("diagnose").endswith("Go on with: postprior compare\n")
+    assert ended("fit", "gmm") == "fit: wrote artefacts/densities/gmm\nGo on with: postprior generate gmm\n"
     monkeypatch.setenv("DVC_STAGE", "encode")
-    assert done("encode") == wrote
+    assert ended("encode") == wrote
 
 
 def test_track_logs_what_is_there(scored: Path, tracked: str, monkeypatch: pytest.MonkeyPatch) -> None:
