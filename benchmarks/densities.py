@@ -213,7 +213,8 @@ def mean_scores(generator: Any, evaluators: Any, baselines: Baselines) -> Scores
     scores_of_sets = []
     for seed in range(SETS):
         samples = generator.sample(len(baselines), seed=seed)
-        outputs = evaluators.outputs(scored_rows(samples, len(baselines)))
+        whole = np.ones((len(baselines), len(samples.modalities)), bool)
+        outputs = evaluators.outputs(scored_rows(samples, whole))
         scores_of_sets.append(score(outputs, baselines.weights, baselines.reference))
     return {name: np.mean([scores[name] for scores in scores_of_sets], axis=0) for name in scores_of_sets[0]}
 

@@ -153,7 +153,7 @@ class Baselines:
 def lacking_as(samples: Dataset, reference: Dataset) -> Dataset:
     """Return samples without the modalities and cells that the rows of a reference set of equal size lack.
 
-    Samples that lack values of their own are returned as they are: which ones they lack is part of what is scored.
+    Samples that lack values of their own are returned as they are.
     Features of a row depend on what it lacks, so complete samples cannot be compared with rows that are not.
     """
     if samples.mask is not None or samples.cells:

@@ -49,8 +49,8 @@ from postprior.stage2_latent import DENSITIES
 from postprior.stage2_latent.codes import Codes
 
 INCOMPLETE = (
-    "{} of the {} real rows lack a modality. The samples that are compared with them lack modalities as often: their "
-    "own, or those of the real rows if the samples are complete. Coherence is that of the modalities that a row has."
+    "{} of the {} real rows lack a modality. The samples that are compared with them lack the same modalities, as "
+    "far as there are such samples. Coherence is that of the modalities that a row has."
 )
 UNLABELLED = "{} of the {} test rows have no label. Label classifiers and scores of labels use the other rows."
 TARGETS = "Neither the autoencoder nor a density uses the targets of the data ({}), and samples have none."

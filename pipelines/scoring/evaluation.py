@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from postprior.pipelines.artefacts.baselines import Baselines, lacking_as
 from postprior.pipelines.artefacts.project import Project
@@ -18,6 +19,7 @@ from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.generation.request import REFINED
 from postprior.pipelines.metrics.features.evaluators import Evaluators
+from postprior.pipelines.metrics.fidelity.holes import add_missing_shares
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
@@ -74,7 +76,7 @@ def evaluate(
         )
     with progress(f"evaluate {name}", 4) as step:
         half = test.select(baselines.rows)
-        samples = lacking_as(scored_rows(synthetic, len(baselines)), half)
+        samples = lacking_as(scored_rows(synthetic, half.observed), half)
         outputs = evaluators.outputs(samples)
         step("features")
         scores = baselines.score(outputs, half, samples)
@@ -87,6 +89,8 @@ def evaluate(
             "memorisation": memorised,
             "samples": len(baselines),
         }
+        if synthetic.mask is not None:
+            add_missing_shares(written, synthetic)  # those of the scored samples are nearly those of real rows
         step("conditional generation")
         joint_scores = {key: values for key, values in scores.items() if "/" not in key}
         arrays = {f"scores.{key}": values for key, values in joint_scores.items() if not isinstance(values, Missing)}
@@ -124,7 +128,18 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
     return written
 
 
-def scored_rows(synthetic: Dataset, samples: int) -> Dataset:
-    """Return the first `samples` rows, whose order is random; they have labels only if the density drew the labels."""
-    first = synthetic.select(np.arange(samples))
-    return first if synthetic.provenance["labels_from"] == "density" else replace(first, labels=None)
+def scored_rows(synthetic: Dataset, observed: NDArray[np.bool_]) -> Dataset:
+    """Return as many samples as the reference set has rows, with the same modalities if there are enough such samples.
+
+    For the rows of each pattern in `observed` (R, M), the first samples with this pattern are taken, and then the first
+    other ones, because the order of samples is random. Samples have labels only if the density drew the labels.
+    """
+    patterns, of_row = np.unique(np.concatenate([observed, synthetic.observed]), axis=0, return_inverse=True)
+    wanted = np.bincount(of_row[: len(observed)], minlength=len(patterns))
+    found = of_row[len(observed) :]
+    order = found.argsort(kind="stable")
+    before = np.arange(len(found)) - np.searchsorted(found[order], found[order])  # samples of the pattern before each
+    other = np.empty(len(found), bool)
+    other[order] = before >= wanted[found[order]]
+    chosen = synthetic.select(np.sort(other.argsort(kind="stable")[: len(observed)]))
+    return chosen if synthetic.provenance["labels_from"] == "density" else replace(chosen, labels=None)

@@ -21,7 +21,7 @@ from postprior.pipelines.generation.memorisation import check_memorisation
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.statistics.intervals import estimate
 from postprior.pipelines.scoring.baselines import split_test_rows, subjects_of
-from postprior.pipelines.scoring.evaluation import facts
+from postprior.pipelines.scoring.evaluation import facts, scored_rows
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.evaluate import evaluate
 from postprior.pipelines.stages.generate import generate
@@ -32,6 +32,21 @@ from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
 
 Project = tuple[Path, Params]
+
+
+def test_samples_are_scored_with_the_patterns_of_the_reference_set() -> None:
+    """The first samples with each pattern, and the first others for patterns that too few samples have."""
+    rng = np.random.default_rng(0)
+    kinds = np.array([[1, 0], [0, 1], [1, 1]], bool)
+    reference, drawn = kinds[rng.permutation([0] * 5 + [1] * 4 + [2] * 3)], kinds[rng.permutation([0] * 30 + [1] * 2)]
+    modalities = tuple(Modality(name, "vector", (1,), "normal") for name in ("a", "b"))
+    values = {m.name: np.arange(32, dtype=np.float32)[:, None] for m in modalities}
+    samples = Dataset(modalities, values, mask=drawn, provenance={"labels_from": "density"})
+    only_a, only_b = np.flatnonzero(drawn[:, 0]), np.flatnonzero(drawn[:, 1])
+    expected = np.sort([*only_a[:10], *only_b])  # 12 rows: 5 of a, both of b, and 5 more of a
+    assert scored_rows(samples, reference).data["a"][:, 0].tolist() == expected.tolist()
+    whole = scored_rows(replace(samples, mask=None), np.ones((12, 2), bool))
+    assert whole.data["a"][:, 0].tolist() == [*range(12)]
 
 
 @pytest.fixture(scope="module")
