@@ -6,6 +6,7 @@ import ast
 import re
 import resource
 import runpy
+import shutil
 import sys
 import tarfile
 import tomllib
@@ -108,9 +109,10 @@ def test_a_wheel_holds_one_name_and_all_that_it_needs(wheel: Path) -> None:
 
 
 def test_a_source_distribution_builds_the_same_wheel(sources: Path, wheel: Path, tmp_path: Path) -> None:
-    with tarfile.open(build("sdist", sources, tmp_path / "out")) as archive:
+    packed = build("sdist", sources, tmp_path / "out")
+    with tarfile.open(packed) as archive:
         assert all(file.isfile() or file.isdir() for file in archive)
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(packed, tmp_path)
     (unpacked,) = tmp_path.glob("postprior-*")
     again = build("wheel", unpacked, tmp_path / "again")
     assert again.name == wheel.name

@@ -92,6 +92,7 @@ def be_the_console_script(arguments: Sequence[str], folder: str, environment: Ma
     os.environ.update(environment)
     sys.path[:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["postprior", *arguments]
+    sys.modules.pop("sitecustomize", None)  # that of the distribution, which the server has imported
     site.execsitecustomize()
     from postprior.pipelines.commands import main
 
