@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sysconfig
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     home = tmp_path_factory.mktemp("installed")
     sources = build("sdist", copy(home / "sources"), home / "sdist")
-    with tarfile.open(sources) as archive:
-        archive.extractall(home / "unpacked", filter="data")
+    shutil.unpack_archive(sources, home / "unpacked")
     (unpacked,) = (home / "unpacked").iterdir()
     wheel = build("wheel", unpacked, home / "wheel")
     python("-m", "venv", "--without-pip", str(home / "environment"), folder=home)
