@@ -61,10 +61,8 @@ class LabelledRows:
     def batch(self, rows: Any) -> LabelledBatch:
         """Return the batch of the rows at the given indices."""
         batch = self.data.batch(rows)
-        labels = np.full(len(self.data), -1) if self.data.labels is None else np.asarray(self.data.labels, np.int64)
-        return LabelledBatch(
-            **{each.name: getattr(batch, each.name) for each in fields(Batch)}, labels=torch.from_numpy(labels[rows])
-        )
+        known = None if self.data.labels is None else torch.from_numpy(np.asarray(self.data.labels[rows], np.int64))
+        return LabelledBatch(**{each.name: getattr(batch, each.name) for each in fields(Batch)}, labels=known)
 
 
 class Refinement(nn.Module):

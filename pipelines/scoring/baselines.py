@@ -40,6 +40,7 @@ from postprior.pipelines.metrics.statistics.intervals import (
 )
 from postprior.pipelines.metrics.tables.columns import Limits
 from postprior.pipelines.progress import progress, substeps
+from postprior.pipelines.scoring.patterns import patterned_as
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import write_json
 from postprior.pipelines.texts import tell
@@ -59,6 +60,7 @@ SUBJECTS = (
     "samples belong to one subject."
 )
 MOST = 5000  # maximal number of rows of a half: the time of scoring grows with its square
+SPARE = 4  # samples of the baseline samplers for each row, among which those with the pattern of a row are found
 CONDITIONED = 500  # number of rows whose modalities are generated from one another
 
 
@@ -140,9 +142,9 @@ def sampler_scores(
     """Return the content of samplers.json: the row of each baseline sampler, or why there is none."""
     if why := unsuitable(train):
         return {"why": why}
-    rows = {}
+    rows, drawn_rows = {}, max(len(baselines), 1) * (1 if reference.mask is None else SPARE)
     for name in substeps(SAMPLERS, len(SAMPLERS)):
-        drawn = SAMPLERS[name](train, max(len(baselines), 1), seed).select(np.arange(len(baselines)))
+        drawn = patterned_as(SAMPLERS[name](train, drawn_rows, seed), reference.observed)
         scores = baselines.score(evaluators.outputs(drawn), reference, drawn)
         rows[name] = baselines.row(scores, reference, drawn) | {"samples": len(baselines)}
     return rows

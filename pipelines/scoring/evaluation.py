@@ -22,6 +22,7 @@ from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.fidelity.holes import add_missing_shares
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
+from postprior.pipelines.scoring.patterns import patterned_as
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, save_artefact, write_json
 from postprior.stage2_latent.codes import Codes
@@ -129,17 +130,6 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
 
 
 def scored_rows(synthetic: Dataset, observed: NDArray[np.bool_]) -> Dataset:
-    """Return as many samples as the reference set has rows, with the same modalities if there are enough such samples.
-
-    For the rows of each pattern in `observed` (R, M), the first samples with this pattern are taken, and then the first
-    other ones, because the order of samples is random. Samples have labels only if the density drew the labels.
-    """
-    patterns, of_row = np.unique(np.concatenate([observed, synthetic.observed]), axis=0, return_inverse=True)
-    wanted = np.bincount(of_row[: len(observed)], minlength=len(patterns))
-    found = of_row[len(observed) :]
-    order = found.argsort(kind="stable")
-    before = np.arange(len(found)) - np.searchsorted(found[order], found[order])  # samples of the pattern before each
-    other = np.empty(len(found), bool)
-    other[order] = before >= wanted[found[order]]
-    chosen = synthetic.select(np.sort(other.argsort(kind="stable")[: len(observed)]))
+    """Return samples with the patterns `observed` (R, M); they have labels only if the density drew the labels."""
+    chosen = patterned_as(synthetic, observed)
     return chosen if synthetic.provenance["labels_from"] == "density" else replace(chosen, labels=None)
