@@ -200,11 +200,16 @@ def only_number(raw: Tensor, event: int) -> Tensor:
     return raw.select(-event - 1, 0)
 
 
+def scale_like(raw: Tensor, scale: Scale) -> Tensor:
+    """Return a scale with the type and device of raw numbers; a number is written there, not copied from the host."""
+    return scale.to(raw) if isinstance(scale, Tensor) else raw.new_full((), scale)
+
+
 def location_scale(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
     """Return the `read` function of a location–scale family; its scale is a number, () or one per coordinate."""
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
-        return family(only_number(raw, event), torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), event)
+        return family(only_number(raw, event), scale_like(raw, scale), event)
 
     return read
 
@@ -226,7 +231,7 @@ def hurdle(family: type[Hurdle]) -> Callable[[Tensor, Scale, int], Likelihood]:
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
         loc, absence = raw.unbind(-event - 1)
-        return family(loc, torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), absence, event)
+        return family(loc, scale_like(raw, scale), absence, event)
 
     return read
 
