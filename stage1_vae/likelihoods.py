@@ -21,7 +21,7 @@ from postprior.stage1_vae.discrete import (
     NegativeBinomial,
     ZeroInflatedNegativeBinomial,
 )
-from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
+from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal, at_least_single
 from postprior.stage1_vae.hurdle import Hurdle, HurdleLogNormal, HurdleSoftplus
 from postprior.stage1_vae.intervals import IntervalNormal
 from postprior.stage1_vae.modalities import Column, Modality
@@ -270,4 +270,4 @@ def raw_shape(modality: Modality) -> tuple[int, ...]:
 
 def likelihood(modality: Modality, output: Tensor, scale: Scale) -> Likelihood:
     """Return p(x | z) of one modality given the raw output (…, *raw_shape) of its decoder."""
-    return LIKELIHOODS[modality.likelihood](modality, output, scale)
+    return LIKELIHOODS[modality.likelihood](modality, at_least_single(output), scale)
