@@ -97,6 +97,10 @@ bench-augmentation: $(READY) ## measure what synthetic rows add to few real rows
 bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10,000 × 10,000 samples of 128 features
 	$(BIN)/python benchmarks/metrics.py
 
+bench-gpu: $(READY) ## check and measure an accelerator in at most six minutes; docs/speed.md (DEVICE=cuda)
+	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda)
+	$(BIN)/python benchmarks/gpu_page.py
+
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
 
@@ -121,10 +125,6 @@ $(SDV)/.ready: constraints.txt
 
 examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
-
-bench-gpu: $(READY) ## check and measure an accelerator in at most six minutes; docs/speed.md (DEVICE=cuda)
-	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda)
-	$(BIN)/python benchmarks/gpu_page.py
 
 zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)

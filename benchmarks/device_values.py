@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postprior import DENSITIES, MODELS
+from postprior import DENSITIES, MODELS, Block
 from postprior.stage1_vae import randomness
 from postprior.stage1_vae.distributions import Mixture, Normal
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.phases import Phase
 from postprior.stage1_vae.training import freeze_except
-from postprior.stage2_latent.codes import Block, Codes
+from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 MODALITIES = (
