@@ -126,9 +126,12 @@ class Judges:
                 scores[title] = None
         return scores
 
-    def conditional(self, completed: Callable[[np.ndarray], Images]) -> dict[str, Any]:
-        """Return conditional coherence by the number of observed modalities; `completed` generates from a subset."""
-        predictions = np.stack([self.labels(completed(subset)) for subset in self.subsets], 1)  # (N, S, M)
+    def conditional(self, completed: Callable[[int], Images]) -> dict[str, Any]:
+        """Return conditional coherence by the number of observed modalities.
+
+        `completed` generates all modalities from the subset with a number.
+        """
+        predictions = np.stack([self.labels(completed(place)) for place in range(len(self.subsets))], 1)  # (N, S, M)
         assert self.rows.labels is not None
         right, counts = share_right(predictions, self.rows.labels, self.subsets), self.subsets.sum(1)
         means = {size: right[:, counts == size].mean(1) for size in np.unique(counts).tolist()}
@@ -158,12 +161,14 @@ def ours(name: str, seed: int, budget: Budget, judges: Judges) -> dict[str, Any]
         pass
     seconds = time.process_time() - start
 
-    def completed(subset: np.ndarray) -> Images:
+    with torch.no_grad():  # all subsets at once: JNF draws them by one chain of Hamiltonian Monte Carlo
+        latents = model.infer(
+            judges.rows.batch(slice(None)), torch.from_numpy(judges.subsets), generator_for("cpu", 1)
+        )  # (N, S, ·)
+
+    def completed(place: int) -> Images:
         with torch.no_grad():
-            latents = model.infer(
-                judges.rows.batch(slice(None)), torch.from_numpy(subset[None]), generator_for("cpu", 1)
-            )
-            return {m.name: model.decode_one(m, latents[:, 0]).mean.numpy() for m in model.modalities}
+            return {m.name: model.decode_one(m, latents[:, place]).mean.numpy() for m in model.modalities}
 
     return {
         "training_seconds": seconds,
@@ -226,8 +231,8 @@ def theirs(name: str, seed: int, budget: Budget, judges: Judges) -> dict[str, An
         rows = MultimodalBaseDataset(tensors(judges.rows))
         names = [m.name for m in judges.rows.modalities]
 
-        def completed(subset: np.ndarray) -> Images:
-            seen = [m for m, given in zip(names, subset, strict=True) if given]
+        def completed(place: int) -> Images:
+            seen = [m for m, given in zip(names, judges.subsets[place], strict=True) if given]
             with torch.no_grad():
                 found = trained.predict(rows, cond_mod=seen, gen_mod="all")
             return {m: found[m].numpy() for m in names}
