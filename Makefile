@@ -35,7 +35,8 @@ demo: $(READY) ## run the whole pipeline on real digits; this takes minutes, and
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "The report: $(CURDIR)/results/report.html"
 
-screenshot: ## save the top of results/report.html as docs/report.png (CHROMIUM=google-chrome selects a browser)
+screenshot: $(READY) ## save the top of results/report.html, and its samples, for the README (CHROMIUM=google-chrome selects a browser)
+	$(BIN)/python docs/samples.py
 	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --log-level=3 \
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
