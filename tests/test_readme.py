@@ -108,6 +108,9 @@ def test_what_must_be_cited_and_noticed_is_that_of_the_package() -> None:
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+    first = re.search(r"^## \[(\S+)\]", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first is not None
+    assert first[1] in (project["version"], "Unreleased")
     notice = (REPOSITORY / "NOTICE").read_text()
     contained = re.findall(r"^(Vega\S* [\d.]+),", template("plots.html")[:2000], re.MULTILINE)
     assert len(contained) == 3
