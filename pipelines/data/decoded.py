@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.stage1_vae.modalities import Modality
 
@@ -72,7 +73,7 @@ def rows_as_data(
     return kept(values, conversion or {}, free)
 
 
-def in_units(table: Modality, values: np.ndarray, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
+def in_units(table: Modality, values: Rows, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
     """Return rows (N, J) of a table as float64 in the units of its file, NaN in `missing` cells; a class is its index.
 
     They are the numbers that export writes; a date counts its days or the unit of its time. Without an entry in the
@@ -92,8 +93,8 @@ def vectors_in_units(vector: Modality, rows: Dataset) -> np.ndarray:
     conversion = _conversion_of(vector, rows.conversion)
     with _intact(vector):
         missing = rows.missing(vector.name)
-        values, source = np.asarray(rows.data[vector.name]), rows.source_values.get(vector.name)
-        if isinstance(source, np.ndarray):
+        values, source = rows.data[vector.name], rows.source_values.get(vector.name)
+        if hasattr(source, "dtype"):
             raw = conversion.restored(values, ~missing, source)
         else:
             raw = conversion.decode(values, ~missing)
