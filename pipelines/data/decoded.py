@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Rows
+from postprior.pipelines.data.arrays import Rows, chunks
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.rows import Stored
 from postprior.stage1_vae.modalities import Modality
 
 if TYPE_CHECKING:
@@ -35,7 +36,17 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
 def emptied(rows: Dataset) -> Dataset:
     """Return rows with the fill value of data wherever a value is missing, so that what was stored there is gone."""
     whole = zip(rows.modalities, rows.fully_observed.T, strict=True)
-    return replace(rows, data={m.name: rows.data[m.name] if w.all() else values_of(rows, m) for m, w in whole})
+    data = {m.name: rows.data[m.name] if w.all() or _is_empty(rows, m, w) else values_of(rows, m) for m, w in whole}
+    return replace(rows, data=data)
+
+
+def _is_empty(rows: Dataset, modality: Modality, whole: np.ndarray) -> bool:
+    """Whether values that are stored in little space are the fill value in all rows that are not `whole` (N,) bool."""
+    stored = rows.data[modality.name]
+    if not isinstance(stored, Stored) or modality.name in rows.cells:
+        return False
+    fill, lacking = fill_values(modality, rows.conversion), np.flatnonzero(~whole)
+    return all((values == fill).all() for values in chunks(stored, lacking))
 
 
 def values_of(data: Dataset, modality: Modality, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
