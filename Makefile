@@ -36,7 +36,8 @@ demo: $(READY) ## run the whole pipeline on real digits; this takes minutes, and
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "The report: $(CURDIR)/results/report.html"
 
-screenshot: ## save the top of results/report.html as docs/report.png (CHROMIUM=google-chrome selects a browser)
+screenshot: $(READY) ## save the top of results/report.html, and its samples, for the README (CHROMIUM=google-chrome selects a browser)
+	$(BIN)/python docs/samples.py
 	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --log-level=3 \
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
@@ -97,6 +98,10 @@ bench-augmentation: $(READY) ## measure what synthetic rows add to few real rows
 
 bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10,000 × 10,000 samples of 128 features
 	$(BIN)/python benchmarks/metrics.py
+
+bench-gpu: $(READY) ## check and measure an accelerator in at most six minutes; docs/speed.md (DEVICE=cuda)
+	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda)
+	$(BIN)/python benchmarks/gpu_page.py
 
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py

@@ -316,7 +316,7 @@ class Generator(drawing.Generator):
         """Save the project: data, settings, artefacts, and results if there are any; return its folder.
 
         `Generator.load` loads it, and the commands run in it: `postprior generate`, `dvc repro`. It has no git
-        repository; the page "The pipeline" of the documentation says how to add one.
+        repository; the guide "Data in memory" says how to add one.
 
         Raises:
             UserError: the folder has files, the generator belongs to no project, or its autoencoder was adapted without
