@@ -9,6 +9,7 @@ READY := .venv/.ready
 RIVAL := .venv-multivae
 SDV := .venv-sdv
 RELEASE := .venv-release
+PAGES := .venv/.docs
 
 export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
@@ -126,6 +127,14 @@ $(SDV)/.ready: constraints.txt
 
 examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
+
+docs: $(PAGES) ## build the documentation in docs/_build/html, and execute its notebooks if they have changed
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
+
+$(PAGES): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
 
 zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
