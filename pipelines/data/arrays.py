@@ -108,10 +108,10 @@ def _read_large(archive: zipfile.ZipFile, member: str) -> Values | None:
         if fortran_order or dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != size:
             return None
         array = zeros(shape, dtype)
-        flat, start = memoryview(array.reshape(-1).view(np.uint8)), 0
+        flat, start = array.reshape(-1).view(np.uint8), 0
         while start < len(flat):
             if not (piece := file.read(min(LARGE, len(flat) - start))):
                 raise EOFError(f"{member} ends too early")
-            flat[start : start + len(piece)] = piece
+            flat[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
             start += len(piece)
     return array

@@ -88,7 +88,10 @@ def _read(split: str, folder: Path, names: list[str]) -> Dataset:
 
 
 def _read_modality(paths: list[Path], threads: ThreadPoolExecutor) -> ScaledIntegers:
-    """Read images (n, 3, H, W) of bytes, which are scaled to [0, 1]; threads run in parallel, because the PNG decoder releases the GIL."""
+    """Read images (n, 3, H, W) of bytes, which are read as numbers in [0, 1].
+
+    Threads run in parallel, because the PNG decoder releases the GIL.
+    """
     first = _read_image(paths[0])
     images = np.empty((len(paths), *first.shape), np.uint8)
     for row, image in enumerate(threads.map(_read_image, paths)):
