@@ -97,6 +97,10 @@ bench-augmentation: $(READY) ## measure what synthetic rows add to few real rows
 bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10,000 × 10,000 samples of 128 features
 	$(BIN)/python benchmarks/metrics.py
 
+bench-gpu: $(READY) ## check and measure an accelerator in at most six minutes; docs/speed.md (DEVICE=cuda)
+	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda)
+	$(BIN)/python benchmarks/gpu_page.py
+
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from postprior.pipelines.api.choice.rules import settings as suited_settings
 from postprior.pipelines.api.generator import Generator
-from postprior.pipelines.api.init import settings as suited_settings
 from postprior.pipelines.api.init import write_project
 from postprior.pipelines.api.objects import in_python
 from postprior.pipelines.artefacts.autoencoder import History, build, load_autoencoder, save_autoencoder
