@@ -54,7 +54,7 @@ test: $(READY) ## run the tests on up to four cores
 coverage: $(READY) ## the same, and measure the code coverage, which takes longer
 	$(TEST) --cov --cov-report=term
 
-test-slow: $(READY) ## run the tests that take minutes or need more data
+test-slow: $(READY) $(PAGES) ## run the tests that take minutes or need more data
 	$(BIN)/python -m pytest -m slow
 
 test-faults: $(READY) ## kill stages and dvc at 200 random moments, and run every stage on broken disks (KILLS=50 kills less)

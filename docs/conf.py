@@ -20,6 +20,7 @@ default_role = "code"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "cache"
+nb_execution_in_temp = True
 nb_execution_cache_path = str(DOCS / "_build/notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600

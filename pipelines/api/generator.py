@@ -246,7 +246,8 @@ class Generator(drawing.Generator):
     def with_density(self, name: str, **options: Any) -> Self:
         """Fit another density to the codes of the same autoencoder, and return its generator.
 
-        The project keeps all densities: `scores` compares them, `save` saves them, and `load` takes their names.
+        The project keeps all densities: `scores` compares them, `save` saves them, and `load` takes their names. To fit
+        an entry again replaces its density in the project; this generator keeps the one that it has.
 
         Args:
             name: An entry of `density` in params.yaml, such as "flow"; "normal" is the prior of the autoencoder itself.
@@ -316,7 +317,7 @@ class Generator(drawing.Generator):
         """Save the project: data, settings, artefacts, and results if there are any; return its folder.
 
         `Generator.load` loads it, and the commands run in it: `postprior generate`, `dvc repro`. It has no git
-        repository; the page "The pipeline" of the documentation says how to add one.
+        repository; the guide "Data in memory" says how to add one.
 
         Raises:
             UserError: the folder has files, the generator belongs to no project, or its autoencoder was adapted without
