@@ -125,6 +125,19 @@ def _too_few(test: Dataset) -> list[str]:
     ]
 
 
+def write_settings(file: Path, chosen: Mapping[str, Any]) -> None:
+    """Change settings by dotted key in a params.yaml; its comments stay.
+
+    Raises:
+        UserError: a key is no setting.
+    """
+    text = file.read_text(encoding="utf-8")
+    tree = read_tree(text)
+    for key, value in chosen.items():
+        _put(tree, key, value)
+    write_text(file, yaml_text(tree, text))
+
+
 def _put(tree: Any, key: str, value: Any) -> None:
     """Set an existing dotted key, or the options of an autoencoder of the user."""
     *path, last = key.split(".")
