@@ -45,6 +45,11 @@ class Block:
         return cls(description["name"], tuple(description["shape"]), description["owner"])
 
 
+def at_least_single(raw: Tensor) -> Tensor:
+    """Return numbers in single precision if they are in half precision, in which sums of log-densities lose digits."""
+    return raw.float() if raw.dtype in (torch.bfloat16, torch.float16) else raw
+
+
 class Diagonal(ABC):
     """Location–scale distribution with independent coordinates.
 
@@ -86,9 +91,9 @@ class Diagonal(ABC):
     def from_raw(cls, raw: Tensor) -> Self:
         """Return the distribution given by a network's output (…, 2·D): locations, then log-scales.
 
-        Log-scales are clamped to `LOG_SCALE`.
+        Log-scales are clamped to `LOG_SCALE`. Outputs in half precision give a distribution in single precision.
         """
-        loc, log_scale = raw.chunk(2, dim=-1)
+        loc, log_scale = at_least_single(raw).chunk(2, dim=-1)
         return cls(loc, log_scale.clamp(*LOG_SCALE).exp())
 
     @property

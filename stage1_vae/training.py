@@ -21,7 +21,7 @@ from postprior.stage1_vae.adamw import AdamW
 from postprior.stage1_vae.hiding import has_cells, hide, weights
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.nonfinite import explain, is_finite
+from postprior.stage1_vae.nonfinite import Watch, explain
 from postprior.stage1_vae.options import positive
 from postprior.stage1_vae.phases import Loss, Phase
 from postprior.stage1_vae.randomness import generator_for
@@ -134,15 +134,16 @@ def train(
             generator = ranks.generator(generator_for(device, settings.seed, index, number))
             order = rows[torch.randperm(len(rows), generator=generator_for("cpu", settings.seed, index, number))]
             kl_weight = min(1.0, (number + 1) / (settings.warmup + 1))
-            totals = Totals()
+            totals, watch = Totals(), Watch(device)
+            load = partial(step_batch, model, phase, data, settings, generator)
             ranks.align(model)
             model.train()
             with freeze_except(model, phase):
-                for step, batch_rows in enumerate(order.split(settings.batch_size)):
+                batches = order.split(settings.batch_size)
+                for step, batch_rows in enumerate(batches):
                     progress = (number * steps + step) / (epochs * steps)
                     optimizer.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-                    before = generator.get_state()
-                    load = partial(step_batch, model, phase, data, settings, generator)
+                    watch.begin(step, generator)
                     part, weight = ranks.part(batch_rows, generator, phase.scope == "batch")
                     batch = load(part)
                     with autocast:
@@ -152,13 +153,16 @@ def train(
                     weighted = loss.per_sample if row_weights is None else loss.per_sample * row_weights
                     (weighted.sum() * weight / len(batch_rows)).backward()
                     losses = ranks.add_gradients(phase.parameters, loss.per_sample)
-                    if not is_finite(losses, phase.parameters):
+                    watch.end(losses, phase.parameters)
+                    optimizer.step(watch.failed)
+                    if (failed := watch.first(last=step == steps - 1)) is not None:
+                        place, before = failed
                         generator.set_state(before)
-                        batch = load(ALONE.part(batch_rows, generator)[0])  # each rank finds the same in the whole one
+                        # Each rank finds the same in the whole batch. No parameter has changed since that step began.
+                        batch = load(ALONE.part(batches[place], generator)[0])
                         with autocast:
                             compute = partial(phase.objective, batch, generator, kl_weight)
                             raise FloatingPointError(explain(model, phase, compute))
-                    optimizer.step()
                     totals.add(loss, weight)
             metrics = totals.means("train", ranks)
             if validation is not None and held_out is not None:

@@ -73,6 +73,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     assert state(root) == before, "a test wrote into the trained project, which other tests read"
 
 
+@pytest.fixture
+def short_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hamiltonian Monte Carlo, which the model jnf draws with, warms up for 4 transitions in place of 60.
+
+    For tests of shapes, order and bytes, which hold wherever the chains are.
+    """
+    from postprior.stage1_vae.hmc import hamiltonian_draws
+
+    assert hamiltonian_draws.__kwdefaults__["warmup"] > 4
+    monkeypatch.setitem(hamiltonian_draws.__kwdefaults__, "warmup", 4)
+
+
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for PATH with the script `postprior`, whose processes have the libraries already."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.stage1_vae.modalities import Modality
 
@@ -55,7 +56,7 @@ class Sheet:
 
 def sheet(
     modalities: Sequence[Modality],
-    data: Mapping[str, np.ndarray],
+    data: Mapping[str, Rows],
     labels: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
     mask: np.ndarray | None = None,

@@ -16,13 +16,14 @@ from postprior.pipelines.generation.posterior import POWERS, TRUST
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.progress import substeps
+from postprior.pipelines.threads import in_order
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
-CHOOSING = 100  # rows that choose the power
+CHOOSING, FEW = 100, 16  # rows that choose the power, and draws for each of them
 
 Block = tuple[Ints, dict[str, tuple[Ints, np.ndarray]], list[tuple[Modality, Likelihood]], torch.Generator]
 """Rows (n,) of a block that lack values, what was drawn for them, its likelihoods, and the generator of the block."""
@@ -58,10 +59,10 @@ class Hidden:
         hidden = self.missing[modality.name][places] & ~self.rows.missing(modality.name, places)
         return np.asarray(self.rows.data[modality.name][places]), hidden
 
-    def blocks(self, power: float, most: int | None = None) -> Iterator[Block]:
-        """Draw the missing values of the first `most` rows, `DRAWS` times, block by block."""
+    def blocks(self, power: float, most: int | None = None, draws: int = DRAWS) -> Iterator[Block]:
+        """Draw the missing values of the first `most` rows, `draws` times, block by block."""
         incomplete = self.incomplete if most is None else self.incomplete.select(np.arange(min(most, len(self.rows))))
-        drawn = decoded_blocks(self.model, self.density, incomplete, DRAWS, self.seed, self.labels, power=power)
+        drawn = decoded_blocks(self.model, self.density, incomplete, draws, self.seed, self.labels, power=power)
         for _, generator, decoded in substeps(drawn, len(row_blocks(incomplete))):
             likelihoods, block = [], {}
             for m, places, p, _ in decoded:
@@ -73,10 +74,15 @@ class Hidden:
 
     def best_power(self) -> float:
         """Return the power of `POWERS` with the least loss of `CHOOSING` rows."""
-        losses = {power: Losses(self.rows.modalities) for power in POWERS}
-        for power, each in losses.items():
-            for _, drawn, _, _ in self.blocks(power, CHOOSING):
-                each.add(drawn, self)
+
+
+        def loss(power: float) -> Losses:
+            losses = Losses(self.rows.modalities)
+            for _, drawn, _, _ in self.blocks(power, CHOOSING, FEW):
+                losses.add(drawn, self)
+            return losses
+
+        losses = dict(zip(POWERS, in_order(loss, POWERS), strict=True))
         return min(POWERS, key=lambda power: losses[power].relative_to(losses[TRUST]))
 
 

@@ -20,7 +20,7 @@ from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.learning import Learner, Rows, Step
-from postprior.pipelines.metrics.features.threads import exhaust
+from postprior.pipelines.threads import exhaust
 from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of_present
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import substeps
