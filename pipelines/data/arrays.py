@@ -88,7 +88,30 @@ def read_arrays(path: Path) -> dict[str, Values]:
             raise UserError(f"{path}: array {name} found twice, {expected}")
         for name in file.files:
             with as_user_error(broken, f"{path}: {name}: {problem}", remedy):
-                arrays[name] = file[name]
+                large = _read_large(file.zip, f"{name}.npy")
+                arrays[name] = file[name] if large is None else large
                 if not isinstance(arrays[name], np.ndarray):
                     raise ValueError("this is not an array")
     return arrays
+
+
+def _read_large(archive: zipfile.ZipFile, member: str) -> Values | None:
+    """Read a large array piece by piece into `zeros`; None if it is small, or if NumPy has to read or to refuse it."""
+    if member not in archive.namelist() or (size := archive.getinfo(member).file_size) < LARGE:
+        return None
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            return None
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(file)
+        if fortran_order or dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != size:
+            return None
+        array = zeros(shape, dtype)
+        flat, start = array.reshape(-1).view(np.uint8), 0
+        while start < len(flat):
+            if not (piece := file.read(min(LARGE, len(flat) - start))):
+                raise EOFError(f"{member} ends too early")
+            flat[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+            start += len(piece)
+    return array
