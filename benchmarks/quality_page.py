@@ -11,6 +11,7 @@ from zoo import ROOT, mean_and_deviation
 from postprior.pipelines.storage import read_json
 
 RESULTS = ROOT / "benchmarks/quality"
+MEMBERSHIP = RESULTS / "membership/digits.json"
 PAGE = ROOT / "docs/quality.md"
 MARKS = ("<!-- numbers -->", "<!-- /numbers -->")
 SCORES = (  # score, number of decimals, heading
@@ -37,6 +38,7 @@ def write_page() -> None:
         (scores_table, "Samples, reconstructions and real rows"),
         (use_table, "Conditional generation and use"),
         (privacy_table, "Privacy"),
+        (membership_table, "Membership of rows and of digits"),
         (ratio_table, "The pair with the lowest Fréchet distance, relative to real rows"),
         (seconds_table, "Processor seconds"),
     )
@@ -100,6 +102,18 @@ def privacy_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
         ["row", "near copies ↓", "near copies, codes ↓", "memorisation ratio (1)", "AUC ↓ (.5)", "AUC, codes ↓ (.5)"],
         lines,
     )
+
+
+def membership_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
+    """Return the table of the two parts of the membership attack, for the runs that were split."""
+    found = read_json(MEMBERSHIP) if MEMBERSHIP.exists() else {}
+    lines = []
+    for (model, density), runs in pairs.items():
+        for run in runs:
+            if parts := found.get(f"{model}-{density}-{run['seed']}"):
+                spaces = [f"{parts[part][space]:.3f}" for part in ("rows", "digits") for space in ("joint", "codes")]
+                lines.append([f"`{model}` + `{density}`", str(run["seed"]), *spaces])
+    return table(["row", "seed", "AUC of rows", "of rows, codes", "AUC of digits", "of digits, codes"], lines)
 
 
 ATTACKS = ("near_copies", "membership_auc")
