@@ -75,7 +75,6 @@ class Hidden:
     def best_power(self) -> float:
         """Return the power of `POWERS` with the least loss of `CHOOSING` rows."""
 
-
         def loss(power: float) -> Losses:
             losses = Losses(self.rows.modalities)
             for _, drawn, _, _ in self.blocks(power, CHOOSING, FEW):
