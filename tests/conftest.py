@@ -34,10 +34,25 @@ def _untracked() -> Iterator[None]:
         yield
 
 
+def migrate(folder: Path) -> None:
+    """Make a folder with an empty MLflow database, whose migrations take seconds."""
+    from postprior.pipelines.tracking.client import connect, undisturbed
+
+    folder.mkdir()
+    with undisturbed():
+        connect(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of an MLflow database, one per process, so that its migrations run once."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, which is made once per run; tests that log write to a copy."""
+    return once(shared_base(tmp_path_factory), "mlflow", migrate) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def database(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an MLflow database, one per process."""
+    return f"sqlite:///{shutil.copy(migrated, tmp_path_factory.mktemp('mlflow'))}"
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ INDICES: dict[str, Any] = {
     "no indices": np.zeros(0, int),
     "a mask": np.arange(50) % 3 == 0,
     "columns": (np.array([5, 2]), slice(1, 4)),
+    "one column": (slice(None), 3),
 }
 
 
