@@ -131,8 +131,8 @@ $(SDV)/.ready: constraints.txt
 examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
 
-docs: $(PAGES) ## build the documentation in docs/_build/html, and execute its notebooks if they have changed
-	PYTHONPATH=$(CURDIR) $(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+docs: $(PAGES) ## build the documentation in docs/_build/html; notebooks that have not changed are not executed again (make clean: they are)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
 	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
 
 $(PAGES): $(READY)
@@ -153,5 +153,5 @@ $(RELEASE)/.ready:
 	@touch $@
 
 clean: ## remove caches and checkpoints, but not the results
-	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist docs/_build *.egg-info
 	find stage1_vae stage2_latent pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -43,10 +43,13 @@ def exhaust(tasks: Sequence[Iterable[object]]) -> None:
 def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Yield the results of a function for each item, in order, as many computed at a time as torch may use threads.
 
-    The calls must not share a random generator or use the global one. Each thread computes at most one result more than
-    it has yielded, so that few are in memory. The caller's own operations use one share of the threads meanwhile.
-    Gradients are computed if the caller computes them.
+    The calls must not share a random generator or use the global one. They are only a little ahead of the caller, so
+    that few results are in memory. The caller's own operations use one share of the threads meanwhile. Gradients are
+    computed if the caller computes them.
     """
+    if min(torch.get_num_threads(), len(items)) < 2:
+        yield from map(function, items)
+        return
     waiting: deque[Future[Result]] = deque()
     gradients = torch.is_grad_enabled()  # a new thread would compute them
 

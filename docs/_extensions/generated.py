@@ -52,7 +52,7 @@ def _section(name: str, command: Any) -> str:
     rows = "\n".join(
         f"| `{_cell(names)}` | {_cell(text)} |" for names, text in filter(None, records) if names != "--help"
     )
-    table = f"\n\n| argument or option | |\n|---|---|\n{rows}" if rows else ""
+    table = f"\n\n| argument or option | what it does |\n|---|---|\n{rows}" if rows else ""
     return f"## {name}\n\n{told}\n\n```text\n{usage}\n```{table}"
 
 

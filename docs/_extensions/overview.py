@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 TOCTREE = re.compile(r"```\{toctree\}\n:caption: (.*)\n(?::.*\n)*\n([^`]*)```")
-SENTENCE = re.compile(r"^(?!\||```|#|[-*>]|---|:|\{|!)\S.*?(?:[.:](?=\s|$)|$)", re.MULTILINE)
+SENTENCE = re.compile(r"^(?!\||```|#|[-*>]|---|:|\{|!)\S.*?(?:[.?!](?=\s|$)|$)", re.MULTILINE)
 
 
 def overview(docs: Path, titles: dict[str, str]) -> str:

@@ -65,7 +65,7 @@ def sheet(
 
     Modalities that a sample lacks, by the mask (N, M), stay empty.
     """
-    lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
+    lines = {m.name: data[m.name][:SAMPLES][None] for m in modalities if m.name in data}
     count = min(SAMPLES, *map(len, data.values())) if data else 0
     texts = [""] * count
     if labels is not None and label_names is not None:
