@@ -249,7 +249,7 @@ def run(out: Path, figures: Path, epochs: int, voxel: int) -> list[str]:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--epochs", type=int, default=12)
+    arguments.add_argument("--epochs", type=int, default=30)
     arguments.add_argument("--voxel", type=int, default=3, help="size of a voxel in the axial plane in mm")
     options = arguments.parse_args()
     publish(
