@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.artefacts.project import earlier
+from postprior.pipelines.artefacts.project import Project, earlier
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.git import run_git
 from postprior.pipelines.settings.params import leaves
@@ -61,11 +61,15 @@ def experiments(root: Path) -> dict[str, str]:
     """Return the commits of the DVC experiments of the current commit, by what they change, such as `model=mopoe`.
 
     An experiment that changes no setting, or more than `CHANGES`, has its own name, and so has one of several that
-    change the same.
+    change the same. One with the settings and the results of the commit itself is left out.
 
     Raises:
         UserError: There are none.
     """
+
+    def results(commit: str) -> str | None:
+        return _git(root, "rev-parse", "--verify", "--quiet", f"{commit}:./{Project(Path()).results.home.as_posix()}")
+
     head = (_git(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
     place = f"refs/exps/{head[:2]}/{head[2:]}"
     lines = (_git(root, "for-each-ref", "--format=%(objectname) %(refname)", place) or "").splitlines() if head else []
@@ -74,6 +78,8 @@ def experiments(root: Path) -> dict[str, str]:
     for commit, _, reference in (line.partition(" ") for line in lines):
         after = leaves(settings(Source(root, commit)))
         changed = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in after if before.get(key) != value]
+        if not changed and results(commit) == results(head):
+            continue
         label = ", ".join(changed) if 0 < len(changed) <= CHANGES else ""
         found[label if label and label not in found else reference.rpartition("/")[2]] = commit
     if not found:

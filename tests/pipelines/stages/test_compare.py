@@ -319,8 +319,11 @@ def test_an_experiment_of_dvc_is_known_by_its_name(repository: Path) -> None:
 def test_experiments_of_the_commit_are_named_after_what_they_change(repository: Path) -> None:
     base, params = git(repository, "rev-parse", "HEAD"), repository / "params.yaml"
 
-    def experiment(name: str, **changes: Any) -> None:
-        """Make an experiment as DVC does, with other settings of the autoencoder."""
+    def experiment(name: str, coherence: float | None = None, **changes: Any) -> None:
+        """Make an experiment as DVC does, with other settings of the autoencoder, or other results."""
+        if coherence is not None:
+            path = repository / "results/metrics/gmm.json"
+            write_json(path, read_json(path) | {"joint_coherence": made_up.estimate(coherence)})
         text = yaml.safe_load(params.read_text())
         text["vae"] |= changes
         params.write_text(yaml.safe_dump(text))
@@ -331,12 +334,25 @@ def test_experiments_of_the_commit_are_named_after_what_they_change(repository: 
     experiment("eager-newt", model="mopoe")
     experiment("front-tiff", model="mopoe")
     experiment("hoary-loup", model="jmvae", latent=7)
-    experiment("wimpy-ants")
+    experiment("wimpy-ants", coherence=0.3)
+    experiment("zonal-same")  # what the commit has
     git(repository, "update-ref", f"refs/exps/{'0' * 2}/{'0' * 38}/other", base)  # of another commit
     found = experiments(repository)
     assert list(found) == ["model=mopoe", "front-tiff", "latent=7, model=jmvae", "wimpy-ants"]
-    rows = read(repository, **found).densities
-    assert {"gmm", "model=mopoe: gmm", "wimpy-ants: gmm"} <= {row.name for row in rows}
+    results = read(repository, **found)
+    assert {"gmm", "model=mopoe: gmm", "wimpy-ants: gmm"} <= {row.name for row in results.densities}
+    assert not results.cautions
+
+
+def test_real_rows_are_the_same_whatever_the_autoencoder(project: Path) -> None:
+    """Their distance to its prior is not a score of theirs."""
+    mine = read_json(project / "results/metrics/real.json") | {"difference_to_normal": {}, "gap_closed": {}}
+    model = other(project, "model", 0)
+    write_json(model / "results/metrics/real.json", mine | {"gap_closed": {"joint_coherence": made_up.estimate(2.0)}})
+    write_json(project / "results/metrics/real.json", mine)
+    results = read(project, model=model)
+    assert not results.cautions
+    assert "model: real" not in [row.name for row in results.rows]
 
 
 def test_a_comparison_is_a_table_of_headline_metrics() -> None:
