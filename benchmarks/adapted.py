@@ -7,7 +7,7 @@ label classifiers judges all of them on the same 1,000 test rows. Seconds are pr
 1,000 draws, training aside. Every model and seed is a file in benchmarks/adapted and is not run again; the table in
 docs/adapted.md is written from these files. `make bench-adapted` creates the environment that MultiVae needs.
 
-    .venv-multivae/bin/python benchmarks/adapted.py [--seeds 3] [--epochs 40] [--rows 5000] [--labels] [MODEL …]
+    .venv-multivae/bin/python benchmarks/adapted.py [--seeds 3] [--epochs 40] [--rows 5000] [MODEL …]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -53,6 +54,8 @@ RESULTS = Path(__file__).with_name("adapted")
 ROWS = 1000  # samples, and test rows that they are compared with
 LATENT, PRIVATE = 32, 8  # dimensions of shared and private codes
 COMPONENTS, MAF_EPOCHS = 10, 60  # of the samplers of MultiVae
+DENSITIES = (("gmm", False), ("gmm", True), ("flow_matching", True))
+"""Densities of postprior, and whether they know the labels of the rows."""
 MODELS: dict[str, dict[str, Any]] = {
     "MVTCAE": {},
     "MoPoE": {},
@@ -160,23 +163,23 @@ def their_samplers(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[]
     return {"MultiVae, prior": prior, "MultiVae, GMM(10)": mixture, "MultiVae, MAF": flow}
 
 
-def ours(model: Any, bench: Bench, seed: int, labels: bool) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
-    """Return functions that fit a density of postprior and draw from it: without labels, and also with them."""
-    train_rows = bench.splits["train"]
-    others = {m: np.asarray(x) for m, x in bench.splits["validation"].data.items()}
-    kept = SimpleNamespace(data={m: np.asarray(x) for m, x in train_rows.data.items()}, labels=None)
+def ours(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+    """Return functions that fit a density of postprior and draw from it, without labels and with them."""
+    rows, others = ({m: np.asarray(x) for m, x in bench.splits[s].data.items()} for s in ("train", "validation"))
+    known, held = (np.asarray(bench.splits[split].labels) for split in ("train", "validation"))
 
-    def drawn(label: Any, held_label: Any) -> dict[str, np.ndarray]:
-        held_out = others if label is None else (others, held_label)
-        generator = adapt(model, kept.data, label=label, held_out=held_out, density="gmm", seed=seed, progress=False)
+    def drawn(density: str, labels: bool) -> dict[str, np.ndarray]:
+        label, held_out = (known, (others, held)) if labels else (None, others)
+        generator = adapt(model, rows, label=label, held_out=held_out, density=density, seed=seed, progress=False)
         return {m: np.asarray(x) for m, x in generator.sample(ROWS, seed=seed).data.items()}
 
-    known, held = (np.asarray(bench.splits[split].labels) for split in ("train", "validation"))
-    without: dict[str, Callable[[], dict[str, np.ndarray]]] = {"postprior, gmm": lambda: drawn(None, None)}
-    return without | ({"postprior, gmm with labels": lambda: drawn(known, held)} if labels else {})
+    return {
+        f"postprior, {density}{' with labels' if labels else ''}": partial(drawn, density, labels)
+        for density, labels in DENSITIES
+    }
 
 
-def run(name: str, seed: int, epochs: int, bench: Bench, labels: bool = False) -> dict[str, Any]:
+def run(name: str, seed: int, epochs: int, bench: Bench) -> dict[str, Any]:
     """Train a model of MultiVae, and score all samplers."""
     data = bench.tensors("train")
     with seeded(seed):
@@ -192,7 +195,7 @@ def run(name: str, seed: int, epochs: int, bench: Bench, labels: bool = False) -
             "samplers": {},
         }
         print(f"{name}, seed {seed}: trained in {result['training_seconds']} s", flush=True)
-        for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed, labels)}.items():
+        for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed)}.items():
             start = time.process_time()
             samples = sampler()
             spent = round(time.process_time() - start, 1)
@@ -212,7 +215,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--epochs", type=int, default=40, help="epochs of training")
     parser.add_argument("--rows", type=int, default=5000, help="training rows")
-    parser.add_argument("--labels", action="store_true", help="also fit a density that knows the labels")
     arguments = parser.parse_args()
     if unknown := set(arguments.models) - set(MODELS):
         parser.error(f"models: found {', '.join(sorted(unknown))}, expected some of {', '.join(MODELS)}")
@@ -222,7 +224,7 @@ def main() -> None:
         bench = Bench(seed, arguments.rows) if todo else None
         for name in todo:
             assert bench is not None
-            write_json(RESULTS / f"{name}-{seed}.json", run(name, seed, arguments.epochs, bench, arguments.labels))
+            write_json(RESULTS / f"{name}-{seed}.json", run(name, seed, arguments.epochs, bench))
     write_page()
 
 

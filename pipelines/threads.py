@@ -41,7 +41,7 @@ def exhaust(tasks: Sequence[Iterable[object]]) -> None:
 
 
 def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yield the results of a function for each item, in their order, as many at a time as torch may use threads.
+    """Yield the results of a function for each item, in order, as many computed at a time as torch may use threads.
 
     The calls must not share a random generator or use the global one. They are only a little ahead of the caller, so
     that few results are in memory. The caller's own operations use one share of the threads meanwhile. Gradients are

@@ -96,7 +96,7 @@ class GaussianMixture(Density):
         covariance: str | Sequence[str] = ("full", "tied", "low_rank"),
         rank: int = 8,
         passes: int = 30,
-        batch: int = 1024,
+        batch: int = 4096,
         shrinkage: float | Sequence[float] = (2, 20, 192),
         averaged: int = 4,
     ) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import decoded_blocks, drawn_values, row_blocks
+from postprior.pipelines.generation.completion import Changes, decoded_blocks, drawn_values, row_blocks
 from postprior.pipelines.generation.posterior import POWERS, TRUST, has_exact_posterior
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
@@ -37,12 +37,21 @@ class Hidden:
         rows: the rows with what they have, (N,).
         incomplete: the rows after hiding.
         missing: missing[m] (N, *shape), what they lack then.
+        changes: what is changed in the draws, or None.
     """
 
     def __init__(
-        self, model: Autoencoder, density: Density, rows: Dataset, like: Dataset, seed: int, labels: Ints | None
+        self,
+        model: Autoencoder,
+        density: Density,
+        rows: Dataset,
+        like: Dataset,
+        seed: int,
+        labels: Ints | None,
+        changes: Changes | None = None,
     ) -> None:
         self.model, self.density, self.rows, self.seed, self.labels = model, density, rows, seed, labels
+        self.changes = changes
         self.incomplete = hidden_as(rows, like, np.random.default_rng(seed))
         self.missing = {m.name: self.incomplete.missing(m.name) for m in rows.modalities}
 
@@ -63,7 +72,7 @@ class Hidden:
         for _, generator, decoded in substeps(drawn, len(row_blocks(incomplete))):
             likelihoods, block = [], {}
             for m, places, p, _ in decoded:
-                x = drawn_values(m, p, generator, self.rows.conversion)
+                x = drawn_values(m, p, generator, self.rows.conversion, self.changes)
                 block[m.name] = places, np.where(self.missing[m.name][places], x, self.rows.data[m.name][places])
                 likelihoods.append((m, p))
             rows = np.unique(np.concatenate([places for places, _ in block.values()])) if block else np.zeros(0, int)

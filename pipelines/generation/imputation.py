@@ -182,7 +182,8 @@ def density_scores(
         step("draws")
         scores = task.scores(filled)
         result = task.summarise(scores, benchmark.weights)
-        for key, values in (("spread", calibration.factors), ("temperature", calibration.temperatures)):
+        changes = {"noise": calibration.noise, "spread": calibration.factors, "temperature": calibration.temperatures}
+        for key, values in changes.items():
             result[key] = {name: float(each.mean()) for name, each in values.items()}
         if calibration.forests is not None:
             result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew

@@ -80,6 +80,17 @@ def test_every_pass_sees_fresh_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(seen)) == len(seen) >= 11
 
 
+def test_a_pass_reads_all_of_a_few_thousand_rows_without_labels() -> None:
+    """One Gaussian of known points has exactly their mean and covariance, which are not those of a part of them."""
+    z = torch.randn(4000, 2, generator=seeded()) @ ROOTS[2].T + MEANS[1]
+    codes = Codes.empirical(PLANE, z)
+    density = GaussianMixture(components=1, covariance="full", passes=5, shrinkage=0.0)
+    mixture = density.fit(codes, codes, seeded()).mixture.unwhitened(density.whitening)
+    torch.testing.assert_close(mixture.means[0, 0], z.mean(0), atol=1e-4, rtol=0)
+    covariance = torch.linalg.inv(mixture.factors[0, 0].mT @ mixture.factors[0, 0])
+    torch.testing.assert_close(covariance, z.T.cov(), atol=1e-4, rtol=1e-3)
+
+
 def test_condition_is_the_closed_form_of_a_gaussian() -> None:
     codes, _ = labelled(2000, seed=1)
     density = GaussianMixture(components=1).fit(unlabelled(codes), generator=seeded()).to(torch.float64)
