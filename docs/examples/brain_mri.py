@@ -21,6 +21,7 @@ from postprior.pipelines.metrics.fidelity.reconstruction import likeness
 
 CONTRASTS = {"T1": "t1", "grey": "gm", "white": "wm"}
 """Names of the three volumes in this example, and in the files of nilearn."""
+SUBJECT = "sub-mni152"
 FIELD = 168, 192
 """Size in mm of the region of the axial plane that contains the whole brain."""
 SLABS = ("train",) * 15 + ("validation",) * 3 + ("test",) * 10 + ("validation",) * 3
@@ -34,11 +35,12 @@ TASKS = {
 SETTINGS = {
     "vae.model": "mhvae",
     "vae.latent": 16,
-    "vae.width": 8,
-    "vae.likelihood_scale": "learned",
-    "vae.options.mhvae.levels": 4,
-    "vae.options.mhvae.channels": 8,
-    "train.batch_size": 16,
+    "vae.width": 16,
+    "vae.likelihood_scale": 0.005,
+    "vae.options.mhvae.levels": 5,
+    "vae.options.mhvae.channels": 4,
+    "vae.options.mhvae.finest": "full",
+    "train.batch_size": 2,
     "train.learning_rate": 4.0e-3,
     "train.patience": 0,
 }
@@ -50,8 +52,8 @@ Scores = dict[str, dict[str, np.ndarray]]
 
 
 def scan(folder: Path, name: str) -> Path:
-    """Return the file of a contrast: there is one folder per modality and one file per subject."""
-    return folder / name / "mni152.nii.gz"
+    """Return the file of a contrast, named as BIDS names it: subject, then contrast."""
+    return folder / SUBJECT / f"{SUBJECT}_{name}.nii.gz"
 
 
 def write_template(folder: Path, voxel: int) -> Volumes:
@@ -99,7 +101,7 @@ def in_split(volumes: Volumes, split: str) -> np.ndarray:
 def import_scans(out: Path, depth: int) -> None:
     """Import the scans in `out` as dataset folders, with the split of each slice in a table."""
     with (out / "splits.csv").open("w", newline="") as file:
-        rows = [(f"mni152_slice-{z:03}", side) for z, side in enumerate(np.resize(SLABS, depth))]
+        rows = [(f"{SUBJECT}_slice-{z:03}", side) for z, side in enumerate(np.resize(SLABS, depth))]
         csv.writer(file).writerows([("slice", "split"), *rows])
     sources = out / "scans", out / "splits.csv"
     postprior("import", *sources, out / "data", "--slices", "axial", "--id", "slice", "--split", "split")
@@ -247,7 +249,7 @@ def run(out: Path, figures: Path, epochs: int, voxel: int) -> list[str]:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--epochs", type=int, default=400)
+    arguments.add_argument("--epochs", type=int, default=12)
     arguments.add_argument("--voxel", type=int, default=3, help="size of a voxel in the axial plane in mm")
     options = arguments.parse_args()
     publish(

@@ -44,16 +44,16 @@ def test_held_out_slices_are_synthesised_and_scans_are_restored(tmp_path: Path) 
         assert ours[2] < 0.8 * mean[2], task
     assert "Affines, units, types and all observed voxels: unchanged." in run.stdout
     for name in ("T1", "grey", "white"):
-        before = nibabel.load(tmp_path / f"scans/{name}/mni152.nii.gz")
-        after = nibabel.load(tmp_path / f"T1-from-grey/filled/{name}/mni152.nii.gz")
+        before = nibabel.load(tmp_path / f"scans/sub-mni152/sub-mni152_{name}.nii.gz")
+        after = nibabel.load(tmp_path / f"T1-from-grey/filled/sub-mni152/sub-mni152_{name}.nii.gz")
         np.testing.assert_array_equal(after.affine, before.affine)
         assert after.shape == before.shape
-    blank = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/scans/T1/mni152.nii.gz").dataobj)
-    filled = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/filled/T1/mni152.nii.gz").dataobj)
+    blank = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/scans/sub-mni152/sub-mni152_T1.nii.gz").dataobj)
+    filled = np.asanyarray(nibabel.load(tmp_path / "T1-from-grey/filled/sub-mni152/sub-mni152_T1.nii.gz").dataobj)
     place = np.arange(blank.shape[2]) % 31  # 15 slices for training, 3 for validation, 10 for test, 3 for validation
     slab = (place >= 18) & (place < 28)
     assert not blank[..., slab].any()
-    given = np.asanyarray(nibabel.load(tmp_path / "scans/grey/mni152.nii.gz").dataobj)
+    given = np.asanyarray(nibabel.load(tmp_path / "scans/sub-mni152/sub-mni152_grey.nii.gz").dataobj)
     shows = given.any(axis=(0, 1))  # slices above the head show nothing
     assert (slab & shows).sum() > 40
     assert filled[..., slab & shows].any(axis=(0, 1)).all()
