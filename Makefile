@@ -9,6 +9,7 @@ READY := .venv/.ready
 RIVAL := .venv-multivae
 SDV := .venv-sdv
 RELEASE := .venv-release
+PAGES := .venv/.docs
 
 export DVC_NO_ANALYTICS := 1
 export GOMP_SPINCOUNT ?= 10000
@@ -35,7 +36,8 @@ demo: $(READY) ## run the whole pipeline on real digits; this takes minutes, and
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "The report: $(CURDIR)/results/report.html"
 
-screenshot: ## save the top of results/report.html as docs/report.png (CHROMIUM=google-chrome selects a browser)
+screenshot: $(READY) ## save the top of results/report.html, and its samples, for the README (CHROMIUM=google-chrome selects a browser)
+	$(BIN)/python docs/samples.py
 	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --log-level=3 \
 		--disable-background-networking --disable-component-update --disable-sync --user-data-dir=$$profile \
 		--window-size=1200,1400 --screenshot=$(CURDIR)/docs/report.png file://$(CURDIR)/results/report.html && rm -r $$profile
@@ -52,7 +54,7 @@ test: $(READY) ## run the tests on up to four cores
 coverage: $(READY) ## the same, and measure the code coverage, which takes longer
 	$(TEST) --cov --cov-report=term
 
-test-slow: $(READY) ## run the tests that take minutes or need more data
+test-slow: $(READY) $(PAGES) ## run the tests that take minutes or need more data
 	$(BIN)/python -m pytest -m slow
 
 test-faults: $(READY) ## kill stages and dvc at 200 random moments, and run every stage on broken disks (KILLS=50 kills less)
@@ -97,6 +99,10 @@ bench-augmentation: $(READY) ## measure what synthetic rows add to few real rows
 bench-metrics: $(READY) ## measure time and memory of all fidelity metrics on 10,000 × 10,000 samples of 128 features
 	$(BIN)/python benchmarks/metrics.py
 
+bench-gpu: $(READY) ## check and measure an accelerator in at most six minutes; docs/speed.md (DEVICE=cuda)
+	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda)
+	$(BIN)/python benchmarks/gpu_page.py
+
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
 
@@ -108,6 +114,9 @@ bench-quality: $(READY) ## compare samples of pairs of a model and a density wit
 
 bench-ranks: $(READY) ## compare two ranks with two independent processes, in training and generation; docs/scale.md
 	$(BIN)/python benchmarks/ranks.py
+
+bench-reproduction: $(RIVAL)/.ready ## the papers' comparison of five models, by postprior and MultiVae; docs/reproduction.md (SEEDS=3 runs more seeds)
+	$(RIVAL)/bin/python benchmarks/reproduction.py --seeds $(or $(SEEDS),1)
 
 bench-tables: $(READY) $(SDV)/.ready ## compare synthetic tables with those of SDV; docs/evaluation.md (SEEDS=3 runs more seeds, OURS=--ours only our side)
 	$(BIN)/python benchmarks/tables.py --seeds $(or $(SEEDS),1) $(OURS)
@@ -121,6 +130,14 @@ $(SDV)/.ready: constraints.txt
 
 examples: $(READY) ## run the examples that write the figures and numbers of docs/examples; the digits example needs the results of make demo
 	for name in breast_cancer brain_mri omics image_text digits; do $(BIN)/python docs/examples/$$name.py || exit 1; done
+
+docs: $(PAGES) ## build the documentation in docs/_build/html; notebooks that have not changed are not executed again (make clean: they are)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
+
+$(PAGES): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
 
 zoo: $(READY) ## train and score every model with the same budget; takes hours; docs/zoo.md (SEEDS=3 runs more seeds)
 	$(BIN)/python benchmarks/zoo.py --seeds $(or $(SEEDS),1)
@@ -136,5 +153,5 @@ $(RELEASE)/.ready:
 	@touch $@
 
 clean: ## remove caches and checkpoints, but not the results
-	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .postprior .coverage .mypy_cache .pytest_cache .ruff_cache build dist docs/_build *.egg-info
 	find stage1_vae stage2_latent pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -174,14 +174,14 @@ CASES = (
 )
 
 
-def multivae_model(case: Case, model: MultimodalVAE) -> nn.Module:
+def multivae_model(case: Case, model: MultimodalVAE, scale: float = SCALE) -> nn.Module:
     """Build the MultiVae model of a case from copies of the networks of the postprior model."""
     config = getattr(multivae.models, f"{case.multivae_class}Config")(
-        n_modalities=len(NAMES),
+        n_modalities=len(model.modalities),
         latent_dim=model.latent,
-        input_dims={m.name: m.shape for m in MODALITIES},
+        input_dims={m.name: m.shape for m in model.modalities},
         decoders_dist=dict.fromkeys(NAMES, "laplace"),
-        decoder_dist_params={name: {"scale": SCALE} for name in NAMES},
+        decoder_dist_params={name: {"scale": scale} for name in NAMES},
         **case.config,
     )
     return getattr(multivae.models, case.multivae_class)(config, **case.networks(copy.deepcopy(model)))

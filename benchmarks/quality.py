@@ -23,17 +23,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # so that seconds are those of one core
 os.environ.setdefault("MLFLOW_TRACKING_URI", "off")
 
-import numpy as np
 from quality_page import RESULTS, write_page
+from quality_temperature import temperature_by_validation
 from zoo import ROOT, project, settings
 
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.storage import read_json, write_json
 
 if TYPE_CHECKING:
-    from postprior import Dataset
-    from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
-    from postprior.pipelines.metrics.features.evaluators import Evaluators
     from postprior.pipelines.settings.params import Params
 
 WORK = ROOT / ".postprior/quality"
@@ -72,11 +69,6 @@ PAIRS = {
         Pair("mvtcae"),
     )
 }
-TEMPERATURES = (1.0, 0.95, 0.9, 0.85, 0.8)
-SETS = 4
-"""Sets of samples whose scores are averaged to choose the temperature, half of them for each reference."""
-BARS = {"frechet_distance": 1.1, "recall": 0.9, "precision": 0.85}
-"""Least precision and recall and largest Frechet distance of samples, relative to those of real rows."""
 
 
 def run(pair: Pair, seed: int) -> dict[str, Any]:
@@ -100,7 +92,7 @@ def run(pair: Pair, seed: int) -> dict[str, Any]:
     for stage, made, action in stages:
         timed(folder, stage, made, action)
     generator, evaluators = Generator.load(artefacts.densities / pair.density), load_evaluators(artefacts.evaluators)
-    chosen, trials = temperature_by_validation(generator, evaluators, Project(folder).dataset("validation"))
+    chosen, trials = temperature_by_validation(generator, evaluators, Project(folder))
     names = {t: name_at(pair, t) for t in dict.fromkeys((1.0, chosen))}
     for temperature, name in names.items():
         make_samples(pair, params, folder, temperature, name)
@@ -197,51 +189,9 @@ def timed(folder: Path, stage: str, made: Path, action: Callable[[], None]) -> N
     write_json(file, (read_json(file) if file.exists() else {}) | {stage: seconds})
 
 
-def temperature_by_validation(
-    generator: Any, evaluators: Evaluators, validation: Dataset
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """Choose the temperature of the draws on validation rows; return it and the scores of every candidate.
-
-    As in the stage `evaluate`, one half of the rows, by source, is the reference for the other half and for samples,
-    here in both directions. Of the temperatures whose samples satisfy `BARS` relative to real rows, the one with the
-    highest joint coherence is chosen; 1 if there is none.
-    """
-    from postprior.pipelines.metrics.scores import ReferenceSet, score
-    from postprior.pipelines.metrics.statistics.intervals import halves
-
-    outputs, names = evaluators.outputs(validation), tuple(m.name for m in validation.modalities)
-    classes = len(validation.label_names or ())
-    sides = [outputs.select(rows) for rows in halves(validation.sources, validation.labels, np.random.default_rng(0))]
-    ones = np.ones((1, len(sides[0])))
-    spaces = [ReferenceSet.fit(side, ones, 5, names, classes) for side in sides]
-
-    def mean_scores(sets: list[EvaluatorOutputs]) -> dict[str, float]:
-        """Return scores, averaged over sets of rows that alternate between the two references, the second first."""
-        found = [score(rows, ones, spaces[1 - index % 2]) for index, rows in enumerate(sets)]
-        return {key: float(np.mean([scores[key][0] for scores in found])) for key in ("joint_coherence", *BARS)}
-
-    def drawn(temperature: float) -> list[EvaluatorOutputs]:
-        samples = generator.sample(SETS * ones.shape[1], seed=1, temperature=temperature)
-        return [evaluators.outputs(samples.select(rows)) for rows in np.split(np.arange(len(samples)), SETS)]
-
-    real = mean_scores(sides)
-    trials = {str(t): mean_scores(drawn(t)) for t in TEMPERATURES}
-    allowed = [t for t, found in trials.items() if satisfied(found, real)]
-    chosen = max(allowed, key=lambda t: trials[t]["joint_coherence"], default="1.0")
-    return float(chosen), {"real": real, **trials}
-
-
-def satisfied(found: dict[str, float], real: dict[str, float]) -> bool:
-    """Return whether scores of samples satisfy `BARS` relative to those of real rows."""
-    distance = BARS["frechet_distance"] * real["frechet_distance"]
-    return found["frechet_distance"] <= distance and all(
-        found[key] >= BARS[key] * real[key] for key in ("recall", "precision")
-    )
-
-
 def name_at(pair: Pair, temperature: float) -> str:
     """Return the name of the samples that are drawn at a temperature."""
-    return pair.density if temperature == 1.0 else f"{pair.density}_{round(100 * temperature)}"
+    return pair.density if temperature == 1.0 else f"{pair.density}_{round(1000 * temperature)}"
 
 
 def make_samples(pair: Pair, params: Params, folder: Path, temperature: float, name: str) -> None:

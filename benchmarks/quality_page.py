@@ -11,6 +11,7 @@ from zoo import ROOT, mean_and_deviation
 from postprior.pipelines.storage import read_json
 
 RESULTS = ROOT / "benchmarks/quality"
+MEMBERSHIP = RESULTS / "membership/digits.json"
 PAGE = ROOT / "docs/quality.md"
 MARKS = ("<!-- numbers -->", "<!-- /numbers -->")
 SCORES = (  # score, number of decimals, heading
@@ -37,6 +38,7 @@ def write_page() -> None:
         (scores_table, "Samples, reconstructions and real rows"),
         (use_table, "Conditional generation and use"),
         (privacy_table, "Privacy"),
+        (membership_table, "Membership of rows and of digits"),
         (ratio_table, "The pair with the lowest Fréchet distance, relative to real rows"),
         (seconds_table, "Processor seconds"),
     )
@@ -102,11 +104,26 @@ def privacy_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
     )
 
 
+def membership_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
+    """Return the table of the two parts of the membership attack, for the runs that were split."""
+    found = read_json(MEMBERSHIP) if MEMBERSHIP.exists() else {}
+    lines = []
+    for (model, density), runs in pairs.items():
+        for run in runs:
+            if parts := found.get(f"{model}-{density}-{run['seed']}"):
+                spaces = [f"{parts[part][space]:.3f}" for part in ("rows", "digits") for space in ("joint", "codes")]
+                lines.append([f"`{model}` + `{density}`", str(run["seed"]), *spaces])
+    return table(["row", "seed", "AUC of rows", "of rows, codes", "AUC of digits", "of digits, codes"], lines)
+
+
 ATTACKS = ("near_copies", "membership_auc")
 
 
 def ratio_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
-    """Return the scores of the pair with the lowest mean Frechet distance over those of real rows, for every seed."""
+    """Return the scores of the pair with the lowest mean Frechet distance over those of real rows.
+
+    One line per seed, and one with the ratios of the means over seeds.
+    """
     runs = min(pairs.values(), key=mean_distance)
     row = [(run, run["samples"][str(run["temperature"])]) for run in runs]
     keys = ("joint_coherence", "frechet_distance", "recall", "precision", "coverage")
@@ -115,6 +132,10 @@ def ratio_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
         + [f"{scores[key]['value'] / run['rows']['real'][key]['value']:.3f}" for key in keys]
         for run, scores in row
     ]
+    if len(row) > 1:
+        drawn = [sum(scores[key]["value"] for _, scores in row) for key in keys]
+        real = [sum(run["rows"]["real"][key]["value"] for run, _ in row) for key in keys]
+        lines.append(["means", "", *(f"{one / other:.3f}" for one, other in zip(drawn, real, strict=True))])
     heads = ["seed", "T", "joint coherence", "Frechet", "recall", "precision", "coverage"]
     return f"`{runs[0]['model']}` + `{runs[0]['density']}`:\n\n{table(heads, lines)}"
 

@@ -65,7 +65,7 @@ def calls(model: MultimodalVAE, phase: Phase, data: Batch) -> list[Call]:
         for hook in (network.register_forward_pre_hook(enter), network.register_forward_hook(leave))
     ]
     with freeze_except(model, phase):
-        phase.objective(data, torch.Generator().manual_seed(0), 1.0)
+        phase.objective(data, torch.Generator(data.observed.device).manual_seed(0), 1.0)
     for hook in hooks:
         hook.remove()
     return recorded
@@ -80,7 +80,7 @@ def tensors(output: Any) -> list[Tensor]:
 
 def step(model: MultimodalVAE, phase: Phase, data: Batch) -> Callable[[], None]:
     """Return a training step of a phase."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(data.observed.device).manual_seed(0)
     return optimised(phase.parameters, lambda: phase.objective(data, generator, 1.0).per_sample.mean().backward())
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -67,6 +67,19 @@ def enumerated(names: Sequence[object], most: int = FEW) -> str:
     """
     rest = f", … and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(shortened(str(name), LONG) for name in names[:most]) + rest
+
+
+def as_text(value: object) -> str:
+    """Return a setting as readers see it.
+
+    >>> as_text(["gmm", "vamp"]), as_text({"m0": 0.1}), as_text(None), as_text(24)
+    ('gmm, vamp', 'm0 0.1', 'null', '24')
+    """
+    if isinstance(value, Mapping):
+        return enumerated([f"{key} {item}" for key, item in value.items()])
+    if isinstance(value, list):
+        return enumerated(value)
+    return "null" if value is None else str(value)
 
 
 class Listing(str):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from postprior.pipelines.data.dataset import Dataset as Dataset
     from postprior.pipelines.data.formats.contents import Roles as Roles
     from postprior.pipelines.data.importing.run import import_data as import_data
+    from postprior.pipelines.data.sources import SOURCES as SOURCES
     from postprior.pipelines.detection.detector import Detector as Detector
     from postprior.pipelines.generation.transformer import MultimodalEncoder as MultimodalEncoder
     from postprior.pipelines.metrics.features.extractor import Extractor as Extractor
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 HOMES = {
     "DENSITIES": "stage2_latent",
     "MODELS": "stage1_vae.models",
+    "SOURCES": "pipelines.data.sources",
     "Dataset": "pipelines.data.dataset",
     "Detector": "pipelines.detection.detector",
     "Extractor": "pipelines.metrics.features.extractor",

@@ -48,8 +48,8 @@ class AdamW:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Update the parameters by their gradients."""
+    def step(self, skip: Tensor | None = None) -> None:
+        """Update the parameters by their gradients, but not if `skip` () float32, on their device, is 1."""
         moving = {index: p for index, p in enumerate(self.parameters) if p.grad is not None}
         for index, parameter in moving.items():
             if index not in self.state:
@@ -64,6 +64,7 @@ class AdamW:
             [],
             [state["step"] for state in states],
             fused=True,
+            found_inf=skip,
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],

@@ -110,21 +110,41 @@ class Autoencoder(nn.Module, ABC):
         Args:
             latents: (B, S, F).
             batch: the B rows.
-            wanted: (B, S, M) bool; each decoder runs once, on its wanted latents.
+            wanted: (B, S, M) bool; or (S, M) bool on the host, the same for every row, of which a row has the entries
+                of its observed modalities. Each decoder runs once, on its wanted latents. On an accelerator only the
+                second form, with complete rows, does not wait for the device.
         """
+        pattern = wanted if wanted.dim() == 2 else None
+        if pattern is not None and not batch.complete:
+            wanted = batch.observed.unsqueeze(1) & pattern.to(batch.observed.device)
         columns = []
         for index, modality in enumerate(self.modalities):
             values, chosen = batch.data[modality.name], wanted[..., index]
             cells = batch.cells.get(modality.name)
+            mask = None if cells is None else cells.unsqueeze(1)
             if bool(chosen.all()):
-                mask = None if cells is None else cells.unsqueeze(1)
                 columns.append(observed_log_prob(self.decode_one(modality, latents), values.unsqueeze(1), mask))
+            elif chosen.dim() == 1:
+                places = chosen.nonzero()[:, 0].tolist()
+                part = torch.stack([latents[:, place] for place in places], 1)
+                log_probs = observed_log_prob(self.decode_one(modality, part), values.unsqueeze(1), mask)  # (B, n)
+                found = dict(zip(places, log_probs.unbind(1), strict=True))
+                absent = torch.zeros_like(log_probs[:, 0])
+                columns.append(torch.stack([found.get(place, absent) for place in range(len(chosen))], 1))
             else:
                 rows = chosen.nonzero()[:, 0]
                 mask = None if cells is None else cells[rows]
                 log_probs = observed_log_prob(self.decode_one(modality, latents[chosen]), values[rows], mask)
                 columns.append(scatter(log_probs, chosen))
         return torch.stack(columns, -1)
+
+    def each_modality(self, draws: int = 1) -> Tensor:
+        """Return (S, M) bool, all true: every latent of S draws is decoded into every modality, for `log_prob`."""
+        return torch.ones(draws, len(self.modalities), dtype=torch.bool)
+
+    def own_modality(self) -> Tensor:
+        """Return (M, M) bool: each of M latents is decoded into the modality of its number only, for `log_prob`."""
+        return torch.eye(len(self.modalities), dtype=torch.bool)
 
     @torch.no_grad()
     def log_evidence(self, batch: Batch, generator: torch.Generator, draws: int = 64) -> Tensor:
@@ -136,8 +156,7 @@ class Autoencoder(nn.Module, ABC):
         """
         q = self.proposal(batch)
         z = q.stratified(draws, generator)  # (K, B, D + P)
-        wanted = batch.observed.unsqueeze(1).expand(-1, draws, -1)
-        likelihood = self.log_prob(z.transpose(0, 1), batch, wanted).sum(-1).T
+        likelihood = self.log_prob(z.transpose(0, 1), batch, self.each_modality(draws)).sum(-1).T
         return importance_bound(likelihood + self.prior().log_prob(z) - q.log_prob(z), 0)
 
     def proposal(self, batch: Batch) -> Mixture:

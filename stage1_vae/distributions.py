@@ -45,6 +45,11 @@ class Block:
         return cls(description["name"], tuple(description["shape"]), description["owner"])
 
 
+def at_least_single(raw: Tensor) -> Tensor:
+    """Return numbers in single precision if they are in half precision, in which sums of log-densities lose digits."""
+    return raw.float() if raw.dtype in (torch.bfloat16, torch.float16) else raw
+
+
 class Diagonal(ABC):
     """Location–scale distribution with independent coordinates.
 
@@ -74,6 +79,11 @@ class Diagonal(ABC):
     def energy(residual: Tensor) -> Tensor:
         """Return the negative log-density at location 0 and scale 1, without its constant."""
 
+    @staticmethod
+    @abstractmethod
+    def likeliest_scale(residual: Tensor) -> Tensor:
+        """Return the one scale, (), with the largest likelihood of residuals (…) at location 0."""
+
     constant: ClassVar[float]
     """Logarithm of the normalising constant at scale 1."""
 
@@ -81,9 +91,9 @@ class Diagonal(ABC):
     def from_raw(cls, raw: Tensor) -> Self:
         """Return the distribution given by a network's output (…, 2·D): locations, then log-scales.
 
-        Log-scales are clamped to `LOG_SCALE`.
+        Log-scales are clamped to `LOG_SCALE`. Outputs in half precision give a distribution in single precision.
         """
-        loc, log_scale = raw.chunk(2, dim=-1)
+        loc, log_scale = at_least_single(raw).chunk(2, dim=-1)
         return cls(loc, log_scale.clamp(*LOG_SCALE).exp())
 
     @property
@@ -126,6 +136,10 @@ class Diagonal(ABC):
         """Return the marginal distribution of the coordinates `kept`, (D,) bool, of the last dimension."""
         return type(self)(self.loc[..., kept], self.scale.expand_as(self.loc)[..., kept], self.event)
 
+    def widened(self, factor: Tensor) -> Self:
+        """Return the same distribution with its scales multiplied by a factor (), at least 0."""
+        return type(self)(self.loc, factor * self.scale, self.event)
+
     def detach(self) -> Self:
         """Return the same distribution with its parameters detached from the graph."""
         return type(self)(self.loc.detach(), self.scale.detach(), self.event)
@@ -146,6 +160,10 @@ class Normal(Diagonal):
     def energy(residual: Tensor) -> Tensor:
         return 0.5 * residual.square()
 
+    @staticmethod
+    def likeliest_scale(residual: Tensor) -> Tensor:
+        return residual.square().mean().sqrt()
+
 
 class Laplace(Diagonal):
     """Laplace distribution with independent coordinates; the standard deviation is √2·scale."""
@@ -162,6 +180,10 @@ class Laplace(Diagonal):
     @staticmethod
     def energy(residual: Tensor) -> Tensor:
         return residual.abs()
+
+    @staticmethod
+    def likeliest_scale(residual: Tensor) -> Tensor:
+        return residual.abs().mean()
 
 
 FAMILIES: dict[str, type[Diagonal]] = {family.name: family for family in (Normal, Laplace)}

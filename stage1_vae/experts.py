@@ -24,6 +24,12 @@ def numbered_subsets(observed: Tensor, numbers: Tensor) -> Tensor:
     return bits & observed.unsqueeze(1)
 
 
+def full_product(one: Tensor, other: Tensor) -> Tensor:
+    """Return one @ other in the precision of both, which automatic mixed precision would round."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other
+
+
 def product_of_experts(experts: Normal, subsets: Tensor, prior: Diagonal | None = None) -> Normal:
     """Return normalised products of normal experts over subsets, by precisions (Cao & Fleet 2014, arXiv 1410.7827).
 
@@ -37,8 +43,8 @@ def product_of_experts(experts: Normal, subsets: Tensor, prior: Diagonal | None 
     """
     precision = experts.scale.pow(-2)  # (B, M, D)
     chosen = subsets.to(precision.dtype)
-    total = chosen @ precision  # (B, S, D)
-    moment = chosen @ (precision * experts.loc)
+    total = full_product(chosen, precision)  # (B, S, D)
+    moment = full_product(chosen, precision * experts.loc)
     if prior is None:
         total = total + (~subsets.any(-1, keepdim=True)).to(total.dtype)
     else:
@@ -77,8 +83,8 @@ def divided_product(experts: Normal, subsets: Tensor, prior: Diagonal) -> Normal
     """
     precision = experts.scale.pow(-2)  # (B, M, D)
     chosen = subsets.to(precision.dtype)
-    total = chosen @ precision  # (B, S, D)
-    moment = chosen @ (precision * experts.loc)
+    total = full_product(chosen, precision)  # (B, S, D)
+    moment = full_product(chosen, precision * experts.loc)
     excess = chosen.sum(-1, keepdim=True) - 1  # (B, S, 1): how many times too often the prior is counted
     divided = total - excess * prior.scale.pow(-2)
     lowest = torch.where(subsets.unsqueeze(-1), precision.unsqueeze(1), 0).amax(-2)  # precision of the best expert

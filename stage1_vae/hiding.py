@@ -56,14 +56,13 @@ def hide(batch: Batch, modalities: Iterable[Modality], cells: float, whole: floa
         generator: source of all random numbers; it is not used if nothing is to be hidden.
     """
     if whole:
-        batch = replace(batch, observed=batch.observed & ~drawn(batch.observed, whole, generator))
-    if not cells:
-        return batch
+        observed = batch.observed & ~drawn(batch.observed, whole, generator)
+        batch = replace(batch, observed=observed, complete=False)
     hidden = {}
-    for m in modalities:
+    for m in modalities if cells else ():
         values, known = batch.data[m.name], batch.cells.get(m.name)
         hidden[m.name] = drawn(torch.ones_like(values, dtype=torch.bool) if known is None else known, cells, generator)
-    return replace(batch, hidden=hidden)
+    return replace(batch, hidden=hidden) if hidden else batch
 
 
 def drawn(observed: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -86,7 +86,7 @@ class JointVAE(MultimodalVAE):
     def joint_posterior(self, batch: Batch) -> Normal:
         """Return q(z | X), batch shape (B,). The values in incomplete rows are meaningless."""
         complete = batch.observed.all(1)
-        if bool(complete.all()):
+        if batch.complete or bool(complete.all()):
             output = self.joint({m.name: batch.encoder_input(m) for m in self.modalities})
             return Normal.from_raw(unweighted(output, batch))
         values = {m.name: batch.encoder_input(m)[complete] for m in self.modalities}
@@ -101,12 +101,12 @@ class JointVAE(MultimodalVAE):
         self.refuse_incomplete(batch)
         q = self.joint_posterior(batch)
         z = q.rsample(generator=generator).unsqueeze(1)
-        likelihood = self.log_likelihood(z, batch, batch.observed.unsqueeze(1))[:, 0]
+        likelihood = self.log_likelihood(z, batch, self.each_modality())[:, 0]
         return q, likelihood, kl_divergence(q, self.shared_prior())
 
     def refuse_incomplete(self, batch: Batch) -> None:
         """Raise an error if a row is incomplete, because the joint encoder reads every modality."""
-        if not bool(batch.observed.all()):
+        if not (batch.complete or bool(batch.observed.all())):
             raise ValueError(
                 "batch: found a row with a missing modality, expected complete rows, because the joint encoder reads "
                 "every modality"

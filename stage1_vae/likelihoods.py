@@ -21,7 +21,7 @@ from postprior.stage1_vae.discrete import (
     NegativeBinomial,
     ZeroInflatedNegativeBinomial,
 )
-from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal
+from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal, at_least_single
 from postprior.stage1_vae.hurdle import Hurdle, HurdleLogNormal, HurdleSoftplus
 from postprior.stage1_vae.intervals import IntervalNormal
 from postprior.stage1_vae.modalities import Column, Modality
@@ -200,11 +200,16 @@ def only_number(raw: Tensor, event: int) -> Tensor:
     return raw.select(-event - 1, 0)
 
 
+def scale_like(raw: Tensor, scale: Scale) -> Tensor:
+    """Return a scale with the type and device of raw numbers; a number is written there, not copied from the host."""
+    return scale.to(raw) if isinstance(scale, Tensor) else raw.new_full((), scale)
+
+
 def location_scale(family: type[Diagonal]) -> Callable[[Tensor, Scale, int], Likelihood]:
     """Return the `read` function of a location–scale family; its scale is a number, () or one per coordinate."""
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
-        return family(only_number(raw, event), torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), event)
+        return family(only_number(raw, event), scale_like(raw, scale), event)
 
     return read
 
@@ -226,7 +231,7 @@ def hurdle(family: type[Hurdle]) -> Callable[[Tensor, Scale, int], Likelihood]:
 
     def read(raw: Tensor, scale: Scale, event: int) -> Likelihood:
         loc, absence = raw.unbind(-event - 1)
-        return family(loc, torch.as_tensor(scale, dtype=raw.dtype, device=raw.device), absence, event)
+        return family(loc, scale_like(raw, scale), absence, event)
 
     return read
 
@@ -265,4 +270,4 @@ def raw_shape(modality: Modality) -> tuple[int, ...]:
 
 def likelihood(modality: Modality, output: Tensor, scale: Scale) -> Likelihood:
     """Return p(x | z) of one modality given the raw output (…, *raw_shape) of its decoder."""
-    return LIKELIHOODS[modality.likelihood](modality, output, scale)
+    return LIKELIHOODS[modality.likelihood](modality, at_least_single(output), scale)

@@ -56,8 +56,10 @@ class MixtureVAE(MultimodalVAE):
     def draw_log_likelihood(self, codes: Tensor, batch: Batch) -> Tensor:
         """Return log p of the observed modalities of each row, given codes (B, M, K, ·) of each expert: (B, M, K)."""
         present = batch.observed.unsqueeze(-1).expand(codes.shape[:-1])  # experts of observed modalities
-        wanted = present.unsqueeze(-1) & batch.observed[:, None, None, :]
-        likelihood = self.log_likelihood(codes.flatten(1, 2), batch, wanted.flatten(1, 2)).sum(-1)
+        wanted = (present.unsqueeze(-1) & batch.observed[:, None, None, :]).flatten(1, 2)
+        if batch.complete:
+            wanted = self.each_modality(wanted.shape[1])
+        likelihood = self.log_likelihood(codes.flatten(1, 2), batch, wanted).sum(-1)
         return likelihood.reshape(present.shape)
 
     def divergence(self, experts: Diagonal, z: Tensor, batch: Batch) -> Tensor:

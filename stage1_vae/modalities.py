@@ -204,15 +204,19 @@ class Batch:
             listed has no missing cells.
         hidden: name → (B, *shape) bool, cells that the encoders do not read although they may be observed; likelihoods
             count them. See `postprior.stage1_vae.hiding`.
+        complete: whether every row is known to have every modality. It is known on the host, so that a step on an
+            accelerator does not wait for the device to tell. On a CPU it follows from `observed`.
 
     Raises:
-        ValueError: a mask has the wrong shape, or a row has no observed modality.
+        ValueError: a mask has the wrong shape, or a row has no observed modality. Values of masks are checked on a CPU
+            only, where batches are made.
     """
 
     data: dict[str, Tensor]
     observed: Tensor
     cells: Mapping[str, Tensor] = field(default_factory=dict)
     hidden: Mapping[str, Tensor] = field(default_factory=dict)
+    complete: bool = False
 
     def __post_init__(self) -> None:
         rows = {name: len(values) for name, values in self.data.items()}
@@ -221,8 +225,12 @@ class Batch:
             raise ValueError(f"batch: found different numbers of rows {rows}, expected the same for every modality")
         if tuple(self.observed.shape) != expected:
             raise ValueError(f"mask of a batch: found shape {tuple(self.observed.shape)}, expected {expected}")
-        if not bool(self.observed.any(1).all()):
-            raise ValueError("mask of a batch: found a row with no modality, expected at least one observed modality")
+        if self.observed.device.type == "cpu":
+            object.__setattr__(self, "complete", bool(self.observed.all()))
+            if not (self.complete or bool(self.observed.any(1).all())):
+                raise ValueError(
+                    "mask of a batch: found a row with no modality, expected at least one observed modality"
+                )
         for name, mask in (*self.cells.items(), *self.hidden.items()):
             if name not in self.data or mask.shape != self.data[name].shape:
                 shape = tuple(mask.shape)
@@ -251,4 +259,4 @@ class Batch:
             {name: mask.to(device, non_blocking=True) for name, mask in masks.items()}
             for masks in (self.cells, self.hidden)
         )
-        return Batch(data, self.observed.to(device, non_blocking=True), cells, hidden)
+        return Batch(data, self.observed.to(device, non_blocking=True), cells, hidden, self.complete)

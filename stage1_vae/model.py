@@ -26,8 +26,9 @@ from postprior.stage1_vae.options import (
     per_modality,
     positive,
     rescaling_weights,
+    vector_like,
 )
-from postprior.stage1_vae.phases import Loss, Phase
+from postprior.stage1_vae.phases import Loss, Phase, Trainable
 from postprior.stage1_vae.randomness import seeded
 
 
@@ -53,7 +54,7 @@ class Sizes(TypedDict, total=False):
     seed: int
 
 
-class MultimodalVAE(Autoencoder):
+class MultimodalVAE(Autoencoder, Trainable):
     """Autoencoder of M modalities with a shared latent code and, in some models, a private code per modality.
 
     A code is one vector, the concatenated blocks of `layout`: z, then the private codes w_m. A subclass defines how the
@@ -173,7 +174,8 @@ class MultimodalVAE(Autoencoder):
         for index, modality in enumerate(self.modalities):
             rows, values = batch.observed[:, index], batch.encoder_input(modality)
             network = self.encoders[modality.name]
-            output = network(values) if bool(rows.all()) else scatter(network(values[rows]), rows)
+            whole = batch.complete or bool(rows.all())
+            output = network(values) if whole else scatter(network(values[rows]), rows)
             raw.append(unweighted(output, batch))
         return raw
 
@@ -214,7 +216,7 @@ class MultimodalVAE(Autoencoder):
     def log_likelihood(self, latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
         """Return `log_prob` times the `rescaling` weight of each modality, as the objectives use it: (B, S, M)."""
         values = self.log_prob(latents, batch, wanted)
-        return values if self.weights is None else values * values.new_tensor(self.weights)
+        return values if self.weights is None else values * vector_like(values, self.weights)
 
     def _standard(self, size: int) -> Diagonal:
         like = next(self.parameters())

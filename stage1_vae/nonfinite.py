@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.modalities import SCALED, Batch
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.phases import Loss, Phase
+from postprior.stage1_vae.phases import Loss, Phase, Trainable
 
 LIKELIHOOD = "the log-likelihood of "
 
 
-def is_finite(losses: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
-    """Return whether the losses of a step and its gradients are finite; one number decides, unless it overflows."""
+def not_finite(losses: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return whether a loss of a step or a gradient is not finite, () bool, on their device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    total = losses.detach().mean() + torch.nn.utils.get_total_norm(gradients)
-    return math.isfinite(float(total)) or all(map(all_finite, [losses, *gradients]))
+    largest = torch.nn.utils.get_total_norm(gradients, torch.inf)  # NaN if one is NaN
+    return ~(losses.detach().isfinite().all() & largest.isfinite())
+
+
+class Watch:
+    """Finds the first step of an epoch that is not finite, without waiting for an accelerator after each step.
+
+    On a CPU the answer is read after each step. On another device it is read after each `INTERVAL` steps and after the
+    last one. From the first step that is not finite until then, no step changes a parameter: `failed` skips them.
+
+    Attributes:
+        failed: () float32, 1 if a step was not finite.
+    """
+
+    INTERVAL = 50
+
+    def __init__(self, device: torch.device) -> None:
+        self.failed = torch.zeros((), device=device)
+        self._passed = torch.zeros((), device=device)  # number of steps before the first one that is not finite
+        self._interval = 1 if device.type == "cpu" else self.INTERVAL
+        self._begun: dict[int, Tensor] = {}
+
+    def begin(self, step: int, generator: torch.Generator) -> None:
+        """Note the state of the generator before a step."""
+        self._begun[step] = generator.get_state()
+
+    def end(self, losses: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+        """Note the losses and gradients of the step."""
+        self.failed = torch.maximum(self.failed, not_finite(losses, parameters).to(self.failed))
+        self._passed += 1 - self.failed
+
+    def first(self, last: bool) -> tuple[int, Tensor] | None:
+        """Return the number of the first step that was not finite, and the state of the generator before it.
+
+        None if there was none, or the answer is not read after this step; it is read after the `last` one.
+        """
+        if not last and len(self._begun) < self._interval:
+            return None
+        if not bool(self.failed):
+            self._begun.clear()
+            return None
+        step = int(self._passed)
+        return step, self._begun[step]
 
 
 def all_finite(values: Tensor) -> bool:
@@ -28,7 +68,7 @@ def all_finite(values: Tensor) -> bool:
     return bool(values.isfinite().all())
 
 
-def explain(model: MultimodalVAE, phase: Phase, compute: Callable[[], Loss]) -> str:
+def explain(model: Trainable, phase: Phase, compute: Callable[[], Loss]) -> str:
     """Return a sentence that names what is not finite in a step, and the remedy.
 
     This is the first term of the loss whose values are not finite. If all are finite, it is the first term whose
@@ -54,7 +94,7 @@ def explain(model: MultimodalVAE, phase: Phase, compute: Callable[[], Loss]) -> 
     return f"training: phase {phase.name}: {found}, expected finite numbers; {remedy(model, places)}"
 
 
-def remedy(model: MultimodalVAE, places: Sequence[str]) -> str:
+def remedy(model: Trainable, places: Sequence[str]) -> str:
     """Return what to change if values or gradients are not finite in these places, the first one first."""
     first = places[0] if places else ""
     for modality in model.modalities:
@@ -65,7 +105,7 @@ def remedy(model: MultimodalVAE, places: Sequence[str]) -> str:
     return "lower train.learning_rate"
 
 
-def gradients_not_finite(model: MultimodalVAE, phase: Phase, value: Tensor) -> list[str]:
+def gradients_not_finite(model: Trainable, phase: Phase, value: Tensor) -> list[str]:
     """Return the names of the trained parameters for which the gradient of the summed values is not finite."""
     if not value.requires_grad:
         return []
@@ -76,7 +116,7 @@ def gradients_not_finite(model: MultimodalVAE, phase: Phase, value: Tensor) -> l
 
 
 @contextmanager
-def places_not_finite(model: MultimodalVAE) -> Iterator[list[str]]:
+def places_not_finite(model: Trainable) -> Iterator[list[str]]:
     """Collect the names of layers and log-likelihoods with values that are not finite, in order, inside the block."""
     found: list[str] = []
 
@@ -84,21 +124,31 @@ def places_not_finite(model: MultimodalVAE) -> Iterator[list[str]]:
         if isinstance(values, Tensor) and not all_finite(values):
             found.append(name)
 
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, layer in model.named_modules()
+        if name
+    ]
+    with ExitStack() as undo:
+        for hook in hooks:
+            undo.callback(hook.remove)
+        if isinstance(model, MultimodalVAE):
+            undo.enter_context(noting_likelihoods(model, note))
+        yield found
+
+
+@contextmanager
+def noting_likelihoods(model: MultimodalVAE, note: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Pass the log-likelihoods of each modality to `note`, under their names, inside the block."""
+
     def log_prob(latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
         columns = type(model).log_prob(model, latents, batch, wanted)
         for modality, column in zip(model.modalities, columns.unbind(-1), strict=True):
             note(LIKELIHOOD + modality.name, column)
         return columns
 
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, layer in model.named_modules()
-        if name
-    ]
     model.log_prob = log_prob  # type: ignore[method-assign]
     try:
-        yield found
+        yield
     finally:
         del model.log_prob
-        for hook in hooks:
-            hook.remove()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from postprior.stage1_vae.distributions import LOG_SCALE
 from postprior.stage1_vae.likelihoods import LIKELIHOODS
@@ -61,6 +61,11 @@ def check_modalities(modalities: Sequence[Modality]) -> None:
             raise ValueError(
                 f"likelihood of modality {modality.name}: found {modality.likelihood!r}, expected one of {likelihoods}"
             )
+
+
+def vector_like(like: Tensor, numbers: Sequence[float]) -> Tensor:
+    """Return numbers (n,) with the type and device of `like`: written there, because a copy waits for the device."""
+    return torch.stack([like.new_full((), number) for number in numbers])
 
 
 def check_names(option: str, given: Iterable[str], names: Sequence[str]) -> None:

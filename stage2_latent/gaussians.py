@@ -20,6 +20,9 @@ LOG_2PI = math.log(2 * math.pi)
 FLOATS = 2**24
 """Maximum number of floats in a temporary tensor."""
 
+SMALL = 8
+"""Dimensions up to which one product for all components takes less time than one for each of them."""
+
 FLOOR = 1e-4
 """Added to the variances of components, in units of whitened codes."""
 
@@ -104,9 +107,18 @@ class Gaussians(Components):
     factors: Tensor
 
     def joint(self, x: Tensor) -> Tensor:
-        residual = (x.unsqueeze(1) - self.means.unsqueeze(2)) @ self.factors.mT  # (K, T, B, D)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (K, T)
-        return log_normal(residual.square().sum(-1), self.log_weights + log_det, x.shape[-1])
+        return log_normal(self._distances(x), self.log_weights + log_det, x.shape[-1])
+
+    def _distances(self, x: Tensor) -> Tensor:
+        """Return ‖A_kt (x − μ_kt)‖² of points (K, B, D), shape (K, T, B)."""
+        K, T, D = self.means.shape
+        if D > SMALL:
+            return ((x.unsqueeze(1) - self.means.unsqueeze(2)) @ self.factors.mT).square().sum(-1)
+        centres = (self.factors @ self.means.unsqueeze(-1)).squeeze(-1).mT  # A μ, (K, D, T)
+        roots = self.factors.permute(0, 3, 2, 1).reshape(K, D, D * T)  # of all components, side by side
+        residual = torch.baddbmm(centres.reshape(K, 1, D * T), x, roots, beta=-1)  # (K, B, D·T)
+        return residual.square().unflatten(-1, (D, T)).sum(2).mT
 
     def deviations(self, component: Tensor, generator: torch.Generator) -> Tensor:
         noise = standard_normal(len(component), self.means, generator)

@@ -103,11 +103,12 @@ def test_datasets(home: Path, name: str) -> None:
 def test_autoencoders(home: Path, name: str) -> None:
     data = Dataset.load(home / "project/artefacts/data/test")
     model, artefact = load_autoencoder(formats.autoencoders(home)[name])
-    agree(formats.of_autoencoder(model, data), EXPECTED[home]["autoencoders"][name])
+    found = formats.of_autoencoder(model, data)
+    agree(found, EXPECTED[home]["autoencoders"][name])
     assert artefact.manifest["data"] == Dataset.load(home / "project/artefacts/data/train").hash
     tensors, description = model.state()
     again = MODELS[name].from_state(tensors, json.loads(json.dumps(description)))
-    assert formats.of_autoencoder(again, data) == formats.of_autoencoder(model, data)
+    assert formats.of_autoencoder(again, data) == found
 
 
 @measured("codes")
@@ -128,10 +129,11 @@ def test_codes_in_a_file_are_those_of_the_folder(home: Path) -> None:
 def test_densities(home: Path, name: str) -> None:
     codes = load_codes(home / "project/artefacts/codes/test")
     density = load_density(home / name)
-    agree(formats.of_density(density, codes), EXPECTED[home]["densities"][name])
+    found = formats.of_density(density, codes)
+    agree(found, EXPECTED[home]["densities"][name])
     tensors, meta = density.state()
     again = DENSITIES[density.name].from_state(tensors, json.loads(json.dumps(meta)))
-    assert formats.of_density(again, codes) == formats.of_density(density, codes)
+    assert formats.of_density(again, codes) == found
 
 
 @measured("readers")

@@ -55,7 +55,7 @@ def test_three_commands_give_the_report_of_the_demo(installed: Path, tmp_path: P
     def run(*command: str, folder: Path = tmp_path) -> str:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr  # a stage tells on stderr what it wrote
 
     place = run(str(installed / "python"), "-c", "import postprior; print(postprior.__file__)")
     assert place.startswith(str(installed.parent))

@@ -40,6 +40,7 @@ def pair(request: pytest.FixtureRequest, trained: tuple[Path, Params]) -> tuple[
     return model, data
 
 
+@pytest.mark.usefixtures("short_chains")
 def test_codes_densities_and_samples_of_every_model(pair: tuple[MultimodalVAE, Dataset], tmp_path: Path) -> None:
     model, data = pair
     codes = posteriors(model, data, 8, torch.Generator().manual_seed(0))
@@ -62,6 +63,7 @@ def test_codes_densities_and_samples_of_every_model(pair: tuple[MultimodalVAE, D
         assert all(np.array_equal(some.data[n], generator.sample(20, seed=1).data[n][:10]) for n in some.data)
 
 
+@pytest.mark.usefixtures("short_chains")
 def test_conditional_generation_and_evidence_of_every_model(
     pair: tuple[MultimodalVAE, Dataset], trained: tuple[Path, Params]
 ) -> None:

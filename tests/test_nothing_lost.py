@@ -55,7 +55,18 @@ IN_PLACE = {
     "utility",
     "augment",
 }
-IN_PLACE |= {"evaluate-imputation", "privacy", "compare", "track", "register", "init", "upgrade", "plan", "doctor"}
+IN_PLACE |= {
+    "evaluate-imputation",
+    "privacy",
+    "compare",
+    "track",
+    "register",
+    "init",
+    "upgrade",
+    "plan",
+    "advise",
+    "doctor",
+}
 """Commands that write where the project keeps what they write, or nothing, and take no other place."""
 PROJECTS = ("generate", "impute", "fit", "detect", "represent")
 

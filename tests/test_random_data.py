@@ -43,8 +43,6 @@ from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import read_json
 
 REFUSED = "train: .* rows found, expected 10|label .* none of them in train|no modality found"
-UNDER_DVC = 2
-"""The seed that is tested without `-m slow`: few labelled rows of one modality, the fastest."""
 FIDELITY = (
     "frechet_distance",
     "joint_frechet_distance",
@@ -285,8 +283,16 @@ def test_half_of_six_views_and_most_labels_missing_still_has_numbers(
     assert metrics["incomplete_rows"] > 0
 
 
+def test_few_labelled_rows_of_one_modality_reach_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the project of the second seed runs under DVC, in this process."""
+    rng, facts = facts_of(2)
+    assert facts["modalities"] == 1
+    assert reach_the_page(tmp_path, monkeypatch, rng, **facts) is not None
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", [pytest.param(n, marks=() if n == UNDER_DVC else pytest.mark.slow) for n in range(60)])
+@pytest.mark.parametrize("seed", range(60))
 def test_random_data_reach_the_report(seed: int, tmp_path: Path, warm: Path) -> None:
     rng, facts = facts_of(seed)
     root = project_of(tmp_path, rng, **facts)

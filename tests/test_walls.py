@@ -15,12 +15,13 @@ FRAMEWORKS = {"dvc", "mlflow", "typer", "pydantic"}
 ROOMS = [
     *("commands", "stages", "planning", "api", "report", "tracking", "detection", "scoring", "generation", "artefacts"),
     *("metrics", "data", "settings"),
-    *("locks", "git", "blocks", "storage", "publishing", "space", "progress", "signals", "texts", "ranks", "errors"),
+    *("locks", "git", "blocks", "storage", "publishing", "space", "progress", "signals", "texts", "threads", "ranks"),
+    "errors",
 ]
 """Folders and files of pipelines/: each may import only those that come later."""
 DATA = [
     *("export", "importing", "formats", "sources", "pictures", "decoded", "constraints", "conversion"),
-    *("writing", "dataset", "checks", "names", "manifest", "source_values", "pixels", "arrays"),
+    *("writing", "dataset", "checks", "names", "manifest", "source_values", "rows", "pixels", "arrays"),
 ]
 """The same for pipelines/data/."""
 

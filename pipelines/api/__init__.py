@@ -2,9 +2,10 @@
 
 synthesise learn data frames, AnnData, MuData or arrays, and return a generator
 adapt      the same for an autoencoder that is trained already
-generator  sample, impute, detect, report and save in memory
+generator  sample, impute, detect, compare, report and save in memory
+fitting    fit a density to the codes of a project
 synthetic  drawn rows as data frames, arrays, AnnData or MuData
-scoring    all stages that score one density, for the report
+scoring    all stages that score one density, for the report; samples of several, to compare them
 objects    rows in memory for a trained generator
 
 A command takes paths, writes files and reports what it did:

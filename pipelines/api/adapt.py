@@ -20,6 +20,7 @@ from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import SHARES
+from postprior.pipelines.data.rows import Stored
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.stage1_vae.adapted import Adapted
@@ -118,6 +119,8 @@ def _rows(data: Any, label: Any) -> Rows:
 
 
 def _array(value: Any) -> Any:
+    if isinstance(value, Stored):
+        return np.asarray(value)
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
 
 from postprior.pipelines.api.detect import as_table
 from postprior.pipelines.api.objects import given_rows, in_python, python_words
@@ -32,7 +35,9 @@ from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
 from postprior.pipelines.storage import MANIFEST
+from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.adapted import Adapted
+from postprior.stage1_vae.randomness import generator_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,6 +149,7 @@ class Generator(drawing.Generator):
         values: str | None = None,
         held_out: Dataset | None = None,
         ids: Any = None,
+        given: Sequence[str] | None = None,
     ) -> Any:
         """Fill the missing values of rows, once or `draws` times (multiple imputation).
 
@@ -158,15 +164,22 @@ class Generator(drawing.Generator):
             values: As in `SampleRequest`; None: `mean`, the best guess, for one draw, and `auto` for several.
             held_out: Rows on which several draws are calibrated; None: the validation rows of the project.
             ids: Ids of the rows of arrays, as in `synthesise`.
+            given: Of a `Dataset`, the modalities that are kept; all others are generated from them. None: those that
+                rows have.
 
         Returns:
             Objects of the same types; a list of them if `draws` is above 1. For a `Dataset`, always a list.
 
         Raises:
-            UserError: `draws` is below 1, or the columns, categories or shapes are not those of the training data.
+            UserError: `draws` is below 1, the columns, categories or shapes are not those of the training data, or
+                `given` names an unknown modality.
         """
         if isinstance(data, Dataset):
-            return super().impute(data, draws, seed, values or "mean", held_out)
+            data = data if given is None else _with_only(data, given)
+            imputed = super().impute(data, draws, seed, values or "mean", held_out)
+            return [SyntheticDataset.of(each) for each in imputed]
+        if given is not None:
+            raise UserError("given: found data that are no Dataset, expected one; leave other modalities out of data")
         with in_python():
             rows = given_rows(data, self._trained, ids)
             train = self._project.dataset("train") if draws > 1 else None
@@ -210,6 +223,73 @@ class Generator(drawing.Generator):
         frame = frames.frame_of(table, None).iloc[:, 1:]
         return frame.set_axis(samples_of(rows).ids.to_pandas(), axis=0).rename_axis(None)
 
+    def reconstruct(self, data: Dataset) -> SyntheticDataset:
+        """Encode and decode rows: the means of the decoders at the mean of the posterior of each row.
+
+        No density is used. Modalities that a row lacks are generated too.
+
+        Args:
+            data: N rows of some or all modalities.
+
+        Returns:
+            The rows with decoded values, complete.
+
+        Raises:
+            UserError: the modalities are not those of the model.
+        """
+        codes = self.represent(data)
+        labels = None if (numbers := self.labels_of(data)) is None else torch.from_numpy(numbers)
+        values = self.decode_all(codes.mean.nan_to_num(), "mean", generator_for("cpu", 0), labels)
+        rows = Dataset(self.modalities, values, label_names=data.label_names, conversion=self.conversion)
+        return SyntheticDataset.of(replace(rows, labels=data.labels, groups=data.groups, ids=data.ids))
+
+    def with_density(self, name: str, **options: Any) -> Self:
+        """Fit another density to the codes of the same autoencoder, and return its generator.
+
+        The project keeps all densities: `scores` compares them, `save` saves them, and `load` takes their names. To fit
+        an entry again replaces its density in the project; this generator keeps the one that it has.
+
+        Args:
+            name: An entry of `density` in params.yaml, such as "flow"; "normal" is the prior of the autoencoder itself.
+            options: Options of the density that differ from those in params.yaml, such as `steps=500`.
+
+        Raises:
+            UserError: the generator belongs to no project, there is no such density, or it has no such option.
+
+        Example:
+            generator.with_density("flow", steps=300).sample(1000)
+        """
+        from postprior.pipelines.api.fitting import add_density
+
+        with in_python():
+            add_density(self._project, name, options)
+            generator = type(self).load(self._project.root, density=name)
+        generator.home = self.home
+        return generator
+
+    def scores(self, progress: bool = True) -> pd.DataFrame:
+        """Score samples of all fitted densities of the project against held-out rows: fidelity and coherence.
+
+        The scores are those of `report`, without utility, privacy and imputation. They are written to the project.
+
+        Args:
+            progress: Whether the progress is shown on stderr.
+
+        Returns:
+            The leaderboard, as results/comparison.csv: a row for real rows, reconstructions, samples of the prior
+            (`normal`) and of each density; for each score a column, and its 95 % interval in `_low` and `_high`.
+
+        Raises:
+            UserError: the generator belongs to no project.
+        """
+        from postprior.pipelines.api.scoring import compared
+
+        pd, folders = frames.pandas("scores"), self._project.artefacts.densities
+        names = [name for name in self._params.densities if (folders / name / MANIFEST).exists()]
+        with in_python(), nullcontext() if progress else hidden():
+            header, lines = compared(names, self._params, self._project)
+        return pd.DataFrame(lines, columns=header).set_index("row")
+
     def report(self, path: Path | str, force: bool = False, progress: bool = True) -> Path:
         """Score synthetic rows against held-out rows and write the report, one HTML page, to `path`; return the path.
 
@@ -237,7 +317,7 @@ class Generator(drawing.Generator):
         """Save the project: data, settings, artefacts, and results if there are any; return its folder.
 
         `Generator.load` loads it, and the commands run in it: `postprior generate`, `dvc repro`. It has no git
-        repository; README says how to add one.
+        repository; the guide "Data in memory" says how to add one.
 
         Raises:
             UserError: the folder has files, the generator belongs to no project, or its autoencoder was adapted without
@@ -277,3 +357,12 @@ class Generator(drawing.Generator):
         parts = ", ".join(f"{m.title} ({m.kind} {' × '.join(map(str, m.shape))})" for m in self.modalities)
         labels = f"; labels {', '.join(self.label_names)}" if self.label_names else ""
         return f"Generator of {parts}{labels}; density {self.density.name}"
+
+
+def _with_only(data: Dataset, names: Sequence[str]) -> Dataset:
+    """Return rows that have no modalities but these, by name or title."""
+    titles = [m.title for m in data.modalities]
+    if unknown := set(names) - {*titles, *(m.name for m in data.modalities)}:
+        raise UserError(f"given: found {enumerated(sorted(unknown))}, expected some of {', '.join(titles)}")
+    kept = np.array([m.name in names or m.title in names for m in data.modalities])
+    return replace(data, mask=data.observed & kept)

@@ -55,8 +55,10 @@ def impute(
     size = draws * generator.row_bytes
     check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
-    parts = project.dataset("validation"), data, seed, project.dataset("train")
-    calibration = generator.calibration(*parts) if calibrated else None
+    calibration = None
+    if calibrated:
+        forests = generator.cell_forests(project.dataset("train"), data, seed)
+        calibration = generator.calibration(project.dataset("validation"), data, seed, forests)
     compute = partial(generator.completed, data, draws, seed, values, generator.labels_of(data), calibration)
     fields = filled_fields(data)
     arrays = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}

@@ -4,7 +4,6 @@ Its settings are those of this repository, except for settings that depend on th
 demo has all settings of this repository, and its data: digits, which the stage `prepare` makes.
 """
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -13,31 +12,21 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from postprior.pipelines.api.choice.rules import settings
 from postprior.pipelines.api.repository import OF_DVC, Repository, git_pattern
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.sources.folders import read_folders
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.metrics.statistics.intervals import well_observed
 from postprior.pipelines.publishing import write_text
 from postprior.pipelines.settings.params import ADAPTED
 from postprior.pipelines.settings.round_trip import TEMPLATES, in_flow_style, read_tree, template, yaml_text
 from postprior.pipelines.storage import MANIFEST
-from postprior.pipelines.texts import enumerated, shell_quoted
-from postprior.stage1_vae.modalities import SCALED
+from postprior.pipelines.texts import as_text, shell_quoted
 
 HOMES = (str(Project(Path()).artefacts.home), str(Project(Path()).results.home))
 LEFT = "/.postprior/\n/mlflow.db*\n/mlartifacts/\n/mlruns/\n.*.partial\n"
-STEPS = 3000  # training steps of the autoencoder, for any size of the data
-EVALUATOR_STEPS = 400  # training steps of the evaluators, for any size of the data
 SCORED = 8  # test rows that scores need: two in each half-sample of each half of them
-AUGMENTED = 20  # training rows of which half suffice to fit a density
-SMALL = 1000  # with fewer training rows, flows have too little data
-MANY = 1000  # with as many labelled and complete rows, a density can tie the codes of several modalities together
-APART = 24  # dimensions of the code of each modality, if there is one for each
-BETA = 0.2  # weight of the KL terms for tables, whose columns of low entropy codes leave out at a weight of 1
 
 
 def init(project: Path, data: Path, profile: str = "quick", git: bool = True) -> list[str]:
@@ -59,7 +48,7 @@ def init(project: Path, data: Path, profile: str = "quick", git: bool = True) ->
     repository, recorded = _create(project, path, chosen, git)
     return [
         f"{project / 'params.yaml'}: settings for {len(splits['train'])} training rows",
-        *(f"  {key}: {_text(value)}" for key, value in chosen.items()),
+        *(f"  {key}: {as_text(value)}" for key, value in chosen.items()),
         *_too_few(splits["test"]),
         *recorded,
         *repository.exposed(data),
@@ -126,65 +115,6 @@ def write_project(project: Path, path: str | None, chosen: Mapping[str, Any]) ->
     _ignore(project / ".dvcignore", LEFT)
 
 
-def settings(splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Choose settings for the data, by dotted key.
-
-    The number of training steps is that of the digits in this repository. Codes have at most half as many dimensions as
-    a sample has values, but as many for tables: the density has their distribution, whatever it is. Likelihood scales
-    of vectors are learned, one per coordinate. No setting needs more rows than there are.
-
-    The model is `mvtcae`, or `unimodal` for many labelled and complete rows of images or volumes: see docs/quality.md.
-    """
-    train, observed = splits["train"], splits["test"].observed
-    each = observed.sum(0) // 2  # the rows of one half that have each modality
-    half = int(each[well_observed(each)].min())
-    rows, labels, labelled = len(train), len(train.label_names or ("",)), int(train.labelled.sum())
-    sizes = [math.prod(m.shape) for m in train.modalities]
-    batch = 64 if rows >= SMALL else 32
-    epochs = _within(10, STEPS * batch // rows, 300)
-    scaled = [m for m in train.modalities if m.likelihood in SCALED]
-    scales = {m.name: 0.1 if m.kind in ("image", "volume") else "features" for m in scaled}
-    tables = all(m.kind == "table" for m in train.modalities)
-    most = sum(sizes) if tables else sum(sizes) // 2
-    images = len(sizes) > 1 and all(m.kind in ("image", "volume") for m in train.modalities)
-    apart = images and int((train.labelled & train.observed.all(1)).sum()) >= MANY
-    most_components = _within(1, rows // (10 * labels), 4 if apart else 16)
-    return {
-        "evaluators.epochs": _within(5, EVALUATOR_STEPS * batch // rows, 100),
-        "evaluators.features": _within(2, half // 2, 64),
-        "evaluators.batch_size": batch,
-        **_pair(apart, rows, most),
-        "vae.likelihood_scale": scales if set(scales.values()) - {0.1} else 0.1,
-        "vae.rescaling": "dimensions" if max(sizes) >= 10 * min(sizes) else None,
-        **({"vae.options.mvtcae.beta": BETA} if tables else {}),
-        "train.epochs": epochs,
-        "train.batch_size": batch,
-        "train.patience": 0 if rows >= SMALL else max(10, epochs // 5),
-        "density.gmm.components": [n for n in (1, 2, 4, 8, 16) if n <= most_components],
-        "density.vamp.pseudo_inputs": _within(labels, rows // 4, 500),
-        "generate.samples": max(1000, len(observed) // 2),
-        "generate.values": "auto",
-        "evaluate.neighbours": _within(1, half // 4, 5),
-        "augment.sizes": [min(100, labelled // 2)] if labelled >= AUGMENTED else [],
-        "augment.density": "flow" if rows >= SMALL else "gmm",
-        "privacy.dimensions": _within(2, rows // 10, 32),
-    }
-
-
-def _pair(apart: bool, rows: int, most: int) -> dict[str, Any]:
-    """Choose model and densities: one code for each modality, or a shared one of at most `most` dimensions."""
-    shared = 2 ** _within(1, int(math.log2(max(2, most))), 5)
-    flows = ["flow", "flow_matching"] if rows >= SMALL else ["gaussian"]
-    return {
-        "vae.model": "unimodal" if apart else "mvtcae",
-        "vae.latent": APART if apart else shared,
-        "densities": ["flow_matching", "gmm", "vamp"] if apart else ["gmm", *flows, "vamp"],
-        "density.flow_matching.network": "blocks" if apart else ["plain", "blocks"],
-        "density.flow_matching.hidden": 480 if apart else 192,
-        "density.flow_matching.steps": 1500 if apart else 1200,
-    }
-
-
 def _too_few(test: Dataset) -> list[str]:
     """Return a warning if there are too few test rows to compute scores."""
     if len(test) >= SCORED:
@@ -195,8 +125,17 @@ def _too_few(test: Dataset) -> list[str]:
     ]
 
 
-def _within(low: int, value: int, high: int) -> int:
-    return int(np.clip(value, low, high))
+def write_settings(file: Path, chosen: Mapping[str, Any]) -> None:
+    """Change settings by dotted key in a params.yaml; its comments stay.
+
+    Raises:
+        UserError: a key is no setting.
+    """
+    text = file.read_text(encoding="utf-8")
+    tree = read_tree(text)
+    for key, value in chosen.items():
+        _put(tree, key, value)
+    write_text(file, yaml_text(tree, text))
 
 
 def _put(tree: Any, key: str, value: Any) -> None:
@@ -217,11 +156,3 @@ def _ignore(path: Path, lines: str) -> None:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if lines not in text:
         write_text(path, f"{text}\n{lines}" if text and not text.endswith("\n") else text + lines)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return enumerated([f"{key} {item}" for key, item in value.items()])
-    if isinstance(value, list):
-        return enumerated(value)
-    return "null" if value is None else str(value)

@@ -1,17 +1,27 @@
-"""Score one density of a project with all scores, and write its report."""
+"""Score the densities of a project: all scores and the report of one, or the samples of several for a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.evaluators import load_evaluators, save_evaluators
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import SPLITS
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.imputation import ImputationBenchmark
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.generation.writing import write_samples
+from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.features.fitting import evaluator_scores, fit_evaluators
 from postprior.pipelines.progress import progress
+from postprior.pipelines.report.leaderboard import leaderboard
+from postprior.pipelines.report.results import read_results
 from postprior.pipelines.report.writing import write_report
 from postprior.pipelines.scoring.baselines import score_baselines
 from postprior.pipelines.scoring.evaluation import evaluate
@@ -22,6 +32,8 @@ from postprior.pipelines.scoring.utility import REAL, utility, utility_of_real
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, write_json
 
+Step = Callable[[str], None]
+
 
 def score(name: str, params: Params, project: Project) -> None:
     """Score density `name` of a trained project and write results/report.html, without the augmentation test."""
@@ -29,44 +41,87 @@ def score(name: str, params: Params, project: Project) -> None:
         update={"densities": (name,), "augment": params.augment.model_copy(update={"sizes": ()})}
     )
     folders, scores = project.artefacts, project.results.scores
-    train, test = project.train_and_test()
-    splits = project.splits()
-    codes = {split: load_codes(folders.codes / split) for split in SPLITS}
-    model, trained = load_autoencoder(folders.autoencoder)
-    generator = Generator.load(folders.densities / name)
-    with progress("report", 11) as step:
-        evaluators = fit_evaluators(train, params, project.root)
-        save_evaluators(folders.evaluators, evaluators, train.hash)
-        evaluators = load_evaluators(folders.evaluators)  # with the bytes that the stages read
-        write_json(scores("metrics", "evaluators"), evaluator_scores(evaluators, test, params.seed))
-        step("evaluators")
-        write_json(scores("metrics", "latent"), latent_scores(codes, test, params.evaluate))
+    with progress("report", 10) as step:
+        judged = JudgedProject.of(params, project, step)
+        write_json(scores("metrics", "latent"), latent_scores(judged.codes, judged.test, params.evaluate))
         step("diagnostics")
-        judges = folder_hash(folders.evaluators)
-        hashes = {"autoencoder": trained.hash, "judges": judges, "data": test.hash}
-        score_baselines(model, evaluators, codes["test"], train, test, hashes, params, folders.refiner).save(project)
-        step("baselines")
-        labelling = None if train.labels is None else lambda: evaluators
-        write_samples(generator, SampleRequest.from_settings(params.generate), folders.synthetic / name, labelling)
-        synthetic = project.synthetic(name)
-        step("samples")
-        baselines, fitted = Baselines.load(folders.baselines), read_json(folders.densities / name / MANIFEST)
-        found = evaluate(name, generator, synthetic, test, codes, baselines, evaluators, fitted, params)
-        found.save(project, name)
+        generator, synthetic = judged.evaluate(name)
         step("scores")
+        train, test = judged.train, judged.test
         utility_of_real(train, test, params).save(project, REAL)
         step("utility of real rows")
-        utility(name, lambda: generator, lambda: evaluators, folders.real_utility, train, test, params).save(
+        utility(name, lambda: generator, lambda: judged.evaluators, folders.real_utility, train, test, params).save(
             project, name
         )
         step("utility")
-        privacy(name, generator, synthetic, splits, codes, params).save(project, name)
+        splits = project.splits()
+        privacy(name, generator, synthetic, splits, judged.codes, params).save(project, name)
         step("privacy")
         benchmark = ImputationBenchmark.from_splits(splits, params)
         baseline_imputer_scores(benchmark, params.seed).save(project)
         step("baseline imputers")
-        imputations = imputation_scores(name, generator, evaluators, benchmark, project, params.seed)
+        imputations = imputation_scores(name, generator, judged.evaluators, benchmark, project, params.seed)
         write_json(scores("imputation", name), imputations)
         step("imputation")
         write_report(params, project.root)
         step("report")
+
+
+def compared(names: Sequence[str], params: Params, project: Project) -> tuple[list[str], list[list[Any]]]:
+    """Score samples of fitted densities of a project; return header and lines of the leaderboard (`leaderboard`)."""
+    params = params.model_copy(update={"densities": tuple(names)})
+    with progress("scores", 2 + len(names)) as step:
+        judged = JudgedProject.of(params, project, step)
+        for name in names:
+            judged.evaluate(name)
+            step(name)
+    header, lines = leaderboard(read_results(params, project.root))
+    return header, list(lines)
+
+
+@dataclass(frozen=True)
+class JudgedProject:
+    """A trained project with evaluators, scored baselines and the rows that they need."""
+
+    params: Params
+    project: Project
+    train: Dataset
+    test: Dataset
+    evaluators: Evaluators
+
+    @classmethod
+    def of(cls, params: Params, project: Project, step: Step) -> JudgedProject:
+        """Fit the evaluators of a trained project and score its baselines, in two steps."""
+        folders, scores = project.artefacts, project.results.scores
+        train, test = project.train_and_test()
+        save_evaluators(folders.evaluators, fit_evaluators(train, params, project.root), train.hash)
+        evaluators = load_evaluators(folders.evaluators)  # with the bytes that the stages read
+        write_json(scores("metrics", "evaluators"), evaluator_scores(evaluators, test, params.seed))
+        step("evaluators")
+        judged = cls(params, project, train, test, evaluators)
+        model, trained = load_autoencoder(folders.autoencoder)
+        hashes = {"autoencoder": trained.hash, "judges": folder_hash(folders.evaluators), "data": test.hash}
+        codes = judged.codes["test"]
+        score_baselines(model, evaluators, codes, train, test, hashes, params, folders.refiner).save(project)
+        step("baselines")
+        return judged
+
+    @cached_property
+    def codes(self) -> dict[str, Any]:
+        """The codes of every split."""
+        return {split: load_codes(self.project.artefacts.codes / split) for split in SPLITS}
+
+    def evaluate(self, name: str) -> tuple[Generator, Dataset]:
+        """Draw the samples of a density and score them; return its generator and the samples."""
+        folders = self.project.artefacts
+        generator = Generator.load(folders.densities / name)
+        labelling = None if self.train.labels is None else lambda: self.evaluators
+        request = SampleRequest.from_settings(self.params.generate)
+        write_samples(generator, request, folders.synthetic / name, labelling)
+        synthetic = self.project.synthetic(name)
+        baselines, fitted = Baselines.load(folders.baselines), read_json(folders.densities / name / MANIFEST)
+        found = evaluate(
+            name, generator, synthetic, self.test, self.codes, baselines, self.evaluators, fitted, self.params
+        )
+        found.save(self.project, name)
+        return generator, synthetic

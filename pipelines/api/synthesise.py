@@ -9,23 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from postprior.pipelines.api.choice.rules import settings as suited_settings
+from postprior.pipelines.api.fitting import fit_density
 from postprior.pipelines.api.generator import Generator
-from postprior.pipelines.api.init import settings as suited_settings
 from postprior.pipelines.api.init import write_project
 from postprior.pipelines.api.objects import in_python
 from postprior.pipelines.artefacts.autoencoder import History, build, load_autoencoder, save_autoencoder
-from postprior.pipelines.artefacts.codes import encoded, origins_of, save_codes
-from postprior.pipelines.artefacts.evaluators import save_evaluators
+from postprior.pipelines.artefacts.codes import encoded, save_codes
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.formats import memory
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import SHARES, import_contents
 from postprior.pipelines.data.sources.folders import read_folders
-from postprior.pipelines.generation.fitting import FrozenEncoder
-from postprior.pipelines.generation.prior import FittedPrior
+from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.training import train_autoencoder
-from postprior.pipelines.metrics.features.fitting import fit_evaluators
 from postprior.pipelines.progress import hidden, progress
 from postprior.pipelines.settings.checks import check_density, check_model, load_params
 from postprior.pipelines.settings.params import Params
@@ -64,7 +62,8 @@ def synthesise(
         data: One object for each modality, {name: object}, or one object: a data frame of pandas, AnnData, MuData or an
             array (N, …) of vectors (X), images (H, W), (C, H, W) or (H, W, C), or volumes (C, D, H, W). The index of a
             data frame and the names of the cells of AnnData identify rows: rows of several objects are joined by them,
-            and a row that an object does not have lacks its modality. NaN, None and NA are missing values.
+            and a row that an object does not have lacks its modality. NaN, None and NA are missing values. Or the
+            datasets "train", "validation" and "test" by name, as a function in `SOURCES` returns them.
         label: The column of class labels; or labels by id, as a series or mapping; or one for each row of the first
             object, as an array.
         model: A name in `MODELS`; None: that of `postprior init`.
@@ -117,6 +116,8 @@ def imported(
 
     `split` assigns each row to a split; None: rows are split at random.
     """
+    if isinstance(data, Mapping) and data and all(isinstance(rows, Dataset) for rows in data.values()):
+        return saved(root, data, label, ids, roles)
     name = label if isinstance(label, str) else None if label is None else getattr(label, "name", None) or "label"
     roles = replace(roles or Roles(), label=name or (roles.label if roles else None), nan_is_missing=True)
     objects = memory.named(data)
@@ -127,6 +128,17 @@ def imported(
         contents.append(memory.column(SPLIT, split, contents, roles))
     import_contents(contents, list(files), root / DATA, roles, shares, seed)
     return read_folders(seed, root, DATA)
+
+
+def saved(root: Path, splits: Mapping[str, Dataset], label: Any, ids: Any, roles: Roles | None) -> dict[str, Dataset]:
+    """Save datasets by split as the data of a project and return them; they have their labels, ids and roles."""
+    if splits.keys() != set(SPLITS):
+        raise UserError(f"data: found datasets {', '.join(splits)}, expected {', '.join(SPLITS)}")
+    if any(argument is not None for argument in (label, ids, roles)):
+        raise UserError("data: found datasets with label, ids or roles, expected datasets alone, which have their own")
+    for split, rows in splits.items():
+        rows.save(root / DATA / split)
+    return read_folders(0, root, DATA)
 
 
 def new_project(root: Path, splits: Mapping[str, Dataset], chosen: Mapping[str, Any], density: str | None) -> Params:
@@ -156,13 +168,9 @@ def learn(
     save_autoencoder(project, model, params, train, train.hash, history)
     step("autoencoder")
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
-    codes = dict(encoded(model, splits, params.encode.components, params.seed))
-    for split, table in codes.items():
+    for split, table in encoded(model, splits, params.encode.components, params.seed):
         save_codes(project.artefacts.codes / split, table, {"autoencoder": artefact.hash, "data": splits[split].hash})
-    prior = FittedPrior.fit(name, params, codes, train, FrozenEncoder(lambda: (model, train)))
-    prior.save(project.artefacts.densities / name, origins_of(project.artefacts.codes / "train"))
-    if not prior.density.classes.labelled and train.labels is not None:  # evaluators label the samples
-        save_evaluators(project.artefacts.evaluators, fit_evaluators(train, params, root), train.hash)
+    fit_density(name, params, project)
     step("density")
 
 

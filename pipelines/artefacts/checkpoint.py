@@ -65,7 +65,7 @@ class Checkpoint:
 
         All ranks have what the first one finds.
         """
-        check_same(ranks, "train", self.path.stem)
+        check_same(ranks, self.stage, self.path.stem)
         content = b""
         with suppress(FileNotFoundError):
             content = self.path.read_bytes() if ranks.is_first else b""  # once: another process may replace the file

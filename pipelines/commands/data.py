@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from postprior.pipelines.commands import options
 from postprior.pipelines.commands.options import check_unused, parse_pairs
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.texts import tell
+from postprior.pipelines.texts import shell_quoted, tell
 
 app = typer.Typer()
 
@@ -20,18 +21,14 @@ DEMO = "demo"
 def import_data(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders to import together.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that the three splits are written to.")],
-    id: Annotated[str | None, typer.Option(help="The column whose ids match the rows of several sources.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column that holds the class labels.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="The column of subjects; all rows of a subject go into one split.")
-    ] = None,
+    id: options.Id = None,
+    label: options.Label = None,
+    group: options.Group = None,
     split: Annotated[
         str | None, typer.Option(help="A column that assigns each row to train, validation or test.")
     ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(help="A column that is a covariate or target; repeatable.")
-    ] = None,
-    skip: Annotated[list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")] = None,
+    target: options.Target = None,
+    skip: options.Skip = None,
     modality: Annotated[
         list[str] | None, typer.Option(metavar="NAME=COLUMN,…", help="The columns that form a modality; repeatable.")
     ] = None,
@@ -227,6 +224,38 @@ def _marks(arguments: list[str] | None) -> dict[str, tuple[str, ...]]:
 
 
 @app.command()
+def advise(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...", help="The folder that postprior import wrote, or files and folders that it can import."
+        ),
+    ],
+    id: options.Id = None,
+    label: options.Label = None,
+    group: options.Group = None,
+    target: options.Target = None,
+    skip: options.Skip = None,
+    profile: options.Profile = "quick",
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Advise on the model, its size, densities and time for your data, with reasons and measurements.
+
+    It writes nothing. `postprior init` chooses the same settings.
+    """
+    from postprior.pipelines.data.formats.contents import Roles
+    from postprior.pipelines.planning.advise import advise, is_imported
+
+    if done := is_imported(sources):
+        roles = {"id": id, "label": label, "group": group, "target": target, "skip": skip}
+        check_unused("a folder of postprior import, whose columns have their roles", **roles)
+    columns = Roles(id, label, group, None, tuple(target or ()), tuple(skip or ()))
+    tell(*advise(sources, columns, profile, device))
+    given = " ".join(map(shell_quoted, sources))
+    tell(f"Go on with: postprior {f'init PROJECT --from {given}' if done else f'import {given} DATA'}")
+
+
+@app.command()
 def init(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The folder of the new project.")],
     data: Annotated[
@@ -238,12 +267,7 @@ def init(
             "handwritten digits of the demo.",
         ),
     ] = None,
-    profile: Annotated[
-        Literal["quick", "full"],
-        typer.Option(
-            help="full computes more for each score than quick: its intervals are more exact, and it is slower."
-        ),
-    ] = "quick",
+    profile: options.Profile = "quick",
     no_git: Annotated[
         bool, typer.Option("--no-git", help="Use no git: make no repository, and stage and commit nothing.")
     ] = False,

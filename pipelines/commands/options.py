@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,15 @@ NameOrNone = Annotated[str | None, typer.Argument(metavar="NAME", help="Name of 
 LabelCounts = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="LABEL=COUNT", help="Draw COUNT samples of LABEL; repeatable, replaces --samples."),
+]
+Id = Annotated[str | None, typer.Option(help="The column whose ids match the rows of several sources.")]
+Label = Annotated[str | None, typer.Option(help="The column that holds the class labels.")]
+Group = Annotated[str | None, typer.Option(help="The column of subjects; all rows of a subject go into one split.")]
+Target = Annotated[list[str] | None, typer.Option(help="A column that is a covariate or target; repeatable.")]
+Skip = Annotated[list[str] | None, typer.Option(help="A column or array to leave out; repeatable.")]
+Profile = Annotated[
+    Literal["quick", "full"],
+    typer.Option(help="full computes more for each score than quick: its intervals are more exact, and it is slower."),
 ]
 Samples = Annotated[int | None, typer.Option(help="Number of samples.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the random draws.")]

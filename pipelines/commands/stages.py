@@ -297,6 +297,13 @@ def compare(
             help="Add results under LABEL: the folder of a project, a Git revision or a DVC experiment; repeatable.",
         ),
     ] = None,
+    experiments: Annotated[
+        bool,
+        typer.Option(
+            "--experiments",
+            help="Add the DVC experiments of the current commit, each under the settings that it changes.",
+        ),
+    ] = False,
     shareable: Annotated[
         bool,
         typer.Option("--shareable", help="Also write results/report-shareable.html, a report without real rows."),
@@ -305,10 +312,14 @@ def compare(
     """Write the leaderboard, the plots and the report."""
     settings, root = load_tracked(params)
     from postprior.pipelines.artefacts.project import Project
+    from postprior.pipelines.report import sources, summary
     from postprior.pipelines.stages.compare import compare
 
-    sources = parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
-    compare(settings, root, names or (), sources, shareable)
+    found = sources.experiments(root) if experiments else {}
+    found |= parse_pairs("--with", others, "LABEL=SOURCE", "mopoe=../mopoe", cut=str.partition)
+    compare(settings, root, names or (), found, shareable)
+    if found:
+        tell(*summary.shown(Project(root).results.comparison.read_text(encoding="utf-8")))
     tell_stage("compare", root)
     if shareable:
         tell(f"The report without real rows: {Project(root).results.shareable_page}")

@@ -6,9 +6,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +21,28 @@ LARGE = 1 << 25
 """Number of bytes from which on a new array is kept in a file."""
 
 
+class Rows(Protocol):
+    """What has rows (N, …): an array, or rows that become one where they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of rows, and the shape of one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the rows that are read."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+    def __array__(self, dtype: Any = None, /) -> Values: ...
+
+
 def zeros(shape: tuple[int, ...], dtype: Any) -> Values:
     """Return an array of zeros; a large one is kept in a temporary file, so that it does not take up memory."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -33,70 +54,20 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Values:
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
-def blocks(array: "Values | SparseRows", count: int | None = None) -> Iterator[slice]:
+def blocks(array: Rows, count: int | None = None) -> Iterator[slice]:
     """Yield slices that cover all rows of an array, or `count` such rows, with about `CHUNK` values each."""
     step = max(1, CHUNK // max(1, int(np.prod(array.shape[1:]))))
     for start in range(0, len(array) if count is None else count, step):
         yield slice(start, start + step)
 
 
-def chunks(array: "Values | SparseRows", rows: Values | None = None) -> Iterator[Values]:
+def chunks(array: Rows, rows: Values | None = None) -> Iterator[Values]:
     """Yield all rows of an array, or the rows at the given indices, in chunks."""
     for block in blocks(array, None if rows is None else len(rows)):
         yield array[block if rows is None else rows[block]]
 
 
-class SparseRows:
-    """A matrix (n, X) of finite numbers in compressed rows: dense only where rows are read.
-
-    It has what `blocks` and `chunks` need of an array.
-
-    Args:
-        matrix: a `scipy.sparse.csr_array`.
-    """
-
-    ndim = 2
-
-    def __init__(self, matrix: Any) -> None:
-        self._matrix = matrix
-        self.shape: tuple[int, int] = matrix.shape
-        self.dtype: np.dtype[Any] = matrix.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, places: Any) -> Values:
-        """Return rows, or a block of columns of rows, as a dense array."""
-        if not isinstance(places, tuple):
-            return np.asarray(self._matrix[places].toarray())
-        rows, columns = places
-        return np.asarray(self._columns[:, columns].toarray()[rows])
-
-    @cached_property
-    def _columns(self) -> Any:
-        """The same matrix in compressed columns."""
-        return self._matrix.tocsc()
-
-    def reshape(self, *shape: int) -> Self:
-        """Return the matrix itself, whose rows are flat."""
-        return self
-
-    @property
-    def finite(self) -> bool:
-        """Whether all numbers are finite."""
-        return bool(np.isfinite(self._matrix.data).all())
-
-    def taken(self, places: Values) -> Self:
-        """Return the rows at these places, 0 where a place is −1."""
-        from scipy.sparse import csr_array, vstack
-
-        empty = csr_array((1, self.shape[1]), dtype=self.dtype)
-        return type(self)(
-            csr_array(vstack([self._matrix, empty], format="csr"))[np.where(places < 0, len(self), places)]
-        )
-
-
-def expand_like(flags: Values, array: Values) -> Values:
+def expand_like(flags: Values, array: Rows) -> Values:
     """Reshape one flag per row (n,) so that it broadcasts against an array (n, …)."""
     return flags.reshape(-1, *[1] * (array.ndim - 1))
 
@@ -117,7 +88,30 @@ def read_arrays(path: Path) -> dict[str, Values]:
             raise UserError(f"{path}: array {name} found twice, {expected}")
         for name in file.files:
             with as_user_error(broken, f"{path}: {name}: {problem}", remedy):
-                arrays[name] = file[name]
+                large = _read_large(file.zip, f"{name}.npy")
+                arrays[name] = file[name] if large is None else large
                 if not isinstance(arrays[name], np.ndarray):
                     raise ValueError("this is not an array")
     return arrays
+
+
+def _read_large(archive: zipfile.ZipFile, member: str) -> Values | None:
+    """Read a large array piece by piece into `zeros`; None if it is small, or if NumPy has to read or to refuse it."""
+    if member not in archive.namelist() or (size := archive.getinfo(member).file_size) < LARGE:
+        return None
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            return None
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(file)
+        if fortran_order or dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != size:
+            return None
+        array = zeros(shape, dtype)
+        flat, start = array.reshape(-1).view(np.uint8), 0
+        while start < len(flat):
+            if not (piece := file.read(min(LARGE, len(flat) - start))):
+                raise EOFError(f"{member} ends too early")
+            flat[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+            start += len(piece)
+    return array

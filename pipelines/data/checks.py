@@ -6,14 +6,15 @@ from typing import NoReturn
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Values, blocks, expand_like
+from postprior.pipelines.data.arrays import Rows, blocks, expand_like
 from postprior.pipelines.data.manifest import OPTIONAL
+from postprior.pipelines.data.rows import ScaledIntegers, SparseRows, Stored
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import MANIFEST
 from postprior.stage1_vae.modalities import Modality, support
 
 TYPES = {"f": "float", "i": "int", "u": "unsigned", "b": "bool", "U": "text", "S": "bytes"}
-Arrays = Mapping[str, Values]
+Arrays = Mapping[str, Rows]
 
 
 def check(
@@ -51,7 +52,7 @@ def check(
         if name in arrays:
             _check_shape(folder / f"{name}.npy", arrays[name], shape, kinds)
     _check_labels(folder, arrays.get("labels"), label_names)
-    if "mask" in arrays and len(empty := np.flatnonzero(~arrays["mask"].any(1))):
+    if "mask" in arrays and len(empty := np.flatnonzero(~np.asarray(arrays["mask"]).any(1))):
         expected = "expected at least one per row"
         _fail(folder / "mask.npy", f"row {empty[0]} has no observed modality, {expected}", "remove such rows")
     if "targets" in arrays and not np.isfinite(arrays["targets"]).all():
@@ -84,7 +85,7 @@ def _check_names(folder: Path, names: Sequence[str], arrays: Arrays) -> None:
         _fail(folder / f"{name}.npy", found, "declare the modality or remove the file")
 
 
-def _check_shape(path: Path, array: Values, shape: tuple[int | None, ...], kinds: str) -> None:
+def _check_shape(path: Path, array: Rows, shape: tuple[int | None, ...], kinds: str) -> None:
     """Check shape and type; `None` in a shape stands for any length, `kinds` are the allowed values of `dtype.kind`."""
     if len(array.shape) != len(shape) or any(size not in (None, n) for size, n in zip(shape, array.shape, strict=True)):
         expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
@@ -94,7 +95,7 @@ def _check_shape(path: Path, array: Values, shape: tuple[int | None, ...], kinds
         _fail(path, f"type {array.dtype} found, expected {allowed}", "convert the array and save it again")
 
 
-def _check_labels(folder: Path, labels: Values | None, names: Sequence[str] | None) -> None:
+def _check_labels(folder: Path, labels: Rows | None, names: Sequence[str] | None) -> None:
     path = folder / "labels.npy"
     if labels is None:
         if names is not None:
@@ -104,10 +105,20 @@ def _check_labels(folder: Path, labels: Values | None, names: Sequence[str] | No
     if names is None:
         found = "labels: null found, but labels.npy exists, expected the names of the labels"
         _fail(folder / MANIFEST, found, "name the labels in the manifest")
+    labels = np.asarray(labels)
     for row in np.flatnonzero((labels < -1) | (labels >= len(names)))[:1]:
         found = f"label {labels[row]} in row {row} is out of range"
         expected = f"expected 0 to {len(names) - 1}, or -1 for no label"
         _fail(path, f"{found}, {expected}", "correct the labels or name all labels in the manifest")
+
+
+def _all_valid(array: ScaledIntegers | SparseRows, modality: Modality, low: float, high: float, whole: bool) -> bool:
+    """Whether all values are known to be valid, observed or not, without reading dense rows."""
+    if isinstance(array, SparseRows) and not array.finite:
+        return False
+    least, most = modality.range or (-np.inf, np.inf)
+    ends = array.ends
+    return max(least, low) <= ends[0] and ends[1] <= min(most, high) and (array.whole or not whole)
 
 
 def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -> None:
@@ -115,6 +126,8 @@ def _check_values(path: Path, modality: Modality, column: int, arrays: Arrays) -
     array, cells = arrays[modality.name], arrays.get(f"{modality.name}.observed")
     supports = [support(part.likelihood, part.classes) for part in modality.columns or (modality,)]
     low, high, whole = (np.array(limits) for limits in zip(*supports, strict=True))  # (J,) columns, or (1,)
+    if isinstance(array, Stored) and _all_valid(array, modality, *supports[0]):
+        return
     for rows in blocks(array):
         values = array[rows]
         if not (finite := np.isfinite(values)).all():

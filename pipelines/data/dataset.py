@@ -4,12 +4,15 @@ manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [
                   "labels": {"names": ["0", …]} or null, "samples": N, "provenance": {…}}
                  and "conversion": {…} where the data were imported: see `postprior.pipelines.data.conversion`;
                  a modality whose name is no key has the name as "title": see `postprior.pipelines.data.names`
+                 and "scales": {"m0": {"offset": 0, "scale": 255}, …} for integers v that are read as
+                 x = (v − offset) / scale, with |x| ≤ "bound" if there is one
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
+m0.data.npy, m0.indices.npy, m0.indptr.npy  in place of m0.npy: a sparse vector (N, X) in compressed rows (CSR)
 mask.npy         (N, M) bool, true if a modality is observed, columns in the manifest's order; absent if all are
 m0.observed.npy  (N, *shape) bool, false for missing cells of an observed modality; absent if there are none
 filled.npy       (N, M) bool, modalities that were imputed, wholly or in part; absent if there are none
 m0.filled.npy    (N, *shape) bool, the imputed cells of a modality that had observed cells; absent if there are none
-m0.source.*      original values of the source file (.npy or .parquet) if they cannot be decoded from m0.npy; also
+m0.source.*      original values of the source file if they cannot be decoded from the numbers; also
                  labels.source.* and targets.source.*: see `postprior.pipelines.data.source_values`
 labels.npy (N,) int64, −1 for rows without a label · targets.npy (N, T) float · groups.npy (N,) · ids.npy (N,): each
                  absent if there are none
@@ -24,13 +27,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.manifest import OPTIONAL, SUMMARY, Manifest, files_of, origin_of
+from postprior.pipelines.data.rows import ScaledIntegers, can_scale, load_rows, save_rows, taken
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish, write_text
 from postprior.pipelines.settings.names import listed
-from postprior.pipelines.storage import folder_hash, load_array, read_consistently, save_array
+from postprior.pipelines.storage import folder_hash, load_array, read_consistently
 from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
 
@@ -47,7 +52,7 @@ class Dataset:
 
     Attributes:
         modalities: the M modalities, in the order of the mask's columns.
-        data: data[m] (N, *shape), the values of each modality.
+        data: data[m] (N, *shape), the values of each modality; dense only where rows are read (see `data.rows`).
         mask: (N, M) bool, true if a modality is observed; None if all are.
         cells: cells[m] (N, *shape) bool, true if a cell is observed; only modalities with missing cells.
         labels: (N,) integers that index `label_names`, −1 for rows without a label.
@@ -65,7 +70,7 @@ class Dataset:
     """
 
     modalities: tuple[Modality, ...]
-    data: dict[str, np.ndarray]
+    data: Mapping[str, Rows]
     mask: np.ndarray | None = None
     cells: dict[str, np.ndarray] = field(default_factory=dict)
     labels: np.ndarray | None = None
@@ -120,7 +125,7 @@ class Dataset:
         return absent | ~np.asarray(self.cells[name][rows]) if name in self.cells else absent
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Rows]:
         """The arrays that the folder contains, by name."""
         return {
             **self.data,
@@ -131,10 +136,11 @@ class Dataset:
 
     def select(self, rows: np.ndarray) -> Self:
         """Return the samples at `rows`, copied into memory."""
+        rows = np.arange(len(self))[rows]
         selection: dict[str, Any] = {
             name: None if (array := getattr(self, name)) is None else array[rows] for name in OPTIONAL
         } | {
-            arrays: {name: array[rows] for name, array in getattr(self, arrays).items()}
+            arrays: {name: taken(array, rows) for name, array in getattr(self, arrays).items()}
             for arrays in ("data", "cells", "filled_cells")
         }
         return replace(self, **selection, source_values=selected(self.source_values, rows), folder=None)
@@ -143,7 +149,8 @@ class Dataset:
         """Return the samples at `rows` as tensors, the input of the models."""
         import torch
 
-        data = {m.name: torch.from_numpy(np.array(self.data[m.name][rows], np.float32)) for m in self.modalities}
+        values = {m.name: np.require(self.data[m.name][rows], np.float32, ["O", "W", "E"]) for m in self.modalities}
+        data = {name: torch.from_numpy(own) for name, own in values.items()}
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
@@ -153,7 +160,8 @@ class Dataset:
         `inputs` are the files or folders that the samples were made from; `summary` is the text of import.txt.
         """
         check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
-        manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion)
+        scales = {name: rows.scale for name, rows in self.data.items() if isinstance(rows, ScaledIntegers)}
+        manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion, scales)
         with published(folder, manifest, self.arrays, self.source_values, inputs) as temporary:
             if summary:
                 write_text(temporary / SUMMARY, summary)
@@ -174,14 +182,14 @@ class Dataset:
         optional = {name: path for name in OPTIONAL if (path := folder / f"{name}.npy").exists()}
         dataset = cls(
             modalities,
-            data={m.name: load_array(folder / f"{m.name}.npy") for m in modalities},
+            data={m.name: _load_values(folder, m, manifest) for m in modalities},
             cells=cells,
             filled_cells=filled,
             label_names=manifest.label_names,
             provenance=manifest.provenance,
             folder=folder,
             conversion=manifest.conversion,
-            source_values=StoredValues(folder, manifest.samples),
+            source_values=StoredValues(folder, manifest.samples, {m.name: m.shape[-1] for m in modalities}),
             **{name: load_array(path, mmap=False) for name, path in optional.items()},
         )
         sources = dataset.source_values.keys()
@@ -189,15 +197,26 @@ class Dataset:
         return dataset
 
 
+def _load_values(folder: Path, modality: Modality, manifest: Manifest) -> Rows:
+    """Load the values of a modality, memory-mapped, in the form in which they are stored."""
+    rows = load_rows(folder, modality.name, modality.shape[-1], np.float32)
+    if (scale := manifest.scales.get(modality.name)) is None:
+        return rows
+    if not (isinstance(rows, np.ndarray) and can_scale(rows.dtype)):
+        found = f"type {rows.dtype} found for a modality with a scale"
+        raise UserError(f"{folder / modality.name}.npy: {found}, expected integers of one or two bytes; import again")
+    return ScaledIntegers(rows, scale)
+
+
 @contextmanager
 def published(
-    folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], values: SourceValues, inputs: Iterable[Path]
+    folder: Path, manifest: Manifest, arrays: Mapping[str, Rows], values: SourceValues, inputs: Iterable[Path]
 ) -> Iterator[Path]:
     """Write parts of a dataset into a temporary folder, and publish it after the block has added the rest."""
     with publish(folder, partial(files_of, origin=origin_of(manifest.provenance)), inputs) as temporary:
         manifest.write(temporary)
         for name, array in arrays.items():
-            save_array(temporary / f"{name}.npy", array)
+            save_rows(temporary, name, array)
         save_source_values(temporary, values, manifest.samples)
         yield temporary
 

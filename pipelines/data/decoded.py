@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Rows, chunks
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.rows import Stored
 from postprior.stage1_vae.modalities import Modality
 
 if TYPE_CHECKING:
@@ -34,7 +36,17 @@ def as_data(modality: Modality, values: np.ndarray, conversion: dict[str, Any] |
 def emptied(rows: Dataset) -> Dataset:
     """Return rows with the fill value of data wherever a value is missing, so that what was stored there is gone."""
     whole = zip(rows.modalities, rows.fully_observed.T, strict=True)
-    return replace(rows, data={m.name: rows.data[m.name] if w.all() else values_of(rows, m) for m, w in whole})
+    data = {m.name: rows.data[m.name] if w.all() or _is_empty(rows, m, w) else values_of(rows, m) for m, w in whole}
+    return replace(rows, data=data)
+
+
+def _is_empty(rows: Dataset, modality: Modality, whole: np.ndarray) -> bool:
+    """Whether values that are stored in little space are the fill value in all rows that are not `whole` (N,) bool."""
+    stored = rows.data[modality.name]
+    if not isinstance(stored, Stored) or modality.name in rows.cells:
+        return False
+    fill, lacking = fill_values(modality, rows.conversion), np.flatnonzero(~whole)
+    return all((values == fill).all() for values in chunks(stored, lacking))
 
 
 def values_of(data: Dataset, modality: Modality, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
@@ -72,7 +84,7 @@ def rows_as_data(
     return kept(values, conversion or {}, free)
 
 
-def in_units(table: Modality, values: np.ndarray, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
+def in_units(table: Modality, values: Rows, missing: np.ndarray, conversion: dict[str, Any] | None) -> np.ndarray:
     """Return rows (N, J) of a table as float64 in the units of its file, NaN in `missing` cells; a class is its index.
 
     They are the numbers that export writes; a date counts its days or the unit of its time. Without an entry in the
@@ -92,8 +104,8 @@ def vectors_in_units(vector: Modality, rows: Dataset) -> np.ndarray:
     conversion = _conversion_of(vector, rows.conversion)
     with _intact(vector):
         missing = rows.missing(vector.name)
-        values, source = np.asarray(rows.data[vector.name]), rows.source_values.get(vector.name)
-        if isinstance(source, np.ndarray):
+        values, source = rows.data[vector.name], rows.source_values.get(vector.name)
+        if hasattr(source, "dtype"):
             raw = conversion.restored(values, ~missing, source)
         else:
             raw = conversion.decode(values, ~missing)

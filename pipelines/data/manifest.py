@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from postprior.pipelines.data.source_values import ARRAY, TABLE
+from postprior.pipelines.data.rows import PARTS, Scale
+from postprior.pipelines.data.source_values import ARRAY, SOURCE, TABLE
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import FORMAT, MANIFEST, check_format, manifest_in, read_json, write_json
 from postprior.stage1_vae.modalities import Modality
@@ -27,6 +28,7 @@ class Manifest:
     label_names: tuple[str, ...] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     conversion: dict[str, Any] | None = None
+    scales: dict[str, Scale] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder that is not published yet."""
@@ -36,6 +38,7 @@ class Manifest:
             "modalities": {modality.name: modality.describe() for modality in self.modalities},
             "labels": None if self.label_names is None else {"names": list(self.label_names)},
             "provenance": self.provenance,
+            **({"scales": {name: scale.describe() for name, scale in self.scales.items()}} if self.scales else {}),
             **({} if self.conversion is None else {"conversion": self.conversion}),
         }
         write_json(folder / MANIFEST, content, sort_keys=False)
@@ -59,7 +62,10 @@ class Manifest:
             expected = 'expected {"names": ["…", …]} or null'
             raise UserError(f"{path}: labels: {labels!r} found, {expected}; correct the manifest")
         label_names = None if names is None else tuple(names)
-        return cls(modalities, content["samples"], label_names, content["provenance"], content.get("conversion"))
+        scales = _scales(path, content.get("scales", {}))
+        return cls(
+            modalities, content["samples"], label_names, content["provenance"], content.get("conversion"), scales
+        )
 
 
 def _modality(path: Path, name: str, entry: Any) -> Modality:
@@ -69,6 +75,13 @@ def _modality(path: Path, name: str, entry: Any) -> Modality:
         raise UserError(f"{path}: modalities: {name}: the key {error} is missing; add it to the manifest") from None
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path}: modalities: {name}: {error}; correct the manifest") from None
+
+
+def _scales(path: Path, entries: Any) -> dict[str, Scale]:
+    try:
+        return {str(name): Scale.from_description(entry) for name, entry in entries.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: scales: {error}; correct the manifest") from None
 
 
 def conversion_in(folder: Path) -> dict[str, Any] | None:
@@ -94,5 +107,6 @@ def files_of(folder: Path, origin: str) -> Collection[Path]:
     if not (isinstance(modalities, dict) and isinstance(provenance, dict)) or origin_of(provenance) != origin:
         return ()
     arrays = {*OPTIONAL, *(name + suffix for name in modalities for suffix in ("", ".observed", ".filled"))}
+    arrays |= {name + suffix + part for name in modalities for suffix in ("", SOURCE) for part in PARTS}
     sources = {name + suffix for name in (*modalities, *OPTIONAL) for suffix in (ARRAY, TABLE)}
     return {Path(name) for name in (MANIFEST, SUMMARY, *(f"{name}.npy" for name in arrays), *sources)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.stage1_vae.modalities import Modality
 
@@ -55,7 +56,7 @@ class Sheet:
 
 def sheet(
     modalities: Sequence[Modality],
-    data: Mapping[str, np.ndarray],
+    data: Mapping[str, Rows],
     labels: np.ndarray | None = None,
     label_names: Sequence[str] | None = None,
     mask: np.ndarray | None = None,
@@ -64,7 +65,7 @@ def sheet(
 
     Modalities that a sample lacks, by the mask (N, M), stay empty.
     """
-    lines = {m.name: data[m.name][None, :SAMPLES] for m in modalities if m.name in data}
+    lines = {m.name: data[m.name][:SAMPLES][None] for m in modalities if m.name in data}
     count = min(SAMPLES, *map(len, data.values())) if data else 0
     texts = [""] * count
     if labels is not None and label_names is not None:

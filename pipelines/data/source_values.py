@@ -1,8 +1,9 @@
 """Original values of source files, stored next to the numbers that models see.
 
-`<name>.source.npy` holds an array (N, …) in the type and axes of its file, `<name>.source.parquet` columns of N rows;
-the name is that of a modality, `labels` or `targets`. They exist only if the numbers do not decode to exactly the
-original values. `ids.source.parquet` has further columns of the rows, which come back on export.
+`<name>.source.npy` holds an array (N, …) in the type and axes of its file, or three arrays the compressed rows of a
+sparse one (`<name>.source.data.npy`, …, see `data.rows`), and `<name>.source.parquet` columns of N rows; the name is
+that of a modality, `labels` or `targets`. They exist only if the numbers do not decode to exactly the original values.
+`ids.source.parquet` has further columns of the rows, which come back on export.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,23 +13,28 @@ from typing import Any
 
 import numpy as np
 
+from postprior.pipelines.data.rows import PARTS, load_rows, save_rows, taken
 from postprior.pipelines.errors import UserError, as_user_error
-from postprior.pipelines.storage import load_array, save_array
 
-ARRAY, TABLE = ".source.npy", ".source.parquet"
+SOURCE = ".source"
+ARRAY, TABLE = f"{SOURCE}.npy", f"{SOURCE}.parquet"
+SPARSE = f"{SOURCE}{PARTS[-1]}.npy"
 SourceValues = Mapping[str, Any]
-"""Arrays of NumPy and tables of Arrow by name."""
+"""Arrays of NumPy, sparse rows and tables of Arrow by name."""
 REMEDY = "import the data again, or remove the file"
 
 
 class StoredValues(Mapping[str, Any]):
     """The source values of a folder with a given number of rows: arrays are memory-mapped, tables are read on access.
 
-    All files are opened at the start, so that later reads see the same version of the folder.
+    All files are opened at the start, so that later reads see the same version of the folder. Sparse rows of a modality
+    have `columns[modality]` columns.
     """
 
-    def __init__(self, folder: Path, rows: int) -> None:
-        self._loaded = {path.name.removesuffix(ARRAY): load_array(path) for path in sorted(folder.glob(f"*{ARRAY}"))}
+    def __init__(self, folder: Path, rows: int, columns: Mapping[str, int]) -> None:
+        paths = sorted(path for suffix in (ARRAY, SPARSE) for path in folder.glob(f"*{suffix}"))
+        names = [path.name.removesuffix(ARRAY).removesuffix(SPARSE) for path in paths]
+        self._loaded: dict[str, Any] = {n: load_rows(folder, f"{n}{SOURCE}", columns.get(n, 0)) for n in names}
         self._tables: dict[str, tuple[Path, Any]] = {}
         for path in sorted(folder.glob(f"*{TABLE}")):
             import pyarrow.parquet as parquet
@@ -61,7 +67,7 @@ def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
         if len(content) != rows:
             raise ValueError(f"source values of {name}: found {len(content)} rows, expected {rows}")
         if hasattr(content, "dtype"):
-            save_array(folder / f"{name}{ARRAY}", content)
+            save_rows(folder, f"{name}{SOURCE}", content)
         else:
             import pyarrow.parquet as parquet
 
@@ -70,9 +76,9 @@ def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
 
 
 def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:
-    """Return the source values of the given rows."""
+    """Return the source values of the rows at these indices."""
     return {
-        name: content[rows] if isinstance(content, np.ndarray) else content.take(np.arange(len(content))[rows])
+        name: taken(content, rows) if hasattr(content, "dtype") else content.take(rows)
         for name, content in values.items()
     }
 

@@ -16,7 +16,7 @@ from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.layouts import coordinates, split_blocks
 
-ROWS = 64  # rows per block; every block has its own seed
+ROWS, OF_TABLES = 64, 256  # rows per block, also of tables alone, which are small; every block has its own seed
 DRAWS = 16  # posterior draws per row over which surprisals are averaged
 LARGEST = 1e30
 """Bound of surprisals: values beyond the floating-point range are clamped to it, so that extreme rows are ranked."""
@@ -44,9 +44,9 @@ class Surprisals:
 
         The density replaces the prior of the model. All draws are determined by the numbers of the seed.
         """
-        blocks = []
-        for number, start in enumerate(range(0, len(data), ROWS)):
-            batch = data.batch(slice(start, start + ROWS))
+        blocks, rows = [], OF_TABLES if all(m.kind == "table" for m in data.modalities) else ROWS
+        for number, start in enumerate(range(0, len(data), rows)):
+            batch = data.batch(slice(start, start + rows))
             batch = Batch(batch.data, pattern.expand(len(batch), -1), batch.cells)
             blocks.append(_block(model, density, batch, pattern, generator_for("cpu", *seed, number)))
         return cls(

@@ -10,6 +10,10 @@ Schaeybroeck & Vannitsem 2015, https://doi.org/10.1002/qj.2397). The factor is a
 https://arxiv.org/abs/1604.04173): the smallest one for which the intervals cover the nominal share of hidden values.
 A draw of exactly 0 stays 0, so that zeros of counts do not become small counts.
 
+Before that, the scale of normal and laplace likelihoods of images, volumes and vectors is multiplied by the factor with
+the largest likelihood of held-out rows given draws from their own posteriors: a fixed scale weighs the reconstruction
+in training, and is not the size of its errors (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202).
+
 Logits of classes and binary values are divided by a temperature (Guo et al. 2017, https://arxiv.org/abs/1706.04599),
 the one of `TEMPERATURES` with the largest likelihood of the hidden values under the mean of the draws' probabilities.
 
@@ -37,14 +41,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import swept
+from postprior.pipelines.generation.completion import ROWS, swept
 from postprior.pipelines.generation.held_out import Hidden, Losses, discrete
 from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior
 from postprior.pipelines.metrics.imputation.scores import LEVEL, interval
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.stage1_vae.autoencoder import Autoencoder
+from postprior.stage1_vae.distributions import Diagonal
 from postprior.stage1_vae.likelihoods import Likelihood, tempered
 from postprior.stage1_vae.modalities import Modality, support
+from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 
 if TYPE_CHECKING:
@@ -63,6 +69,7 @@ class Calibration:
 
     Attributes:
         factors, temperatures: by modality, (J,) or (); modalities without are not changed.
+        noise: by modality, (), the factor of the scale of its likelihood.
         power: the power of the likelihood of observed cells.
         forests: what draws cells of columns anew; None if no column is.
     """
@@ -71,6 +78,7 @@ class Calibration:
     temperatures: Mapping[str, Tensor] = field(default_factory=dict)
     power: float = TRUST
     forests: CellForests | None = None
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     @torch.no_grad()
@@ -92,7 +100,8 @@ class Calibration:
         rows = np.arange(min(len(held_out), MOST))
         rows = np.resize(rows, REPEATED) if like.cells else rows
         rows_labels = None if labels is None else labels[rows]
-        hiding = Hidden(model, density, held_out.select(rows), like, seed, rows_labels)
+        noise = noise_factors(model, held_out.select(np.unique(rows)), seed)
+        hiding = Hidden(model, density, held_out.select(rows), like, seed, rows_labels, cls(noise=noise))
         power = hiding.best_power() if has_exact_posterior(model, density) else TRUST
         collected = {m.name: Collected(m) for m in held_out.modalities}
         first, anew = (Losses(held_out.modalities) for _ in range(2))
@@ -108,16 +117,18 @@ class Calibration:
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
         temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
         if forests is None:
-            return cls(factors, temperatures, power)
+            return cls(factors, temperatures, power, noise=noise)
         forests = forests.only(anew.better_than(first))
         for table, j in forests.forests:
             if table in factors:
                 factors[table][j] = 1
-        return cls(factors, temperatures, power, forests)
+        return cls(factors, temperatures, power, forests, noise)
 
     def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
-        """Return the likelihood of a modality with calibrated probabilities of classes."""
-        temperature = self.temperatures.get(modality.name)
+        """Return the likelihood of a modality with calibrated noise, or probabilities of classes."""
+        noise, temperature = (each.get(modality.name) for each in (self.noise, self.temperatures))
+        if noise is not None and isinstance(p, Diagonal):
+            p = p.widened(noise)
         return p if temperature is None else tempered(p, temperature)
 
     def spread(self, modality: Modality, x: Tensor) -> Tensor:
@@ -146,6 +157,31 @@ class Calibration:
     ) -> Mapping[str, np.ndarray]:
         """Return rows of tables in which `forests` draw the cells free[m] anew; see `CellForests.swept`."""
         return values if self.forests is None else self.forests.swept(values, free, labels, rng)
+
+
+@torch.no_grad()
+def noise_factors(model: Autoencoder, rows: Dataset, seed: int) -> dict[str, Tensor]:
+    """Return the likeliest factors () of the scales of normal and laplace modalities that are not tables.
+
+    A residual is that of an observed value of a row, given one posterior draw of its code, in units of the scale. A
+    modality without an observed value is left out.
+    """
+    generator = generator_for("cpu", seed)
+    residuals: dict[str, list[Tensor]] = {}
+    families: dict[str, type[Diagonal]] = {}
+    for start in range(0, len(rows), ROWS):
+        batch = rows.batch(slice(start, start + ROWS))
+        codes, states = model.candidates(batch, 1, generator)
+        latents = (model.descend(codes, generator) if states is None else states)[:, 0]
+        for index, m in enumerate(model.modalities):
+            seen = batch.observed[:, index]
+            p, x, cells = model.decode_one(m, latents[seen]), batch.data[m.name][seen], batch.cells.get(m.name)
+            if isinstance(p, Diagonal):
+                r = (x - p.loc) / p.scale
+                residuals.setdefault(m.name, []).append(r.flatten() if cells is None else r[cells[seen]])
+                families[m.name] = type(p)
+    collected = {name: torch.cat(each) for name, each in residuals.items()}
+    return {name: families[name].likeliest_scale(r) for name, r in collected.items() if len(r)}
 
 
 class Collected:

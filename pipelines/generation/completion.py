@@ -17,6 +17,7 @@ from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.pipelines.threads import in_order
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
@@ -25,6 +26,7 @@ from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.refiner import Refiner
 
 ROWS = 64  # rows that lack values per block, at most; every block has its own seed
+OF_TABLES = 128  # the same for tables alone, whose rows are small
 MOST = 256  # rows per block, at most
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
@@ -158,8 +160,9 @@ def decoded_blocks(
                 chosen = latents[:, torch.from_numpy(lacks_values)]
                 yield m, rows[lacks_values], model.decode_one(m, chosen), chosen
 
-    blocks = row_blocks(data)
-    for number in range(len(blocks)) if numbers is None else numbers:
+    blocks, exact = row_blocks(data), has_exact_posterior(model, density)
+
+    def drawn(number: int) -> tuple[slice, torch.Generator, Ints, Tensor]:
         block = blocks[number]
         rows = block.start + np.flatnonzero(~whole[block].all(1))
         generator = generator_for("cpu", seed, number)
@@ -167,19 +170,24 @@ def decoded_blocks(
         if len(rows):
             row_labels = None if labels is None else torch.from_numpy(labels[rows])
             batch, candidates = data.batch(rows), max(DRAWS, min(density.proposals, CANDIDATES * draws))
-            if has_exact_posterior(model, density):
+            if exact:
                 latents = posterior_draw(model, density, batch, generator, draws, row_labels, power)
             else:
                 latents, _ = conditional_draw(model, density, batch, generator, candidates, (draws,), row_labels)
+        return block, generator, rows, latents
+
+    chosen = range(len(blocks)) if numbers is None else [*numbers]
+    for block, generator, rows, latents in in_order(drawn, chosen) if exact else map(drawn, chosen):
         yield block, generator, decoded(rows, latents)
 
 
 def row_blocks(data: Dataset) -> list[slice]:
-    """Return the blocks of rows that are imputed together: `ROWS` that lack values, and complete rows between them."""
+    """Return the blocks of rows that are imputed together: some that lack values, and complete rows between them."""
+    most = OF_TABLES if all(m.kind == "table" for m in data.modalities) else ROWS
     before = np.concatenate([[0], (~data.fully_observed.all(1)).cumsum()])  # rows that lack values before each row
     starts = [0]
     while starts[-1] < len(data):
-        end = int(np.searchsorted(before, before[starts[-1]] + ROWS, "right")) - 1
+        end = int(np.searchsorted(before, before[starts[-1]] + most, "right")) - 1
         starts.append(min(end, starts[-1] + MOST))
     return [slice(start, end) for start, end in pairwise(starts)]
 

@@ -40,6 +40,7 @@ from postprior.stage2_latent.refiner import Refiner
 
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
+    from postprior.pipelines.generation.pseudo_gibbs import CellForests
 
 ROWS = 256
 """Rows per block. Every block is drawn in full, from its own seed. The bytes of a row therefore depend only on the seed
@@ -233,7 +234,8 @@ class Generator:
         """
         data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            calibration = self.calibration(held_out, data, seed, train)
+            forests = None if train is None else self.cell_forests(train, data, seed)
+            calibration = self.calibration(held_out, data, seed, forests)
         blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
         return [
@@ -248,19 +250,23 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def calibration(self, held_out: Dataset, like: Dataset, seed: int, train: Dataset | None = None) -> Calibration:
+    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> CellForests | None:
+        """Learn from training rows what may draw cells of tables anew in the rows of `like`; None if nothing may."""
+        if not has_exact_posterior(self.model, self.density):
+            return None
+        from postprior.pipelines.generation.pseudo_gibbs import CellForests
+
+        labels = None if self.labels_of(like) is None else self.labels_of(train)
+        return CellForests.fit(self.model, conformed(train, like.modalities, self.conversion), labels, seed)
+
+    def calibration(
+        self, held_out: Dataset, like: Dataset, seed: int, forests: CellForests | None = None
+    ) -> Calibration:
         """Calibrate draws for the rows of `like` on held-out rows that were not used in training; see `impute`."""
         from postprior.pipelines.generation.calibration import Calibration
 
         rows = conformed(held_out, like.modalities, self.conversion)
         labels = None if self.labels_of(like) is None else self.labels_of(held_out)
-        forests = None
-        if train is not None and has_exact_posterior(self.model, self.density):
-            from postprior.pipelines.generation.pseudo_gibbs import CellForests
-
-            learned = conformed(train, like.modalities, self.conversion)
-            train_labels = None if labels is None else self.labels_of(train)
-            forests = CellForests.fit(self.model, learned, train_labels, seed)
         return Calibration.fit(self.model, self.density, rows, like, seed, labels, forests)
 
     def unlearned(self, data: Dataset) -> list[str]:

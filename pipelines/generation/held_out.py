@@ -11,18 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.completion import decoded_blocks, drawn_values, row_blocks
+from postprior.pipelines.generation.completion import Changes, decoded_blocks, drawn_values, row_blocks
 from postprior.pipelines.generation.posterior import POWERS, TRUST
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.progress import substeps
+from postprior.pipelines.threads import in_order
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
-CHOOSING = 100  # rows that choose the power
+CHOOSING, FEW = 100, 16  # rows that choose the power, and draws for each of them
 
 Block = tuple[Ints, dict[str, tuple[Ints, np.ndarray]], list[tuple[Modality, Likelihood]], torch.Generator]
 """Rows (n,) of a block that lack values, what was drawn for them, its likelihoods, and the generator of the block."""
@@ -35,12 +36,21 @@ class Hidden:
         rows: the rows with what they have, (N,).
         incomplete: the rows after hiding.
         missing: missing[m] (N, *shape), what they lack then.
+        changes: what is changed in the draws, or None.
     """
 
     def __init__(
-        self, model: Autoencoder, density: Density, rows: Dataset, like: Dataset, seed: int, labels: Ints | None
+        self,
+        model: Autoencoder,
+        density: Density,
+        rows: Dataset,
+        like: Dataset,
+        seed: int,
+        labels: Ints | None,
+        changes: Changes | None = None,
     ) -> None:
         self.model, self.density, self.rows, self.seed, self.labels = model, density, rows, seed, labels
+        self.changes = changes
         self.incomplete = hidden_as(rows, like, np.random.default_rng(seed))
         self.missing = {m.name: self.incomplete.missing(m.name) for m in rows.modalities}
 
@@ -49,14 +59,14 @@ class Hidden:
         hidden = self.missing[modality.name][places] & ~self.rows.missing(modality.name, places)
         return np.asarray(self.rows.data[modality.name][places]), hidden
 
-    def blocks(self, power: float, most: int | None = None) -> Iterator[Block]:
-        """Draw the missing values of the first `most` rows, `DRAWS` times, block by block."""
+    def blocks(self, power: float, most: int | None = None, draws: int = DRAWS) -> Iterator[Block]:
+        """Draw the missing values of the first `most` rows, `draws` times, block by block."""
         incomplete = self.incomplete if most is None else self.incomplete.select(np.arange(min(most, len(self.rows))))
-        drawn = decoded_blocks(self.model, self.density, incomplete, DRAWS, self.seed, self.labels, power=power)
+        drawn = decoded_blocks(self.model, self.density, incomplete, draws, self.seed, self.labels, power=power)
         for _, generator, decoded in substeps(drawn, len(row_blocks(incomplete))):
             likelihoods, block = [], {}
             for m, places, p, _ in decoded:
-                x = drawn_values(m, p, generator, self.rows.conversion)
+                x = drawn_values(m, p, generator, self.rows.conversion, self.changes)
                 block[m.name] = places, np.where(self.missing[m.name][places], x, self.rows.data[m.name][places])
                 likelihoods.append((m, p))
             rows = np.unique(np.concatenate([places for places, _ in block.values()])) if block else np.zeros(0, int)
@@ -64,10 +74,14 @@ class Hidden:
 
     def best_power(self) -> float:
         """Return the power of `POWERS` with the least loss of `CHOOSING` rows."""
-        losses = {power: Losses(self.rows.modalities) for power in POWERS}
-        for power, each in losses.items():
-            for _, drawn, _, _ in self.blocks(power, CHOOSING):
-                each.add(drawn, self)
+
+        def loss(power: float) -> Losses:
+            losses = Losses(self.rows.modalities)
+            for _, drawn, _, _ in self.blocks(power, CHOOSING, FEW):
+                losses.add(drawn, self)
+            return losses
+
+        losses = dict(zip(POWERS, in_order(loss, POWERS), strict=True))
         return min(POWERS, key=lambda power: losses[power].relative_to(losses[TRUST]))
 
 

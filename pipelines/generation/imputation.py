@@ -34,6 +34,7 @@ from postprior.pipelines.settings.params import Params
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
     from postprior.pipelines.generation.generator import Generator
+    from postprior.pipelines.generation.pseudo_gibbs import CellForests
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
@@ -167,17 +168,22 @@ def density_scores(
     benchmark: ImputationBenchmark,
     baselines: dict[str, RowScores],
     seed: int,
+    forests: CellForests | None,
 ) -> dict[str, Any]:
-    """Score a density in one task, and compute its paired differences to every baseline imputer."""
+    """Score a density in one task, and compute its paired differences to every baseline imputer.
+
+    `forests` are those of `Generator.cell_forests` for the rows of the tasks.
+    """
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
     with progress(task_name, 3) as step:
-        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, benchmark.train)
+        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, forests)
         step("calibration on held-out rows")
         filled = imputed(generator, task, R, seed, calibration)
         step("draws")
         scores = task.scores(filled)
         result = task.summarise(scores, benchmark.weights)
-        for key, values in (("spread", calibration.factors), ("temperature", calibration.temperatures)):
+        changes = {"noise": calibration.noise, "spread": calibration.factors, "temperature": calibration.temperatures}
+        for key, values in changes.items():
             result[key] = {name: float(each.mean()) for name, each in values.items()}
         if calibration.forests is not None:
             result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew

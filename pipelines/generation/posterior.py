@@ -36,7 +36,7 @@ TRUST = 0.5
 """The power without held-out rows to choose it."""
 ENCODED, DENSE = 32, 512
 """Candidates per row from the encoder's posterior, and from the density, which all rows share."""
-PARTICLES = 16
+PARTICLES = 8
 """Fewest particles of a row: a step needs two others."""
 STEPS = 32
 """Steps of each particle."""

@@ -102,7 +102,7 @@ def shrunk_correlation(scores: Cells) -> NDArray[np.float64]:
 def _read(train: Dataset, rng: np.random.Generator) -> tuple[Dataset, Cells]:
     """Return at most `ROWS` random training rows, and their cells with the labels as the last column."""
     rows = train.select(np.sort(rng.permutation(len(train))[:ROWS]))
-    cells = [np.where(rows.missing(m.name), np.nan, np.float64(rows.data[m.name])) for m in rows.modalities]
+    cells = [np.where(rows.missing(m.name), np.nan, np.asarray(rows.data[m.name], np.float64)) for m in rows.modalities]
     labels = [] if rows.labels is None else [np.where(rows.labelled, np.float64(rows.labels), np.nan)[:, None]]
     return rows, np.concatenate([*cells, *labels], axis=1)
 

@@ -38,7 +38,7 @@ class ServedGenerator(PythonModel):
         labels, settings = counts(model_input), dict(params or {})
         n = settings.pop("n", None)
         drawn = self.generator.sample(None if labels else n, labels=labels, **settings)
-        return drawn.arrays
+        return {name: np.asarray(array) for name, array in drawn.arrays.items()}
 
 
 def counts(table: pd.DataFrame) -> dict[str, int] | None:

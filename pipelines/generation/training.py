@@ -1,6 +1,7 @@
 """Train the autoencoder of a project."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from postprior.pipelines.artefacts.autoencoder import History, as_user_errors
@@ -9,8 +10,10 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
 from postprior.stage1_vae import training
+from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.ranks import ALONE, Ranks
+from postprior.stage1_vae.resident import resident
 
 
 def train_autoencoder(
@@ -22,6 +25,7 @@ def train_autoencoder(
     resume: training.Snapshot | None = None,
     log: Callable[[History, training.Epoch], None] | None = None,
     ranks: Ranks = ALONE,
+    confirm: Callable[[], None] | None = None,
 ) -> History:
     """Train a model in place with the settings of a project, and return the metrics of every epoch.
 
@@ -30,13 +34,16 @@ def train_autoencoder(
         resume: The state to resume from.
         log: Receives, after each epoch, the metrics of all epochs so far and the epoch.
         ranks: The processes that share each batch.
+        confirm: Is called before each batch; raises an error if this process may not go on.
 
     Raises:
         UserError: The loss diverges, or a phase cannot use the rows.
     """
     tell_what_is_left_out(model, data)
     settings = training.Settings(**params.train.model_dump(), seed=params.seed)
-    epochs = training.train(model, data, settings, validation, resume, ranks)
+    rows, held_out = (resident(split, training.device_of(settings)) for split in (data, validation))
+    confirmed = rows if confirm is None else Confirmed(rows, confirm)
+    epochs = training.train(model, confirmed, settings, held_out, resume, ranks)
     total = sum(epochs_by_phase(params, model))
     history = list(history)
     with progress(f"train {params.vae.model}", total, len(history)) as step:
@@ -46,6 +53,27 @@ def train_autoencoder(
                 log(history, epoch)
             step(f"loss {epoch.metrics['train_loss']:.1f}")
     return history
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Training rows that confirm before each batch that this process may continue to train."""
+
+    data: training.TrainingRows
+    confirm: Callable[[], None]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def observed(self) -> Any:
+        """Which modalities each row has, bool of shape (N, M)."""
+        return self.data.observed
+
+    def batch(self, rows: Any) -> Batch:
+        """Return the batch of the given row numbers."""
+        self.confirm()
+        return self.data.batch(rows)
 
 
 def tell_what_is_left_out(model: MultimodalVAE, data: training.TrainingRows) -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from postprior.pipelines.blocks import ALONE, Arrays, Sharing
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.data.manifest import Manifest
@@ -64,8 +66,9 @@ def write_samples(
 
     def compute(numbers: Iterable[int]) -> Iterator[tuple[int, Arrays]]:
         for start, block in drawn(numbers):
+            arrays = {name: np.asarray(array) for name, array in block.arrays.items()}
             predicted = None if judges is None else judges.label(block)
-            yield start, block.arrays if predicted is None else block.arrays | {"labels": predicted}
+            yield start, arrays if predicted is None else arrays | {"labels": predicted}
 
     with sharing.blocks(title, [provenance, names], count, compute) as blocks:
         if blocks is None:

@@ -191,6 +191,7 @@ def _style(theme: Theme) -> Any:
         "axes.labelcolor": theme.muted,
         "axes.spines.right": False,
         "axes.spines.top": False,
+        "axes.titley": 1.0,  # its own place; else, it is computed again and again
         "figure.facecolor": theme.paper,
         "font.family": [FONT],
         "font.size": 8.5,

@@ -22,6 +22,7 @@ FILES = Project(Path()).results  # paths relative to the root of any source
 METRICS = FILES.scores("metrics", "").parent
 KINDS = {"real": "data", "reconstruction": "data", "normal": "baseline"}  # kind of the row of each baseline
 SCORE_SETTINGS = ("data", "evaluators", "evaluate", "seed")  # they determine how the same samples are scored
+COMPARISONS = ("difference_to_normal", "gap_closed")  # scores of a row relative to baselines of its source
 MORE_SCORES = ("utility", "privacy", "imputation")  # folders of results/ that rows may have besides their metrics
 IMPUTERS = {  # titles of the baseline imputers by key
     "neighbours": "Nearest neighbours",
@@ -136,7 +137,7 @@ def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> lis
     for name in (*densities, *KINDS):
         if scores := content(source, FILES.scores("metrics", name)):
             row = _row(source, label, name, scores)
-            rows += [row] if name != real.name or row.scores != real.scores else []
+            rows += [row] if name != real.name or _alone(row) != _alone(real) else []
     rows += _samplers(source, label)
     if not any(row.kind == "density" for row in rows):
         raise UserError(
@@ -144,6 +145,11 @@ def _rows_of(label: str, source: Source, densities: list[str], real: Row) -> lis
             f"{', '.join(densities)}; run `dvc repro` in that project, and commit {FILES.home}/ if it is a revision"
         )
     return rows
+
+
+def _alone(row: Row) -> dict[str, Any]:
+    """Return the scores of a row without its comparisons with baselines, which depend on the autoencoder."""
+    return {key: value for key, value in row.scores.items() if key not in COMPARISONS}
 
 
 def _row(source: Source, label: str, name: str, scores: dict[str, Any]) -> Row:

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from postprior.pipelines.artefacts.project import earlier
+from postprior.pipelines.artefacts.project import Project, earlier
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.git import run_git
+from postprior.pipelines.settings.params import leaves
 from postprior.pipelines.settings.profiles import FULL, PROFILES, of_profile, values_by_profile
 from postprior.pipelines.settings.renames import renamed
 from postprior.pipelines.settings.yaml_text import parse_yaml
+from postprior.pipelines.texts import as_text
 
 SETTINGS = Path("params.yaml")
+CHANGES = 3
+"""Most changed settings that name an experiment."""
 BY_MODALITY = ("modalities", "features", "spaces", "spread", "temperature", "drawn_anew")
 """Keys of results whose values are by modality."""
 
@@ -51,6 +55,39 @@ def find_source(label: str, place: str, root: Path) -> Source:
             f"--with {label}: no params.yaml found in '{place}', expected the root of a project; correct the source"
         )
     return source
+
+
+def experiments(root: Path) -> dict[str, str]:
+    """Return the commits of the DVC experiments of the current commit, by what they change, such as `model=mopoe`.
+
+    An experiment that changes no setting, or more than `CHANGES`, has its own name, and so has one of several that
+    change the same. One with the settings and the results of the commit itself is left out.
+
+    Raises:
+        UserError: There are none.
+    """
+
+    def results(commit: str) -> str | None:
+        return _git(root, "rev-parse", "--verify", "--quiet", f"{commit}:./{Project(Path()).results.home.as_posix()}")
+
+    head = (_git(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+    place = f"refs/exps/{head[:2]}/{head[2:]}"
+    lines = (_git(root, "for-each-ref", "--format=%(objectname) %(refname)", place) or "").splitlines() if head else []
+    before = dict(leaves(settings(Source(root, head)))) if lines else {}
+    found: dict[str, str] = {}
+    for commit, _, reference in (line.partition(" ") for line in lines):
+        after = leaves(settings(Source(root, commit)))
+        changed = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in after if before.get(key) != value]
+        if not changed and results(commit) == results(head):
+            continue
+        label = ", ".join(changed) if 0 < len(changed) <= CHANGES else ""
+        found[label if label and label not in found else reference.rpartition("/")[2]] = commit
+    if not found:
+        raise UserError(
+            "--experiments: found no DVC experiment of the current commit; make some, such as "
+            "`dvc exp run --queue -S vae.model=mvtcae,mopoe` and `dvc exp run --run-all`, or name others by --with"
+        )
+    return found
 
 
 def settings(source: Source) -> dict[str, Any]:

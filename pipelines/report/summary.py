@@ -1,5 +1,6 @@
 """The headline metrics of this project's rows, as results/summary.json and results/summary.csv."""
 
+import csv
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import INTERVAL, Row
 from postprior.pipelines.report.verdict import verdict
 from postprior.pipelines.settings.params import BEST
+from postprior.pipelines.texts import width
 
 OF_EVERY_ROW = 2
 """Metrics of each row in summary.json: `dvc exp show` has a column for each number."""
@@ -45,6 +47,19 @@ def summary_table(results: Results) -> tuple[list[str], Iterator[list[Any]]]:
         return [row.name, *(getattr(estimate, field, None) for estimate in estimates for field in INTERVAL)]
 
     return header, (line(row) for row in _own(results))
+
+
+def shown(comparison: str) -> list[str]:
+    """Return the rows of comparison.csv, of this project and of others, with their headline metrics as a table."""
+    rows = list(csv.DictReader(comparison.splitlines()))
+    keys = [metric.key for metric in HEADLINES if any(row.get(metric.key) for row in rows)]
+    cells = [
+        ["", *keys],
+        *([row["row"], *(f"{float(row[key]):.4g}" if row[key] else "" for key in keys)] for row in rows),
+    ]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    padded = ([text + " " * (most - width(text)) for text, most in zip(line, widths, strict=True)] for line in cells)
+    return ["  ".join(line).rstrip() for line in padded]
 
 
 def _own(results: Results) -> tuple[Row, ...]:

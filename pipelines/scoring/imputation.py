@@ -75,11 +75,14 @@ def imputation_scores(
             f"{project.artefacts.baseline_imputers}: found baseline imputers with other data or settings, "
             "expected those of this project; run postprior evaluate-imputation --baselines"
         )
-    scores = {}
-    with progress(f"evaluate-imputation {name}", len(benchmark.tasks)) as step:
-        for task in benchmark.tasks:
+    scores, tasks = {}, benchmark.tasks
+    with progress(f"evaluate-imputation {name}", len(tasks) + 1) as step:
+        rows = next((task.original for task in tasks.values()), None)  # all tasks have the same
+        forests = None if rows is None else generator.cell_forests(benchmark.train, rows, seed)
+        step("forests")
+        for task in tasks:
             known = baseline_scores(baselines, task)
-            scores[task] = density_scores(generator, evaluators.classifiers, task, benchmark, known, seed)
+            scores[task] = density_scores(generator, evaluators.classifiers, task, benchmark, known, seed, forests)
             step(task)
     return benchmark.results(scores)
 

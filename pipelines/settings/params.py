@@ -104,7 +104,7 @@ class Vae(Section):
     def told(self) -> str:
         """The model and its size, for readers."""
         if self.model != ADAPTED:
-            return f"{self.model}, {self.latent} latent dimensions"
+            return f"{self.model}, latent size {self.latent}"
         return f"trained elsewhere, from {self.chosen.get('build', 'an object in memory')}"
 
 

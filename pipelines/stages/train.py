@@ -1,18 +1,14 @@
 """Stage `train`: train the autoencoder. A run that was killed and started again ends with the same bytes."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from postprior.pipelines import ranks
 from postprior.pipelines.artefacts.adapted import adapted_in
 from postprior.pipelines.artefacts.autoencoder import KIND, History, build, save_autoencoder
 from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.project import Project
-from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.training import train_autoencoder
 from postprior.pipelines.locks import sole_trainer
 from postprior.pipelines.publishing import check_folder
@@ -20,7 +16,6 @@ from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import files_of
 from postprior.pipelines.tracking.outputs import curves
 from postprior.pipelines.tracking.runs import track
-from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.training import Epoch
 
 
@@ -55,28 +50,6 @@ def train(params: Params, root: Path) -> None:
                 run.metrics(curves(epoch.metrics), step=len(history))
 
             run.dataset(project.artefacts.data / "train", digest)
-            rows = Confirmed(data, confirm)
-            history = train_autoencoder(model, rows, validation, params, history, resume, log, job)
+            history = train_autoencoder(model, data, validation, params, history, resume, log, job, confirm)
             save_autoencoder(project, model, params, data, digest, history, confirm)
         checkpoint.path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """Training rows that confirm before each batch that this process may continue to train."""
-
-    data: Dataset
-    confirm: Callable[[], None]
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @property
-    def observed(self) -> Any:
-        """Which modalities each row has, bool of shape (N, M)."""
-        return self.data.observed
-
-    def batch(self, rows: Any) -> Batch:
-        """Return the batch of the given row numbers."""
-        self.confirm()
-        return self.data.batch(rows)

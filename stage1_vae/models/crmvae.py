@@ -43,8 +43,8 @@ class CRMVAE(MultimodalVAE):
         count = observed.sum(-1).to(experts.loc.dtype)  # (B,)
         q = self.aggregate(experts, observed.unsqueeze(1))  # (B, 1)
         posteriors = Normal(torch.cat([q.loc, experts.loc], 1), torch.cat([q.scale, experts.scale], 1))
-        # The joint posterior reconstructs all observed modalities, the unimodal ones their own: (B, 1 + M, M).
-        wanted = torch.cat([observed.unsqueeze(1), torch.diag_embed(observed)], 1)
+        # The joint posterior reconstructs all observed modalities, the unimodal ones their own: (1 + M, M).
+        wanted = torch.cat([self.each_modality(), self.own_modality()])
         likelihood = self.log_likelihood(posteriors.rsample(generator=generator), batch, wanted).sum(-1)
         joint, unimodal = likelihood[:, 0], likelihood[:, 1:].sum(-1)
         to_prior = kl_divergence(q, self.shared_prior())[:, 0]

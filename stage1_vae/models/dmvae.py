@@ -70,6 +70,8 @@ class DMVAE(MultimodalVAE):
         w = unimodal.private.rsample((), generator).unsqueeze(1).expand(-1, z.shape[1], -1)
         weights = self.bound_weights(batch.observed, generator)
         wanted = (weights > 0).unsqueeze(-1) & batch.observed.unsqueeze(1)
+        if batch.complete and not self.bounds:
+            wanted = self.each_modality(wanted.shape[1])
         likelihoods = self.log_likelihood(torch.cat([z, w], -1), batch, wanted).sum(2)  # (B, 1 + M)
         likelihood = (weights * likelihoods).sum(1)
         private = kl_divergence(unimodal.private, self.private_prior()).unsqueeze(1)

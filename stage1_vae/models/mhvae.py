@@ -153,8 +153,7 @@ class MHVAE(MultimodalVAE):
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         subsets = self.draw_subsets(batch.observed, generator)  # (B, S, M)
         levels = self.posterior_levels(batch, subsets, generator)
-        wanted = batch.observed.unsqueeze(1).expand_as(subsets)
-        likelihood = self.log_likelihood(levels[-1].state, batch, wanted).sum(-1).mean(-1)
+        likelihood = self.log_likelihood(levels[-1].state, batch, self.each_modality(self.subsets)).sum(-1).mean(-1)
         divergences = [kl_divergence(level.posterior, level.prior).mean(-1) for level in levels]
         divergence = torch.stack(divergences).sum(0)
         terms = {"reconstruction": -likelihood, "kl": divergence, "kl_top": divergences[0]}
@@ -177,7 +176,7 @@ class MHVAE(MultimodalVAE):
         """
         observed = batch.observed.unsqueeze(1).expand(-1, draws, -1)  # (B, K, M)
         levels = self.posterior_levels(batch, observed, generator)
-        log_weights = self.log_prob(levels[-1].state, batch, observed).sum(-1)
+        log_weights = self.log_prob(levels[-1].state, batch, self.each_modality(draws)).sum(-1)
         for level in levels:
             log_weights = log_weights + level.prior.log_prob(level.z) - level.posterior.log_prob(level.z)
         return importance_bound(log_weights, -1)

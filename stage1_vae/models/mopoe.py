@@ -66,8 +66,7 @@ class MoPoE(MultimodalVAE):
         inside = inside[:, 0]  # (B, P)
         q = side_by_side(Mixture.uniform(products, inside), unimodal.private)
         z = q.rsample((self.draws,), generator).transpose(0, 1)  # (B, K, D + P)
-        wanted = batch.observed.unsqueeze(1).expand(-1, self.draws, -1)
-        likelihood = self.log_likelihood(z, batch, wanted).sum(-1).mean(-1)
+        likelihood = self.log_likelihood(z, batch, self.each_modality(self.draws)).sum(-1).mean(-1)
         shared = masked_mean(kl_divergence(products, self.shared_prior()), inside)
         divergence = shared + kl_divergence(unimodal.private, self.private_prior())
         terms = {"reconstruction": -likelihood, "kl": divergence}

@@ -54,7 +54,9 @@ class MVAE(MultimodalVAE):
         present = subsets.any(-1)
         q = self.aggregate(self.unimodal(batch).shared, subsets)
         z = q.rsample(generator=generator)
-        likelihood = self.log_likelihood(z, batch, subsets).sum((-2, -1))
+        known = batch.complete and not self.subsets  # random subsets are known to the device only
+        wanted = torch.cat([self.each_modality(), self.own_modality()]) if known else subsets
+        likelihood = self.log_likelihood(z, batch, wanted).sum((-2, -1))
         divergence = torch.where(present, kl_divergence(q, self.shared_prior()), 0).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}
         return Loss(kl_weight * self.beta * divergence - likelihood, terms)

@@ -51,7 +51,7 @@ class MVTCAE(MultimodalVAE):
         experts = self.unimodal(batch).shared
         count = batch.observed.sum(-1).to(experts.loc.dtype)  # (B,)
         q = self.aggregate(experts, batch.observed.unsqueeze(1))  # (B, 1)
-        likelihood = self.log_likelihood(q.rsample(generator=generator), batch, batch.observed.unsqueeze(1)).sum((1, 2))
+        likelihood = self.log_likelihood(q.rsample(generator=generator), batch, self.each_modality()).sum((1, 2))
         joint = kl_divergence(q, self.shared_prior())[:, 0]
         unimodal = torch.where(batch.observed, kl_divergence(q, experts), 0).sum(-1)
         penalty = (1 - self.alpha) * joint + self.alpha / count * unimodal

@@ -13,7 +13,7 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import build_networks, decoder, encoder
 from postprior.stage1_vae.networks.dense import DEPTH, DenseDecoder, DenseEncoder
-from postprior.stage1_vae.options import positive, weights_of
+from postprior.stage1_vae.options import positive, vector_like, weights_of
 from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import seeded, uniform
 
@@ -120,14 +120,14 @@ class Nexus(MultimodalVAE):
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         observed, q = batch.observed, self.unimodal(batch).shared
         codes = q.rsample((), generator)  # (B, M, ·)
-        likelihood = self.log_likelihood(codes.flatten(1).unsqueeze(1), batch, observed.unsqueeze(1)).sum((1, 2))
-        weights = codes.new_tensor(self.bottom_betas)
+        likelihood = self.log_likelihood(codes.flatten(1).unsqueeze(1), batch, self.each_modality()).sum((1, 2))
+        weights = vector_like(codes, self.bottom_betas)
         bottom_kl = torch.where(observed, weights * kl_divergence(q, self._standard(self.bottom)), 0).sum(-1)
         codes = codes.detach()
         kept = self.drop_modalities(observed, generator) if self.training else observed
         top = self.top_posterior(codes, kept.unsqueeze(1))  # (B, 1)
         rebuilt = Normal(self.descend(top.rsample((), generator)).reshape_as(codes), codes.new_ones(()))
-        weights = codes.new_tensor(self.gammas)
+        weights = vector_like(codes, self.gammas)
         fit = torch.where(observed, weights * rebuilt.log_prob(codes), 0).sum(-1)
         top_kl = self.beta * kl_divergence(top, self.shared_prior())[:, 0]
         terms = {"reconstruction": -likelihood, "kl": bottom_kl + top_kl, "kl_top": top_kl, "rebuilding": -fit}

@@ -8,10 +8,11 @@ from typing import Unpack
 import torch
 
 from postprior.stage1_vae.distributions import kl_divergence
+from postprior.stage1_vae.experts import full_product
 from postprior.stage1_vae.joint import JointVAE
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import Sizes
-from postprior.stage1_vae.options import weights_of
+from postprior.stage1_vae.options import vector_like, weights_of
 from postprior.stage1_vae.phases import Loss, Phase
 
 
@@ -58,16 +59,15 @@ class TELBO(JointVAE):
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """Return the loss of the first phase, on complete rows."""
         _, likelihood, divergence = self.joint_terms(batch, generator)
-        likelihood = likelihood @ likelihood.new_tensor(self.lambdas)
+        likelihood = full_product(likelihood, vector_like(likelihood, self.lambdas))
         terms = {"reconstruction": -likelihood, "kl": divergence}
         return Loss(kl_weight * divergence - likelihood, terms)
 
     def unimodal_loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         """Return the loss of the second phase, on rows with any pattern of observed modalities."""
         experts = self.unimodal(batch).shared  # (B, M)
-        wanted = torch.diag_embed(batch.observed)  # (B, M, M): each draw is decoded into its own modality only
-        likelihood = self.log_likelihood(experts.rsample(generator=generator), batch, wanted).sum(-1)
-        likelihood = likelihood @ likelihood.new_tensor(self.gammas)
+        likelihood = self.log_likelihood(experts.rsample(generator=generator), batch, self.own_modality()).sum(-1)
+        likelihood = full_product(likelihood, vector_like(likelihood, self.gammas))
         divergence = kl_divergence(experts, self.shared_prior())
         divergence = torch.where(batch.observed, divergence, 0).sum(-1)
         terms = {"reconstruction": -likelihood, "kl": divergence}

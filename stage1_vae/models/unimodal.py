@@ -56,7 +56,7 @@ class UnimodalVAE(MultimodalVAE):
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:
         q = self.unimodal(batch).private
         codes = q.rsample((), generator).unsqueeze(1)  # (B, 1, P)
-        likelihood = self.log_likelihood(codes, batch, batch.observed.unsqueeze(1)).sum((1, 2))
+        likelihood = self.log_likelihood(codes, batch, self.each_modality()).sum((1, 2))
         divergence = kl_divergence(q, self.private_prior())  # 0 for missing modalities
         terms = {"reconstruction": -likelihood, "kl": divergence}
         return Loss(kl_weight * self.beta * divergence - likelihood, terms)

@@ -18,8 +18,8 @@ class TransposedConvolution(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, O, 2·H, 2·W), plus the output padding."""
-        mixed = torch.is_autocast_enabled(x.device.type)
-        if x.device.type != "cpu" or mixed or self.out_channels > FEW or any(self.output_padding):
+        slower = x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+        if slower or self.out_channels > FEW or any(self.output_padding):
             return super().forward(x, output_size)
         return AsConvolution.apply(x, self.weight, self.bias)
 

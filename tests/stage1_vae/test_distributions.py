@@ -26,6 +26,15 @@ def test_log_prob_is_that_of_torch(family: str, scale_shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_no_other_scale_is_likelier(family: str) -> None:
+    x, zero = draw(50), torch.zeros(50)
+    best = FAMILIES[family].likeliest_scale(x)
+    base = FAMILIES[family](zero, best)
+    scores = [base.widened(torch.tensor(factor)).log_prob(x) for factor in (0.97, 1.0, 1.03)]
+    assert scores[1] > max(scores[0], scores[2])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_draws_have_the_family_s_moments_and_carry_gradients(family: str) -> None:
     loc, scale = torch.tensor([1.0, -2.0]).requires_grad_(), torch.tensor([0.5, 2.0]).requires_grad_()
     distribution = FAMILIES[family](loc, scale)

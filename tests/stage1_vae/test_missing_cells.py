@@ -162,6 +162,7 @@ def test_a_reader_takes_no_rows_at_all(modality: Modality) -> None:
     assert read(torch.zeros(0, *modality.shape)).shape == (0, *read.shape)
 
 
+@pytest.mark.usefixtures("short_chains")
 @every_model
 def test_rows_that_all_lack_one_partial_modality_are_encoded(name: str) -> None:
     rows = batch(holes=False)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.models import MVTCAE
-from postprior.stage1_vae.nonfinite import explain, is_finite
+from postprior.stage1_vae.nonfinite import explain, not_finite
 
 
 class Then(nn.Module):
@@ -30,7 +30,7 @@ def explained(model: MultimodalVAE) -> str:
     phase = model.phases()[0]
     loss = phase.objective(batch(), seeded(), 1.0)
     loss.per_sample.mean().backward()
-    assert not is_finite(loss.per_sample, phase.parameters)
+    assert not_finite(loss.per_sample, phase.parameters)
     sentence = explain(model, phase, lambda: phase.objective(batch(), seeded(), 1.0))
     assert vars(model) == before
     assert not any(layer._forward_hooks for layer in model.modules())
@@ -43,11 +43,11 @@ def test_a_finite_step() -> None:
     phase = model.phases()[0]
     loss = phase.objective(batch(), seeded(), 1.0)
     (1e200 * loss.per_sample).mean().backward()
-    assert is_finite(loss.per_sample, phase.parameters)
+    assert not not_finite(loss.per_sample, phase.parameters)
     next(model.parameters()).grad[0] = torch.inf
-    assert not is_finite(loss.per_sample, phase.parameters)
+    assert not_finite(loss.per_sample, phase.parameters)
     model.zero_grad()
-    assert not is_finite(loss.per_sample.log() * torch.inf, phase.parameters)
+    assert not_finite(loss.per_sample.log() * torch.inf, phase.parameters)
 
 
 def test_a_likelihood_that_overflows() -> None:

@@ -4,6 +4,8 @@ its own work. Run as a script, this file is the server that forks; it imports no
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import select
@@ -11,11 +13,13 @@ import site
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 LIBRARIES = (
     *("torch", "normflows", "safetensors.torch", "scipy.stats", "threadpoolctl", "PIL.Image", "pandas"),
@@ -55,6 +59,7 @@ def serve(address: str) -> None:
     """Answer the requests at a socket, each in its own process, until stdin is closed."""
     for name in LIBRARIES:
         import_module(name)
+    gc.freeze()  # no fork looks through the libraries for garbage, which would copy their memory
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
@@ -64,7 +69,7 @@ def serve(address: str) -> None:
             if not os.fork():
                 listener.close()
                 answer(connection)
-                return
+                os._exit(0)
             connection.close()
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
@@ -83,10 +88,10 @@ def answer(connection: socket.socket) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        be_the_console_script(*request)
+        leave(lambda: be_the_console_script(*request))
 
 
-def be_the_console_script(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
+def be_the_console_script(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> NoReturn:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -96,7 +101,24 @@ def be_the_console_script(arguments: Sequence[str], folder: str, environment: Ma
     site.execsitecustomize()
     from postprior.pipelines.commands import main
 
-    main()
+    sys.exit(main())
+
+
+def leave(command: Callable[[], object]) -> NoReturn:
+    """Run a command that ends as a process does, but let the system free its memory: Python would take the libraries
+    apart module by module, which takes longer than most commands.
+    """
+    code: object = 1
+    try:
+        command()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code or 0))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.arrays import Rows, Values
 from postprior.pipelines.data.constraints.cells import Cells, names_of
 from postprior.pipelines.data.constraints.kinds import Constraint, from_description
 from postprior.pipelines.data.conversion import TableConversion, intact
@@ -25,7 +25,7 @@ def constraints_of(conversion: Mapping[str, Any]) -> tuple[Constraint, ...]:
 def cells_of(
     constraints: Sequence[Constraint],
     conversion: Mapping[str, Any],
-    data: Mapping[str, Values],
+    data: Mapping[str, Rows],
     free: Mapping[str, Values],
 ) -> Cells:
     """Return the cells of rows, data[m] (n, J), that constraints relate; free[m] (n, J) bool may be changed."""

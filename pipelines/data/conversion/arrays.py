@@ -1,12 +1,13 @@
 """Convert a numeric array into values for a model, and back."""
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import SparseRows, Values, blocks, chunks, zeros
+from postprior.pipelines.data.arrays import Rows, Values, blocks, chunks, zeros
 from postprior.pipelines.data.conversion.axes import AXES, channels_back, channels_first
 from postprior.pipelines.data.conversion.columns import as_dtype, close
 from postprior.pipelines.data.conversion.normalised import (
@@ -31,6 +32,7 @@ from postprior.pipelines.data.conversion.statistics import (
     usual_range_per_coordinate,
 )
 from postprior.pipelines.data.conversion.zero_heavy import AMOUNTS, common_total, like_rows, positive_mean
+from postprior.pipelines.data.rows import Scale, ScaledIntegers, SparseRows, can_scale
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import shell_quoted
 from postprior.stage1_vae.modalities import Modality
@@ -145,16 +147,44 @@ class ArrayConversion:
         _check_scale(name, high - low, low, high)
         return conversion(offset=low, scale=high - low, bound=float(ROOM) if far else BOUND)
 
-    def encode(self, array: Values | SparseRows, places: Values) -> tuple[Any, Values]:
+    def stored(self, array: Values | SparseRows, places: Values) -> tuple[Rows, Values]:
+        """Encode the rows of an array at `places` (n,), where −1 means no row, in the form that takes least space.
+
+        Integers of images and volumes stay as they are, and are scaled when they are read; a sparse matrix stays
+        sparse, unless a 0 is another number for the model. Returns rows that are read as `encode` returns them, and a
+        mask of the same shape, true where a value is observed.
+        """
+        seen = np.broadcast_to(
+            (places >= 0).reshape(-1, *[1] * len(self.modality.shape)), (len(places), *self.modality.shape)
+        )
+        if isinstance(array, SparseRows):
+            encoded = EncodedRows(self, array, places)
+            return (encoded if np.any(self.offset) else encoded.compressed), seen
+        scale = self._scale
+        if scale is None or scale.zero is None or not can_scale(array.dtype) or not seen.size:
+            return self.encode(array, places)
+        integers = zeros(seen.shape, array.dtype)
+        for block in blocks(integers):
+            own = places[block]
+            integers[block] = np.where(
+                seen[block], channels_first(array[own], self.axes), np.array(scale.zero, array.dtype)
+            )
+        return ScaledIntegers(integers, scale), seen
+
+    @property
+    def _scale(self) -> Scale | None:
+        """The scale of integers that are stored as they are; None where the values are stored as floats."""
+        if isinstance(self.offset, tuple) or isinstance(self.scale, tuple) or AXES[self.axes] == "vector":
+            return None
+        return Scale(self.offset, self.scale, self.bound) if self.kind in REAL else Scale(self.offset, self.scale)
+
+    def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
         """Encode the rows of an array at `places` (n,), where −1 means no row.
 
-        Returns values (n, *shape) float32 and a mask of the same shape, true where a value is observed. The values of
-        sparse rows are encoded where they are read.
+        Returns values (n, *shape) float32 and a mask of the same shape, true where a value is observed.
         """
         present = places >= 0
         shape = self.modality.shape
-        if isinstance(array, SparseRows):
-            return EncodedRows(self, array, places), np.broadcast_to(present[:, None], (len(places), *shape))
         values, seen = zeros((len(places), *shape), np.float32), zeros((len(places), *shape), bool)
         for block in blocks(array, len(places)):
             raw = array[places[block][present[block]]].astype(np.float64)
@@ -178,14 +208,14 @@ class ArrayConversion:
         with np.errstate(over="ignore"):
             return (raw - np.array(self.offset)) / np.array(self.scale)
 
-    def lost(self, array: Values | SparseRows, places: Values, values: Any, seen: Values) -> Any:
+    def lost(self, array: Values | SparseRows, places: Values, values: Rows, seen: Values) -> Any:
         """Return the original rows at `places` if `values` do not decode to exactly these, else None.
 
         Rows without a place (−1) are 0.
         """
         present = np.flatnonzero(places >= 0)
         for rows in (present[block] for block in blocks(array, len(present))):
-            if not _identical(self.decode(values[rows], seen[rows]), array[places[rows]]):
+            if not _identical(self._decoded(values[rows], seen[rows]), array[places[rows]]):
                 if isinstance(array, SparseRows):
                     return array.taken(places)
                 originals = np.zeros((len(places), *array.shape[1:]), array.dtype)
@@ -193,16 +223,18 @@ class ArrayConversion:
                 return originals
         return None
 
-    def restored(self, values: Values, seen: Values, source: Values) -> Values:
+    def restored(self, values: Rows, seen: Values, source: Rows) -> Values:
         """Decode values, and take the source's value (n, …) wherever it still encodes to the given one."""
-        raw = self._decoded(values, seen, source)
-        if source.dtype != raw.dtype:
-            raw = as_dtype(raw.astype(np.float64), source.dtype)
+        restored = zeros(source.shape, source.dtype)
         for block in blocks(source):
-            x, observed = self.encode(source[block], np.arange(len(source[block])))
-            same = (observed == seen[block]) & (close(x, values[block]) | ~observed)
-            raw[block] = np.where(channels_back(same, self.axes), source[block], raw[block])
-        return raw
+            x, original = values[block], source[block]
+            raw = self._decoded(x, seen[block], original)
+            if source.dtype != raw.dtype:
+                raw = as_dtype(raw.astype(np.float64), source.dtype)
+            encoded, observed = self.encode(original, np.arange(len(original)))
+            same = (observed == seen[block]) & (close(encoded, x) | ~observed)
+            restored[block] = np.where(channels_back(same, self.axes), original, raw)
+        return restored
 
     def valid(self, values: Values) -> Values:
         """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits."""
@@ -224,9 +256,12 @@ class ArrayConversion:
             return raw
         return rounded(raw, np.array(self.decimals, np.float64))  # None becomes NaN, which rounds nothing
 
-    def decode(self, values: Values, seen: Values) -> Values:
+    def decode(self, values: Rows, seen: Values) -> Values:
         """Return values (n, …) in the source's type and axes; values not `seen` are NaN if the type has NaN."""
-        return self._decoded(values, seen)
+        decoded = zeros((len(values), *self.shape), self.dtype)
+        for block in blocks(values):
+            decoded[block] = self._decoded(values[block], seen[block])
+        return decoded
 
     def _decoded(self, values: Values, seen: Values, source: Values | None = None) -> Values:
         """Decode values; normalised counts of a row have the unit that they have in the source (n, …), if given."""
@@ -257,11 +292,11 @@ class EncodedRows:
     """The encoded rows (n, X) of a sparse matrix at `places` (n,), dense only where they are read."""
 
     ndim = 2
+    dtype = np.dtype(np.float32)
 
     def __init__(self, conversion: ArrayConversion, array: SparseRows, places: Values) -> None:
         self._conversion, self._array, self._places = conversion, array, places
         self.shape: tuple[int, int] = (len(places), array.shape[1])
-        self.dtype = np.dtype(np.float32)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -270,7 +305,16 @@ class EncodedRows:
         places = self._places[rows]
         present = places >= 0
         own = np.where(present, np.cumsum(present) - 1, -1)
-        return np.asarray(self._conversion.encode(self._array[places[present]], own)[0])
+        return self._conversion.encode(self._array[places[present]], own)[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Values:
+        return np.asarray(self[:], dtype)
+
+    @property
+    def compressed(self) -> Rows:
+        """The rows as compressed rows, if these take less space than dense ones."""
+        rows = SparseRows.compressed(chunks(self), self.shape[1])
+        return rows if rows.nbytes < self.dtype.itemsize * math.prod(self.shape) else self
 
 
 def _listed(value: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from postprior.pipelines.data.arrays import SparseRows, Values, chunks
+from postprior.pipelines.data.arrays import Rows, Values, chunks
 from postprior.pipelines.data.conversion.zero_heavy import (
     AMOUNTS,
     MOST_LOGARITHM,
@@ -42,7 +42,7 @@ Unit = tuple[float, float, float]
 """Intercept a, slope b and standard deviation s of the logarithm of the unit of a row."""
 
 
-def normalised_kind(array: Values | SparseRows, rows: Values) -> str | None:
+def normalised_kind(array: Rows, rows: Values) -> str | None:
     """Return the kind of the normalised counts that a vector (n, X) holds in its first rows; None if it holds others.
 
     >>> counts = np.random.default_rng(0).poisson(0.7, (50, 40)) + np.eye(50, 40)
@@ -59,7 +59,7 @@ def normalised_kind(array: Values | SparseRows, rows: Values) -> str | None:
     return None
 
 
-def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:
+def told(title: str, kind: str, array: Rows, rows: Values) -> str:
     """Return a line that tells how normalised counts are read, and the option that reads them otherwise."""
     form = "counts, divided by the total of their row"
     form, other = (f"log(1 + {form})", "log1p") if kind == "log_normalised_count" else (form, "nonnegative")
@@ -103,7 +103,7 @@ def counts_of(amounts: Values) -> tuple[Values, Values]:
     return np.where(positive, np.maximum(np.rint(amounts / unit), 1), amounts), unit
 
 
-def learn_unit(array: Values | SparseRows, rows: Values, kind: str) -> Unit:
+def learn_unit(array: Rows, rows: Values, kind: str) -> Unit:
     """Fit the regression of the unit of a row on its total, in the rows (n, X) that are not all 0."""
     logarithms = []
     for chunk in chunks(array, rows):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import SparseRows, Values, chunks
+from postprior.pipelines.data.arrays import Rows, Values, chunks
 from postprior.pipelines.data.conversion.outliers import UsualRange
 from postprior.pipelines.data.conversion.statistics import Number, as_number
 from postprior.pipelines.texts import shell_quoted
@@ -28,14 +28,14 @@ PASSES = 20
 """Number of times that a row is rescaled to its sum and clipped to its limits."""
 
 
-def share_of_zeros(array: Values | SparseRows, rows: Values | None = None) -> float:
+def share_of_zeros(array: Rows, rows: Values | None = None) -> float:
     """Return the share of zeros among the values of a vector (n, X) that are not NaN; 0 if there are none."""
     pairs = [((chunk == 0).sum(), (~np.isnan(chunk)).sum()) for chunk in chunks(array, rows)]
     zeros, values = np.sum(pairs, 0)
     return float(zeros / max(values, 1))
 
 
-def form_of(array: Values | SparseRows, rows: Values) -> str:
+def form_of(array: Rows, rows: Values) -> str:
     """Say what zero-heavy values are: fractions, amounts with a common sum, or amounts.
 
     >>> amounts = np.random.default_rng(0).gamma(0.7, size=(50, 40))
@@ -49,7 +49,7 @@ def form_of(array: Values | SparseRows, rows: Values) -> str:
     return "amounts"
 
 
-def common_total(array: Values | SparseRows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
+def common_total(array: Rows, rows: Values, to_amounts: Transform = np.asarray) -> float | None:
     """Return the sum of the amounts of every row of a vector (n, X), X > 1, if all rows have the same; else None."""
     totals = np.concatenate([to_amounts(chunk.astype(np.float64)).sum(1) for chunk in chunks(array, rows)])
     same = array.shape[1] > 1 and totals.min() > 0 and np.ptp(totals) <= EVEN * totals.max()  # false if one is NaN
@@ -84,13 +84,13 @@ def like_rows(kind: str, values: Values, total: float | None, low: Any, high: An
     return back(with_total(to_amounts(values), total, to_amounts(low), to_amounts(high)))
 
 
-def told(title: str, kind: str, array: Values | SparseRows, rows: Values) -> str:
+def told(title: str, kind: str, array: Rows, rows: Values) -> str:
     """Return a line that tells how a zero-heavy vector is read, and the option that reads it otherwise."""
     zeros, numeric = share_of_zeros(array, rows), f"--kind {shell_quoted(title)}=numeric"
     return f"{title}: {form_of(array, rows)}, {zeros:.0%} zeros, read as {kind}; {numeric} reads them as numeric"
 
 
-def are_logarithms(array: Values | SparseRows, rows: Values) -> bool:
+def are_logarithms(array: Rows, rows: Values) -> bool:
     """Whether the positive values of a vector (n, X) are rather log(1 + a) of log-normal amounts a than log-normal.
 
     Rows with a common sum are not. Otherwise the likelihoods of both are compared, with moments by coordinate, in the
@@ -122,13 +122,13 @@ def _likelihood(n: Values, log_slope: Values, positive: Values) -> float:
     return float(-(count * np.log(np.maximum(variance, 1e-4))).sum() / 2 - log_slope[positive].sum())
 
 
-def _first(array: Values | SparseRows, rows: Values) -> Values:
+def _first(array: Rows, rows: Values) -> Values:
     """Return the first rows that have a positive value, with 0 in place of NaN."""
     values = np.nan_to_num(array[rows[:TRIED]].astype(np.float64))
     return values[values.any(1)]
 
 
-def positive_mean(array: Values | SparseRows, rows: Values, usual: UsualRange) -> Number:
+def positive_mean(array: Rows, rows: Values, usual: UsualRange) -> Number:
     """Return the geometric mean of the positive values of each coordinate, without far outliers; 1 if it has none."""
     count, logarithms = np.zeros(array.shape[1:]), np.zeros(array.shape[1:])
     for chunk in chunks(array, rows):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from postprior.pipelines.data.arrays import Values, chunks
+from postprior.pipelines.data.arrays import Rows, Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion, Conversion, TableConversion, arrays
 from postprior.pipelines.data.conversion.axes import AXES
 from postprior.pipelines.data.conversion.columns import LIKELIHOODS, UNMODELLED, simplify_type
@@ -156,7 +156,12 @@ class TableView:
         settings = self.facts, self.forms, self.keep_rare, self.fixed
         return TableConversion.fit(self.name, self.kinds, self.content, rows, *settings)
 
-    def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
+    def encoded(self, conversion: Any, places: Values) -> tuple[Rows, Values]:
+        """Return the values at `places` (n,), −1 for no row, and which of them are observed."""
+        values, seen = conversion.encode(self.content, places)
+        return values, seen
+
+    def lost(self, conversion: Any, places: Values, values: Rows, seen: Values, mark: str) -> Any:
         """Return the original columns that encoded values do not decode to exactly; None if there are none."""
         columns = {name: self.originals.get(name, self.content[name]) for name in self.columns}
         return conversion.lost(columns, places, values, seen, mark)
@@ -191,7 +196,12 @@ class ArrayView:
         present = np.flatnonzero(self.present)
         return ArrayConversion.fit(self.name, self.kind, self.axes, self.content, rows, present, self.facts)
 
-    def lost(self, conversion: Any, places: Values, values: Values, seen: Values, mark: str) -> Any:
+    def encoded(self, conversion: Any, places: Values) -> tuple[Rows, Values]:
+        """Return the values at `places` (n,), −1 for no row, as they are stored, and which of them are observed."""
+        values, seen = conversion.stored(self.content, places)
+        return values, seen
+
+    def lost(self, conversion: Any, places: Values, values: Rows, seen: Values, mark: str) -> Any:
         """Return the original files or values if encoded values do not decode to exactly these; else None."""
         lost = conversion.lost(self.content, places, values, seen)
         if self.files is None or self.exact is None:

@@ -76,7 +76,7 @@ class Samples:
         """Return the values of a modality (N, …) in the form of its source."""
         values, seen = self.dataset.data[conversion.name], ~self.dataset.missing(conversion.name)
         source = self.dataset.source_values.get(conversion.name)
-        if isinstance(source, np.ndarray):
+        if source is not None and hasattr(source, "dtype"):
             return conversion.restored(values, seen, source)
         return conversion.decode(values, seen)
 

@@ -67,7 +67,7 @@ class Stack:
 def original_file(dataset: Dataset, conversion: ArrayConversion, row: int) -> bytes | None:
     """Return the stored file of a sample's image if its pixels are unchanged, otherwise None."""
     source = dataset.source_values.get(conversion.name)
-    if source is None or isinstance(source, np.ndarray) or (content := source["file"][row].as_py()) is None:
+    if source is None or hasattr(source, "dtype") or (content := source["file"][row].as_py()) is None:
         return None
     height, width = conversion.shape[:2]
     pixels = replace(reading_of(conversion), size=(height, width)).pixels(content)

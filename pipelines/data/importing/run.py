@@ -269,7 +269,7 @@ def converted(
     data, cells, sources = {}, {}, {}
     for m, (view, conversion) in enumerate(zip(joined.views, learned, strict=True)):
         key = conversion.name
-        data[key], seen = conversion.encode(view.content, joined.places[rows, m])
+        data[key], seen = view.encoded(conversion, joined.places[rows, m])
         if not all(seen[block][observed[block, m]].all() for block in blocks(seen)):
             cells[key] = seen
         sources[key] = view.lost(conversion, joined.rows[rows, m], data[key], seen, joined.mark(view))

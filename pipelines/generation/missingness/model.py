@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.generation.missingness.predictors import Predictors
@@ -156,7 +157,7 @@ class Missingness:
         return mask + [f"{name}.observed" for name in self.units.cells]
 
     def draw(
-        self, z: Tensor, labels: Ints | None, data: dict[str, np.ndarray], generator: torch.Generator
+        self, z: Tensor, labels: Ints | None, data: Mapping[str, Rows], generator: torch.Generator
     ) -> tuple[Flags, dict[str, Flags]]:
         """Draw the mask (n, M) and the observed cells (n, *shape) of rows; every row has a modality.
 
@@ -182,7 +183,7 @@ class Missingness:
         absent[nothing, kept] = False
         return self.units.observed(absent)
 
-    def _levels(self, data: dict[str, np.ndarray], labels: Ints | None) -> dict[ColumnKey, Ints]:
+    def _levels(self, data: Mapping[str, Rows], labels: Ints | None) -> dict[ColumnKey, Ints]:
         """Return the levels (n,) of all columns that decide."""
         return {rule.column: level_of(rule.column, data, labels) for rule in self.rules}
 

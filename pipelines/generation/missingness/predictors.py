@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.missingness.structural import ColumnKey, StructuralRule
 from postprior.pipelines.generation.missingness.units import Flags, Units
@@ -62,7 +63,7 @@ class Predictors:
         return cls(units.modalities, shared, labels, tuple((m.name, j) for m, j in columns), deciding)
 
     def __call__(
-        self, z: Tensor, labels: Ints | None, data: Mapping[str, np.ndarray], levels: Mapping[ColumnKey, Ints]
+        self, z: Tensor, labels: Ints | None, data: Mapping[str, Rows], levels: Mapping[ColumnKey, Ints]
     ) -> Tensor:
         """Return the predictors (n, F) of rows, NaN where a label or a level is −1, which stands for unknown.
 

@@ -1,12 +1,13 @@
 """Structural missingness: values that are missing because a level of another column leaves nothing to observe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import lgamma
 from typing import Any, Self
 
 import numpy as np
 
+from postprior.pipelines.data.arrays import Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.missingness.units import Flags, Units
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
@@ -71,7 +72,7 @@ class LevelColumn:
     seen: Flags
 
 
-def level_of(column: ColumnKey, data: dict[str, np.ndarray], labels: Ints | None) -> Ints:
+def level_of(column: ColumnKey, data: Mapping[str, Rows], labels: Ints | None) -> Ints:
     """Return the level (n,) of rows with these values of modalities and labels (n,); −1 for rows without a label."""
     if column is None:
         assert labels is not None

@@ -15,7 +15,7 @@ from postprior.pipelines.data.decoded import values_of
 from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
-from postprior.pipelines.metrics.features.threads import exhaust
+from postprior.pipelines.threads import exhaust
 from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import seed_from
 

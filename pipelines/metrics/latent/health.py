@@ -82,9 +82,7 @@ def advice(numbers: dict[str, Any]) -> list[str]:
     if dead >= UNUSED * D:
         beta = "" if far or narrow else ", or a smaller beta to activate the others"
         carry = "carries" if dead == 1 else "carry"
-        sentences.append(
-            f"{dead} of {D} latent dimensions {carry} almost no information: use {D - dead} instead{beta}."
-        )
+        sentences.append(f"{dead} of {D} latent dimensions {carry} almost no information: use {D - dead} in all{beta}.")
     if not dead and min(kl) >= max(EVEN * sum(kl) / D, USED):
         used = f"All {D} latent dimensions are used about equally" if D > 1 else "The only latent dimension is used"
         sentences.append(

@@ -5,12 +5,16 @@ vectors; a missing cell is a value of its own. Every row gets its score from a c
 folds. The AUC is 0.5 if nothing tells the rows apart, and 1 if everything does.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints, Score, Scores, mean_of, too_few, weighted_auc
 from postprior.pipelines.metrics.tables.columns import tables_of
+from postprior.stage1_vae.modalities import Modality
 
 FOLDS = 5
 ROWS = 1000  # maximum number of rows of each set
@@ -25,32 +29,34 @@ def classifier_test(real: Dataset, real_weights: Floats, fake: Dataset, fake_wei
 
     Of more than `ROWS` rows or `COLUMNS` columns, so many are drawn at random, the same for every set of rows.
     """
-    columns, classes = cells_of(real)
+    classes = classes_of(real.modalities)
     if not len(classes):
         return {}
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(classes))[:COLUMNS])
     sides, sources, weights = [], [], []
-    for values, dataset, lines in ((columns, real, real_weights), (cells_of(fake)[0], fake, fake_weights)):
-        rows = rng.permutation(len(values))[:ROWS]
-        sides.append(values[rows][:, chosen])
+    for dataset, lines in ((real, real_weights), (fake, fake_weights)):
+        rows = rng.permutation(len(dataset))[:ROWS]
+        sides.append(cells_of(replace(dataset, source_values={}).select(rows))[:, chosen])
         sources.append(dataset.sources[rows])
         weights.append(lines[:, rows])
     return {"c2st_auc": auc(sides, classes[chosen], sources, weights, rng)}
 
 
-def cells_of(dataset: Dataset) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the cells (N, C) of all tables and vectors, NaN where missing, and which columns are classes (C,)."""
-    values: list[Floats] = [np.empty((len(dataset), 0))]
-    classes: list[bool] = []
-    for table, rows in tables_of(dataset):
-        values.append(rows)
-        classes += [2 < (column.classes or 0) <= CLASSES for column in table.columns]
+def classes_of(modalities: Sequence[Modality]) -> NDArray[np.bool_]:
+    """Return which columns of all tables and vectors, in the order of `cells_of`, are read as classes (C,)."""
+    tables = [column.classes for modality in modalities for column in modality.columns]
+    vectors = [m.classes for m in modalities if m.kind == "vector" for _ in range(m.shape[0])]
+    return np.array([2 < (count or 0) <= CLASSES for count in tables + vectors], bool)
+
+
+def cells_of(dataset: Dataset) -> Floats:
+    """Return the cells (N, C) of all tables and vectors, NaN where missing."""
+    values: list[Floats] = [np.empty((len(dataset), 0)), *(rows for _, rows in tables_of(dataset))]
     for modality in dataset.modalities:
         if modality.kind == "vector":
             values.append(np.where(dataset.missing(modality.name), np.nan, dataset.data[modality.name]))
-            classes += [2 < (modality.classes or 0) <= CLASSES] * modality.shape[0]
-    return np.concatenate(values, axis=1), np.array(classes, bool)
+    return np.concatenate(values, axis=1)
 
 
 def auc(

@@ -20,11 +20,11 @@ from postprior.pipelines.metrics.features.descent import Descent
 from postprior.pipelines.metrics.features.extractor import BLOCK
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.learning import Learner, Rows, Step
-from postprior.pipelines.metrics.features.threads import exhaust
 from postprior.pipelines.metrics.statistics.intervals import Ints, Score, estimate, half_samples, mean_of_present
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.params import Params
+from postprior.pipelines.threads import exhaust
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.randomness import generator_for
 

@@ -15,7 +15,8 @@ import yaml
 from support.kinds import example
 from support.project import REPOSITORY
 
-from postprior.pipelines.api.init import init, init_demo, settings
+from postprior.pipelines.api.choice.rules import settings
+from postprior.pipelines.api.init import init, init_demo
 from postprior.pipelines.commands.app import app
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export

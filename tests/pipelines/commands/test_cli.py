@@ -485,7 +485,8 @@ def test_a_fault_of_ours_is_not_dressed_up(project: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name not in ("import", "init", "upgrade", "draw", "export", "doctor")]
+    "name",
+    [name for name in COMMANDS if name not in ("import", "init", "upgrade", "draw", "export", "doctor", "advise")],
 )
 def test_no_settings_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -9,13 +9,13 @@ from support import linear_gaussian as linear
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.generation.calibration import Calibration, Collected, quantile, reach
+from postprior.pipelines.generation.calibration import Calibration, Collected, noise_factors, quantile, reach
 from postprior.pipelines.generation.completion import drawn_values
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.held_out import DRAWS, discrete, hidden_as
 from postprior.pipelines.metrics.imputation.scores import covered
 from postprior.stage1_vae.discrete import Categorical, NegativeBinomial
-from postprior.stage1_vae.distributions import Normal
+from postprior.stage1_vae.distributions import Laplace, Normal
 from postprior.stage1_vae.likelihoods import Columns
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
@@ -49,6 +49,19 @@ def test_intervals_have_nominal_coverage_whatever_the_scale_of_the_model(scale: 
         shares.append(covered(np.stack([each.data["m1"] for each in drawn]), data.data["m1"]).mean())
     assert 0.86 < shares[1] < 0.94
     assert abs(shares[0] - 0.9) > 0.08 or scale == linear.SCALE
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.5])
+def test_noise_of_decoders_is_that_of_the_data(scale: float) -> None:
+    """If z is drawn from the exact posterior of x, residuals of x given z have the noise 0.5 of the data."""
+    generator, (held_out, _) = pair(scale)
+    held_out = replace(held_out, mask=np.tile([True, False], (300, 1)))
+    factors = noise_factors(generator.model, held_out, 0)
+    assert float(factors.pop("m0")) * scale == pytest.approx(linear.SCALE, rel=0.06)  # 1,200 residuals: 2 % each
+    assert not factors
+    p = Calibration(noise={"m0": torch.tensor(3.0)}).tempered(held_out.modalities[0], Laplace(*torch.ones(2, 1)))
+    assert isinstance(p, Laplace)
+    assert (p.loc, p.scale) == (1, 3)
 
 
 def test_means_stay_and_distances_scale() -> None:

@@ -193,6 +193,7 @@ def test_a_density_without_a_score_leaves_the_posterior_as_it_is() -> None:
     assert len(plain.unique()) == 8  # all candidates are possible
 
 
+@pytest.mark.usefixtures("short_chains")
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_single_candidate_is_what_the_model_infers(name: str) -> None:
     """For every model, including lower levels of hierarchies and private codes, on rows that lack modalities."""

@@ -103,6 +103,7 @@ def test_numbers_of_observed_modalities_are_distinguished(classifiers: LabelClas
     assert by_size["2"]["value"] == 1
 
 
+@pytest.mark.usefixtures("short_chains")
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_model_generates_exactly_what_each_subset_lacks(name: str, classifiers: LabelClassifiers) -> None:
     model = MODELS[name](MODALITIES, latent=3, width=4, likelihood_scale=1.0, seed=0)

@@ -93,7 +93,7 @@ def test_held_out_rows_choose_what_is_drawn_anew(untrained: Generator, monkeypat
     monkeypatch.setattr("postprior.pipelines.generation.calibration.REPEATED", 100)
     train, held_out, test = rows(600, 0), rows(100, 1), rows(100, 2)
     lacking, hidden = without(test, 0.5)
-    calibration = untrained.calibration(held_out, lacking, 0, train)
+    calibration = untrained.calibration(held_out, lacking, 0, untrained.cell_forests(train, lacking, 0))
     assert calibration.drawn_anew == {"one": ["plan"], "other": ["twice"]}
     assert calibration.factors["other"].tolist() == [1]
     plain = untrained.impute(lacking, 5, 0, "draws", held_out)

@@ -174,6 +174,7 @@ def test_counts_stay_counts() -> None:
 # ---- determinism and state -------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("short_chains")
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_encodes_a_row_alike_in_any_batch_and_after_a_copy(name: str) -> None:
     encoder = MultimodalEncoder(name, **TINY).fit(HOLES)

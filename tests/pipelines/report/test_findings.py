@@ -443,7 +443,7 @@ def test_each_caution_is_given_once(results: Results) -> None:
 
 
 def test_advice_on_the_latent_space_and_model_selection(results: Results) -> None:
-    assert "8 of 32 latent dimensions carry almost no information: use 24 instead" in sentences(results, "reliability")
+    assert "8 of 32 latent dimensions carry almost no information: use 24 in all" in sentences(results, "reliability")
     text = sentences(changed(results, "flow", why="gmm stands alone"))
     assert "flow compared its candidates on held-out codes: gmm stands alone." in text
 

@@ -25,6 +25,8 @@ from postprior.pipelines.report.gallery import Pictures, pictures
 from postprior.pipelines.report.page import settings
 from postprior.pipelines.report.results import IMPUTERS, Results, read_results
 from postprior.pipelines.report.rows import mean
+from postprior.pipelines.report.sources import experiments
+from postprior.pipelines.report.summary import shown
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.compare import compare
 from postprior.pipelines.storage import read_json, write_json
@@ -314,6 +316,56 @@ def test_an_experiment_of_dvc_is_known_by_its_name(repository: Path) -> None:
         read(repository, newt="eager-newt")
 
 
+def test_experiments_of_the_commit_are_named_after_what_they_change(repository: Path) -> None:
+    base, params = git(repository, "rev-parse", "HEAD"), repository / "params.yaml"
+
+    def experiment(name: str, coherence: float | None = None, **changes: Any) -> None:
+        """Make an experiment as DVC does, with other settings of the autoencoder, or other results."""
+        if coherence is not None:
+            path = repository / "results/metrics/gmm.json"
+            write_json(path, read_json(path) | {"joint_coherence": made_up.estimate(coherence)})
+        text = yaml.safe_load(params.read_text())
+        text["vae"] |= changes
+        params.write_text(yaml.safe_dump(text))
+        git(repository, "commit", "-q", "-a", "--allow-empty", "-m", name)
+        git(repository, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", "HEAD")
+        git(repository, "reset", "-q", "--hard", base)
+
+    experiment("eager-newt", model="mopoe")
+    experiment("front-tiff", model="mopoe")
+    experiment("hoary-loup", model="jmvae", latent=7)
+    experiment("wimpy-ants", coherence=0.3)
+    experiment("zonal-same")  # what the commit has
+    git(repository, "update-ref", f"refs/exps/{'0' * 2}/{'0' * 38}/other", base)  # of another commit
+    found = experiments(repository)
+    assert list(found) == ["model=mopoe", "front-tiff", "latent=7, model=jmvae", "wimpy-ants"]
+    results = read(repository, **found)
+    assert {"gmm", "model=mopoe: gmm", "wimpy-ants: gmm"} <= {row.name for row in results.densities}
+    assert not results.cautions
+
+
+def test_real_rows_are_the_same_whatever_the_autoencoder(project: Path) -> None:
+    """Their distance to its prior is not a score of theirs."""
+    mine = read_json(project / "results/metrics/real.json") | {"difference_to_normal": {}, "gap_closed": {}}
+    model = other(project, "model", 0)
+    write_json(model / "results/metrics/real.json", mine | {"gap_closed": {"joint_coherence": made_up.estimate(2.0)}})
+    write_json(project / "results/metrics/real.json", mine)
+    results = read(project, model=model)
+    assert not results.cautions
+    assert "model: real" not in [row.name for row in results.rows]
+
+
+def test_a_comparison_is_a_table_of_headline_metrics() -> None:
+    comparison = (
+        "row,joint_coherence,frechet_distance,precision\nreal,0.92512,33.888,0.7\nmodel=基因: gmm,,1204.5,0.1\n"
+    )
+    assert shown(comparison) == [
+        "                 joint_coherence  frechet_distance",
+        "real             0.9251           33.89",
+        "model=基因: gmm                   1204",
+    ]
+
+
 def test_sources_that_hold_nothing_are_told_in_a_sentence(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found no folder, git revision or DVC experiment named 'bad'"):
         read(repository, a="bad")
@@ -348,6 +400,7 @@ def test_a_damaged_file_is_named(project: Path, written: str, sentence: str) -> 
     [
         (["--with", "mopoe"], "--with: found 'mopoe', expected LABEL=SOURCE"),
         (["--with", "a=x", "--with", "a=y"], "--with: found 'a' twice, expected each label once"),
+        (["--experiments"], "--experiments: found no DVC experiment of the current commit; make some"),
         (["--with", "a=nowhere"], "--with a: found no folder, git revision or DVC experiment"),
     ],
 )

@@ -30,9 +30,10 @@ from postprior.pipelines.tracking.runs import Run, track
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with results, and an empty database after its migrations."""
+def made(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
+    """A project with results, and a database with one run."""
     root = make_project(tmp_path_factory.mktemp("tracked"))
+    shutil.copy(migrated, root)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         with track("prepare", load_params(root / "params.yaml"), root):

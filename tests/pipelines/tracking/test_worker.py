@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -42,10 +43,11 @@ def runs(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A project whose data were prepared by the command."""
     root = tmp_path_factory.mktemp("worker") / "project"
     write_params(root, small())
+    shutil.copy(migrated, root)
     with command(root, "prepare") as process:
         _, err = process.communicate()
     assert process.returncode == 0, err
@@ -146,7 +148,7 @@ if name != "killed":
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="Linux tells who answers at a socket")
-def test_stages_of_one_dvc_share_a_worker(tmp_path: Path) -> None:
+def test_stages_of_one_dvc_share_a_worker(tmp_path: Path, migrated: Path) -> None:
     """A stage finds the worker of the last one; a stage that dies is FAILED; a warning reaches the stage it is of."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
 
@@ -156,7 +158,7 @@ def test_stages_of_one_dvc_share_a_worker(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
         return struct.unpack("3i", bytes.fromhex(done.stdout))[0], done.stderr
 
-    (tmp_path / "mlflow.db").touch()  # workers of another database are not shared
+    shutil.copy(migrated, tmp_path)  # workers of another database are not shared
     first, *answers = stage("first"), stage("killed"), stage("third", "x" * 1000), stage("fourth")
     assert len({worker for worker, _ in answers} - {first[0]}) == 1
     assert [stderr.count("could not log this run") for _, stderr in answers] == [0, 1, 0]

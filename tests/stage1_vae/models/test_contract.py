@@ -65,6 +65,7 @@ def same(ours: dict[str, list[torch.Tensor]], theirs: dict[str, list[torch.Tenso
             torch.testing.assert_close(one, other)
 
 
+@pytest.mark.usefixtures("short_chains")
 @every_model
 def test_shapes(name: str) -> None:
     model = build(name)
@@ -93,6 +94,7 @@ def test_shapes(name: str) -> None:
     assert prior.log_prob(z).shape == (4, ROWS, 7)
 
 
+@pytest.mark.usefixtures("short_chains")
 @every_model
 def test_masking_a_modality_is_dropping_it(name: str) -> None:
     """Whatever the missing entries hold. It is the last modality, so that both models draw the same noise."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import SparseRows
 from postprior.pipelines.data.formats.files import check_inside, ends_in, optional
+from postprior.pipelines.data.rows import SparseRows
 from postprior.pipelines.errors import UserError, as_user_error
 
 ABOUT = "an .h5ad, .h5mu or .zarr file"
@@ -89,7 +89,7 @@ def matrix(stored: Any) -> Any:
     shape = tuple(int(n) for n in stored.attrs["shape" if "shape" in stored.attrs else "h5sparse_shape"])
     found = sparse_array(parts, shape=shape)
     found.check_format(full_check=True)  # an index outside the matrix would make `toarray` write outside the array
-    rows = SparseRows(found.tocsr())
+    rows = SparseRows.of(found.tocsr())
     return rows if rows.finite else rows[:]
 
 

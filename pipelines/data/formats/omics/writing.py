@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from postprior.pipelines.data.arrays import Values
+from postprior.pipelines.data.arrays import Values, chunks
 from postprior.pipelines.data.conversion import ArrayConversion
 from postprior.pipelines.data.formats.files import optional
 from postprior.pipelines.data.formats.omics.frames import from_description, put, with_categories, write_frame
@@ -70,23 +70,22 @@ def _write_annotated(group: Any, samples: Samples, conversions: Sequence[ArrayCo
         home = group.require_group(folder) if folder else group
         if folder:
             home.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-        array = samples.array(conversion)[rows]
+        array, sparse = samples.array(conversion), conversion.facts["sparse"]
         if folder == "obsm" and conversion.facts["features"]:
-            columns = dict(zip(conversion.facts["features"], map(pa.array, array.T.copy()), strict=True))
+            columns = dict(zip(conversion.facts["features"], map(pa.array, array[rows].T.copy()), strict=True))
             write_frame(home, name, samples.ids.take(pa.array(rows)), pa.table(columns))
+        elif sparse:
+            _write_sparse(home, name, array, rows, "csr_matrix" if sparse is True else sparse)
         else:
-            _write_matrix(home, name, array, conversion.facts["sparse"])
+            put(home, name, array[rows])
 
 
-def _write_matrix(group: Any, name: str, array: Values, sparse: bool | str) -> None:
-    """Write a matrix as it was stored: dense, or in compressed rows or columns."""
-    if not sparse:
-        put(group, name, array)
-        return
-    from scipy.sparse import csc_array, csr_array
+def _write_sparse(group: Any, name: str, array: Values, rows: Values, layout: str) -> None:
+    """Write the rows of a matrix in compressed rows or columns, as it was stored."""
+    from scipy.sparse import csr_array, vstack
 
-    layout = "csr_matrix" if sparse is True else sparse
-    matrix, stored = {"csr_matrix": csr_array, "csc_matrix": csc_array}[layout](array), group.create_group(name)
+    blocks = [csr_array((0, array.shape[1]), dtype=array.dtype), *map(csr_array, chunks(array, rows))]
+    matrix, stored = vstack(blocks, format=layout[:3]), group.create_group(name)
     stored.attrs.update({"encoding-type": layout, "encoding-version": "0.1.0", "shape": matrix.shape})
     for part in ("data", "indices", "indptr"):
         stored.create_dataset(part, data=getattr(matrix, part))

@@ -15,6 +15,7 @@ import pytest
 from support.archives import N, an_archive, exported, load, saved, views
 from support.importing import refused
 
+from postprior.pipelines.data.arrays import read_arrays
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
@@ -172,6 +173,31 @@ def test_fill_values_of_missing_images_do_not_affect_the_range(tmp_path: Path) -
     arrays["colour"][1::4] = -1
     import_data([saved(tmp_path, arrays)], tmp_path / "data", Roles())
     assert Dataset.load(tmp_path / "data/train").modalities[0].range == (0, 1)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_large_arrays_are_read_in_pieces(
+    save: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postprior.pipelines.data.arrays.LARGE", 1000)
+    large = np.arange(600, dtype=np.int16).reshape(20, 2, 15)
+    arrays = {
+        "large": large,
+        "fortran": np.asfortranarray(large[:, 0]),
+        "small": np.arange(3),
+        "texts": np.array(["a"]),
+    }
+    save(path := tmp_path / "x.npz", **arrays)
+    found = read_arrays(path)
+    assert isinstance(found["large"], np.memmap)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+    place = path.read_bytes().find(large[5:7].tobytes())
+    if place >= 0:  # not compressed
+        path.write_bytes(path.read_bytes()[:place] + b"?" + path.read_bytes()[place + 1 :])
+        with pytest.raises(UserError, match=r"x\.npz: large: no array of numbers or texts found"):
+            read_arrays(path)
 
 
 def an_object(folder: Path) -> Path:

@@ -59,6 +59,7 @@ def test_published_folders_are_read(published: Path) -> None:
     for split, dataset in splits.items():
         dataset.save(published / "data" / split)
         assert Dataset.load(published / "data" / split).modalities == splits["train"].modalities
+        assert np.load(published / "data" / split / "m0.npy").dtype == np.uint8
 
 
 def test_a_validation_folder_is_used(published: Path) -> None:

@@ -219,7 +219,7 @@ def test_no_advice_without_a_reason() -> None:
     ("codes", "sentences"),
     [
         (dead(wide(0.5, 3), 3), ["All latent dimensions are dead, so codes do not depend"]),
-        (dead(wide(0.1, 4), 2), ["2 of 4 latent dimensions carry almost no information: use 2 instead, or"]),
+        (dead(wide(0.1, 4), 2), ["2 of 4 latent dimensions carry almost no information: use 2 in all, or"]),
         (wide(0.3, 3), ["All 3 latent dimensions are used about equally (KL from 0.6 to 0.6 nats): with more"]),
         (dead(wide(0.1, 4, 3.0), 1), ["1 of 4 latent dimensions carries almost no", "A Gaussian with"]),
         (wide(0.04**2, 6), ["All 6", "Posteriors are 2"]),
