@@ -24,7 +24,7 @@ from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
 CHAINS = 19  # the same for draws that are ends of chains (`posterior`), which cost more; it leaves out one and one
-CHOOSING, FEW = 100, 16  # rows that choose the power, and draws for each of them
+CHOOSING, FEW = 200, 16  # rows that choose the power, and draws for each of them
 
 Block = tuple[Ints, dict[str, tuple[Ints, np.ndarray]], list[tuple[Modality, Likelihood]], torch.Generator]
 """Rows (n,) of a block that lack values, what was drawn for them, its likelihoods, and the generator of the block."""
