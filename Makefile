@@ -115,6 +115,9 @@ bench-quality: $(READY) ## compare samples of pairs of a model and a density wit
 bench-ranks: $(READY) ## compare two ranks with two independent processes, in training and generation; docs/scale.md
 	$(BIN)/python benchmarks/ranks.py
 
+bench-reproduction: $(RIVAL)/.ready ## the papers' comparison of five models, by postprior and MultiVae; docs/reproduction.md (SEEDS=3 runs more seeds)
+	$(RIVAL)/bin/python benchmarks/reproduction.py --seeds $(or $(SEEDS),1)
+
 bench-tables: $(READY) $(SDV)/.ready ## compare synthetic tables with those of SDV; docs/evaluation.md (SEEDS=3 runs more seeds, OURS=--ours only our side)
 	$(BIN)/python benchmarks/tables.py --seeds $(or $(SEEDS),1) $(OURS)
 

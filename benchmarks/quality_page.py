@@ -120,7 +120,10 @@ ATTACKS = ("near_copies", "membership_auc")
 
 
 def ratio_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
-    """Return the scores of the pair with the lowest mean Frechet distance over those of real rows, for every seed."""
+    """Return the scores of the pair with the lowest mean Frechet distance over those of real rows.
+
+    One line per seed, and one with the ratios of the means over seeds.
+    """
     runs = min(pairs.values(), key=mean_distance)
     row = [(run, run["samples"][str(run["temperature"])]) for run in runs]
     keys = ("joint_coherence", "frechet_distance", "recall", "precision", "coverage")
@@ -129,6 +132,10 @@ def ratio_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
         + [f"{scores[key]['value'] / run['rows']['real'][key]['value']:.3f}" for key in keys]
         for run, scores in row
     ]
+    if len(row) > 1:
+        drawn = [sum(scores[key]["value"] for _, scores in row) for key in keys]
+        real = [sum(run["rows"]["real"][key]["value"] for run, _ in row) for key in keys]
+        lines.append(["means", "", *(f"{one / other:.3f}" for one, other in zip(drawn, real, strict=True))])
     heads = ["seed", "T", "joint coherence", "Frechet", "recall", "precision", "coverage"]
     return f"`{runs[0]['model']}` + `{runs[0]['density']}`:\n\n{table(heads, lines)}"
 

@@ -28,7 +28,7 @@ from postprior.stage1_vae.options import (
     rescaling_weights,
     vector_like,
 )
-from postprior.stage1_vae.phases import Loss, Phase
+from postprior.stage1_vae.phases import Loss, Phase, Trainable
 from postprior.stage1_vae.randomness import seeded
 
 
@@ -54,7 +54,7 @@ class Sizes(TypedDict, total=False):
     seed: int
 
 
-class MultimodalVAE(Autoencoder):
+class MultimodalVAE(Autoencoder, Trainable):
     """Autoencoder of M modalities with a shared latent code and, in some models, a private code per modality.
 
     A code is one vector, the concatenated blocks of `layout`: z, then the private codes w_m. A subclass defines how the

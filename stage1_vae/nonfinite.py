@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from postprior.stage1_vae.modalities import SCALED, Batch
 from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.phases import Loss, Phase
+from postprior.stage1_vae.phases import Loss, Phase, Trainable
 
 LIKELIHOOD = "the log-likelihood of "
 
@@ -68,7 +68,7 @@ def all_finite(values: Tensor) -> bool:
     return bool(values.isfinite().all())
 
 
-def explain(model: MultimodalVAE, phase: Phase, compute: Callable[[], Loss]) -> str:
+def explain(model: Trainable, phase: Phase, compute: Callable[[], Loss]) -> str:
     """Return a sentence that names what is not finite in a step, and the remedy.
 
     This is the first term of the loss whose values are not finite. If all are finite, it is the first term whose
@@ -94,7 +94,7 @@ def explain(model: MultimodalVAE, phase: Phase, compute: Callable[[], Loss]) -> 
     return f"training: phase {phase.name}: {found}, expected finite numbers; {remedy(model, places)}"
 
 
-def remedy(model: MultimodalVAE, places: Sequence[str]) -> str:
+def remedy(model: Trainable, places: Sequence[str]) -> str:
     """Return what to change if values or gradients are not finite in these places, the first one first."""
     first = places[0] if places else ""
     for modality in model.modalities:
@@ -105,7 +105,7 @@ def remedy(model: MultimodalVAE, places: Sequence[str]) -> str:
     return "lower train.learning_rate"
 
 
-def gradients_not_finite(model: MultimodalVAE, phase: Phase, value: Tensor) -> list[str]:
+def gradients_not_finite(model: Trainable, phase: Phase, value: Tensor) -> list[str]:
     """Return the names of the trained parameters for which the gradient of the summed values is not finite."""
     if not value.requires_grad:
         return []
@@ -116,7 +116,7 @@ def gradients_not_finite(model: MultimodalVAE, phase: Phase, value: Tensor) -> l
 
 
 @contextmanager
-def places_not_finite(model: MultimodalVAE) -> Iterator[list[str]]:
+def places_not_finite(model: Trainable) -> Iterator[list[str]]:
     """Collect the names of layers and log-likelihoods with values that are not finite, in order, inside the block."""
     found: list[str] = []
 
@@ -124,21 +124,31 @@ def places_not_finite(model: MultimodalVAE) -> Iterator[list[str]]:
         if isinstance(values, Tensor) and not all_finite(values):
             found.append(name)
 
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, layer in model.named_modules()
+        if name
+    ]
+    with ExitStack() as undo:
+        for hook in hooks:
+            undo.callback(hook.remove)
+        if isinstance(model, MultimodalVAE):
+            undo.enter_context(noting_likelihoods(model, note))
+        yield found
+
+
+@contextmanager
+def noting_likelihoods(model: MultimodalVAE, note: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Pass the log-likelihoods of each modality to `note`, under their names, inside the block."""
+
     def log_prob(latents: Tensor, batch: Batch, wanted: Tensor) -> Tensor:
         columns = type(model).log_prob(model, latents, batch, wanted)
         for modality, column in zip(model.modalities, columns.unbind(-1), strict=True):
             note(LIKELIHOOD + modality.name, column)
         return columns
 
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, layer in model.named_modules()
-        if name
-    ]
     model.log_prob = log_prob  # type: ignore[method-assign]
     try:
-        yield found
+        yield
     finally:
         del model.log_prob
-        for hook in hooks:
-            hook.remove()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.modalities import Batch, Modality
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,19 @@ class Phase:
     complete: bool = False
     scope: str = "sample"
     share: float = 1.0
+
+
+class Trainable(nn.Module, ABC):
+    """What `training.train` trains: a module with the modalities that it reads, its networks and its phases.
+
+    Attributes:
+        modalities: the modalities, in the order of the columns of every mask.
+        networks: import paths of user-defined networks by modality, which errors name.
+    """
+
+    modalities: tuple[Modality, ...]
+    networks: Mapping[str, str]
+
+    @abstractmethod
+    def phases(self) -> list[Phase]:
+        """Return the phases of training, in order."""

@@ -20,10 +20,9 @@ from torch import Tensor
 from postprior.stage1_vae.adamw import AdamW
 from postprior.stage1_vae.hiding import has_cells, hide, weights
 from postprior.stage1_vae.modalities import Batch
-from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.nonfinite import Watch, explain
 from postprior.stage1_vae.options import positive
-from postprior.stage1_vae.phases import Loss, Phase
+from postprior.stage1_vae.phases import Loss, Phase, Trainable
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage1_vae.ranks import ALONE, Ranks
 
@@ -99,7 +98,7 @@ class Epoch:
 
 
 def train(
-    model: MultimodalVAE,
+    model: Trainable,
     data: TrainingRows,
     settings: Settings,
     validation: TrainingRows | None = None,
@@ -214,7 +213,7 @@ def rows_of(phase: Phase, data: TrainingRows) -> Tensor:
 
 
 def step_batch(
-    model: MultimodalVAE,
+    model: Trainable,
     phase: Phase,
     data: TrainingRows,
     settings: Settings,
@@ -231,7 +230,7 @@ def step_batch(
 
 
 @contextmanager
-def freeze_except(model: MultimodalVAE, phase: Phase) -> Iterator[None]:
+def freeze_except(model: Trainable, phase: Phase) -> Iterator[None]:
     """Freeze all parameters that the phase does not train inside the block. Gradients still flow through them."""
     trained = {id(parameter) for parameter in phase.parameters}
     frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in trained]
@@ -252,7 +251,7 @@ class Best:
     age: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)  # empty if they are not kept
 
-    def after(self, loss: float, model: MultimodalVAE | None) -> Best:
+    def after(self, loss: float, model: Trainable | None) -> Best:
         """Return the record after one more epoch with the given loss; the weights of a `model` are kept."""
         if not loss < self.loss:
             return replace(self, age=self.age + 1)
@@ -299,7 +298,7 @@ class Totals:
         return means
 
 
-def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Tensor]:
+def capture(model: Trainable, optimizer: AdamW, best: Best) -> dict[str, Tensor]:
     """Return CPU copies of all tensors of the model and the optimiser, by name, and the best epoch so far."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.weights.items()}
@@ -309,7 +308,7 @@ def capture(model: MultimodalVAE, optimizer: AdamW, best: Best) -> dict[str, Ten
     return {name: tensor.detach().cpu().clone(memory_format=contiguous) for name, tensor in tensors.items()}
 
 
-def restore(model: MultimodalVAE, optimizer: AdamW, tensors: dict[str, Tensor]) -> Best:
+def restore(model: Trainable, optimizer: AdamW, tensors: dict[str, Tensor]) -> Best:
     """Load the tensors that `capture` returned into a model and its optimiser, and return the best epoch."""
     model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     weights = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}

@@ -1,5 +1,6 @@
 """A small trained project, which the real stages make once per test run, an MLflow database, and a console script."""
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +15,25 @@ from postprior.pipelines.settings.params import Params
 
 collect_ignore = ["fixtures", "support/multivae_models.py"]  # the second imports MultiVae
 LONGEST = (
-    *("test_dvc.py", "test_random_data.py", "test_training.py", "test_densities.py", "test_tracking.py"),
-    *("test_kills.py", "test_disks.py", "test_joint_models.py", "test_models_in_the_pipeline.py"),
+    *("test_dvc.py", "test_random_data.py", "test_training.py", "test_worker.py", "test_densities.py"),
+    *("test_additions.py", "test_tracking.py", "test_missing_scores.py", "test_code_sets.py", "test_flow_matching.py"),
+    *("test_cli.py", "test_kills.py", "test_disks.py", "test_observed_values.py", "test_formats.py", "test_ranks.py"),
 )
 """Files that take longest. They come first, so that no process still works on one when the others have nothing left."""
+
+
+gc.disable()  # until all tests are collected: nearly all objects stay until the end
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; the order of all other tests stays."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among the tests and libraries, neither while tests run nor at the end."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -174,16 +174,16 @@ def check_texts(tmp_path: Path, seed: int) -> None:
     assert rows == {"plain": ROWS, "backwards": ROWS, "filled": 2 * ROWS}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_observed_cells_of_texts_come_back_to_the_letter(tmp_path: Path, seed: int) -> None:
     check_texts(tmp_path, seed)
 
 
 @pytest.mark.slow
 def test_observed_cells_of_a_hundred_tables_come_back(tmp_path: Path) -> None:
-    for seed in range(100, 170):
+    for seed in (2, 3, *range(100, 170)):
         check_texts(tmp_path / str(seed), seed)
-    for seed in range(100, 130):
+    for seed in (2, *range(100, 130)):
         check_types(tmp_path / f"types {seed}", seed)
 
 
@@ -249,7 +249,7 @@ def check_types(tmp_path: Path, seed: int) -> None:
                 assert one is not None if missing else repr(one) == repr(other), (path, name)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_observed_values_of_types_come_back_to_the_bit(tmp_path: Path, seed: int) -> None:
     check_types(tmp_path, seed)
 

@@ -1,5 +1,7 @@
 """The console script `postprior`. It handles signals before it imports slow modules."""
 
+import atexit
+import gc
 import os
 import warnings
 
@@ -12,6 +14,7 @@ def main() -> None:
     try:
         signals.watch()
         streams.prepare()
+        atexit.register(gc.freeze)  # Python would look through torch for garbage, twice, before it ends
         # By default, threads of GNU OpenMP spin for 300,000 turns while they wait for one another: two trainings in
         # parallel on two cores were then 25 times as slow as one alone. A thirtieth of the turns has no cost for one.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
@@ -16,8 +16,7 @@ from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae import training
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality
-from postprior.stage1_vae.model import MultimodalVAE
-from postprior.stage1_vae.phases import Loss, Phase
+from postprior.stage1_vae.phases import Loss, Phase, Trainable
 from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.refiner import Examples, Refiner
 
@@ -65,7 +64,7 @@ class LabelledRows:
         return LabelledBatch(**{each.name: getattr(batch, each.name) for each in fields(Batch)}, labels=known)
 
 
-class Refinement(nn.Module):
+class Refinement(Trainable):
     """What `training.train` trains: a refiner, on posterior draws of the rows, decoded by a frozen autoencoder."""
 
     def __init__(self, refiner: Refiner, model: Autoencoder) -> None:
@@ -160,10 +159,9 @@ def refiner_epochs(
         UserError: the loss or a gradient is not finite.
     """
     held_out = None if validation is None else LabelledRows(validation)
-    refinement = cast(MultimodalVAE, Refinement(refiner, model))  # it has all that the loop asks of a model
     how = training.Settings(**settings, seed=seed, hide_cells=0.0)
     try:
-        yield from training.train(refinement, LabelledRows(train), how, held_out, resume)
+        yield from training.train(Refinement(refiner, model), LabelledRows(train), how, held_out, resume)
     except FloatingPointError as error:
         raise UserError(str(error).replace("train.learning_rate", "refine.learning_rate")) from None
     for module in (refiner, model):

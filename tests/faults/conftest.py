@@ -9,7 +9,7 @@ from support.forked import Project, run
 from support.once import once, shared_base
 from support.project import write_params
 
-QUICK = ("prepare", "encode", "fit gmm")
+QUICK = ("prepare", "fit gmm")
 STAGES = (
     *("code", "prepare", "train-evaluators", "train", "encode", "diagnose", "score-baselines", "utility --real"),
     *("evaluate-imputation --baselines", "augment 40"),

@@ -10,6 +10,7 @@ import pytest
 from scipy.sparse import coo_array, csr_array
 
 from postprior.pipelines.data.dataset import SPLITS, Dataset
+from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.data.export import export
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
@@ -184,6 +185,19 @@ def test_a_folder_comes_back_as_its_files(imported: tuple[Path, dict[str, np.nda
     back = csr_array(parts, shape=(len(places), 120))
     assert back.dtype == np.float32
     np.testing.assert_array_equal(back.toarray(), arrays["cells"][places])
+
+
+def test_what_missing_rows_hold_does_not_tell(imported: tuple[Path, dict[str, np.ndarray]]) -> None:
+    """Rows stay as they are stored if missing ones hold the fill value already, as after an import."""
+    data = Dataset.load(imported[0] / "train")
+    absent = ~data.observed[:, [m.name for m in data.modalities].index("photo")]
+    assert absent.any()
+    assert emptied(data).data == data.data
+    photo = data.data["photo"]
+    assert isinstance(photo, ScaledIntegers)
+    integers = np.where(absent.reshape(-1, 1, 1, 1), 9, photo.integers).astype(np.uint8)
+    other = replace(data, data={**data.data, "photo": ScaledIntegers(integers, photo.scale)})
+    np.testing.assert_array_equal(emptied(other).data["photo"], photo)
 
 
 WRONG: dict[str, tuple[Any, str]] = {
