@@ -72,8 +72,8 @@ lint: $(READY) ## check style and types
 bench: $(READY) ## time a training step against the network passes that it needs
 	$(BIN)/python benchmarks/step.py
 
-test-multivae: $(RIVAL)/.ready ## compare the adapters with the models of the library MultiVae, in a separate environment
-	$(RIVAL)/bin/python -m pytest -q -m slow tests/stage1_vae/test_multivae.py
+test-multivae: $(RIVAL)/.ready ## compare the adapters with the models of the libraries MultiVae and Pythae, in a separate environment
+	$(RIVAL)/bin/python -m pytest -q -m slow tests/stage1_vae/test_multivae.py tests/stage1_vae/test_pythae.py
 
 bench-adapted: $(RIVAL)/.ready ## compare joint samples of models of MultiVae: its samplers and ours; docs/adapted.md (SEEDS=3 runs more seeds)
 	$(RIVAL)/bin/python benchmarks/adapted.py --seeds $(or $(SEEDS),1)

@@ -143,7 +143,7 @@ def saved(root: Path, splits: Mapping[str, Dataset], label: Any, ids: Any, roles
 
 def new_project(root: Path, splits: Mapping[str, Dataset], chosen: Mapping[str, Any], density: str | None) -> Params:
     """Write the settings of a project for imported data, with `density` as its first density, and return them."""
-    tree = {"profile": "quick", **suited_settings(splits), **chosen}
+    tree = {"profile": "quick", **suited_settings(splits, chosen.get("vae.model")), **chosen}
     if density is not None:
         tree["densities"] = [density, *(other for other in tree["densities"] if other != density)]
     write_project(root, DATA, tree)

@@ -105,7 +105,7 @@ class Calibration:
         power = hiding.best_power() if has_exact_posterior(model, density) else TRUST
         collected = {m.name: Collected(m) for m in held_out.modalities}
         first, anew = (Losses(held_out.modalities) for _ in range(2))
-        for places, drawn, likelihoods, generator in hiding.blocks(power):
+        for places, drawn, likelihoods, generator in hiding.blocks(power, hiding.draws):
             for m, p in likelihoods:
                 own, x = drawn[m.name]
                 collected[m.name].add(p, x, *hiding.truth(m, own))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.completion import Changes, decoded_blocks, drawn_values, row_blocks
-from postprior.pipelines.generation.posterior import POWERS, TRUST
+from postprior.pipelines.generation.posterior import POWERS, TRUST, has_exact_posterior
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.progress import substeps
@@ -23,7 +23,8 @@ from postprior.stage1_vae.modalities import Modality
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
-CHOOSING, FEW = 100, 16  # rows that choose the power, and draws for each of them
+CHAINS = 19  # the same for draws that are ends of chains (`posterior`), which cost more; it leaves out one and one
+CHOOSING, FEW = 200, 16  # rows that choose the power, and draws for each of them
 
 Block = tuple[Ints, dict[str, tuple[Ints, np.ndarray]], list[tuple[Modality, Likelihood]], torch.Generator]
 """Rows (n,) of a block that lack values, what was drawn for them, its likelihoods, and the generator of the block."""
@@ -59,7 +60,12 @@ class Hidden:
         hidden = self.missing[modality.name][places] & ~self.rows.missing(modality.name, places)
         return np.asarray(self.rows.data[modality.name][places]), hidden
 
-    def blocks(self, power: float, most: int | None = None, draws: int = DRAWS) -> Iterator[Block]:
+    @property
+    def draws(self) -> int:
+        """The number of draws per row from which intervals are computed."""
+        return CHAINS if has_exact_posterior(self.model, self.density) else DRAWS
+
+    def blocks(self, power: float, draws: int, most: int | None = None) -> Iterator[Block]:
         """Draw the missing values of the first `most` rows, `draws` times, block by block."""
         incomplete = self.incomplete if most is None else self.incomplete.select(np.arange(min(most, len(self.rows))))
         drawn = decoded_blocks(self.model, self.density, incomplete, draws, self.seed, self.labels, power=power)
@@ -77,7 +83,7 @@ class Hidden:
 
         def loss(power: float) -> Losses:
             losses = Losses(self.rows.modalities)
-            for _, drawn, _, _ in self.blocks(power, CHOOSING, FEW):
+            for _, drawn, _, _ in self.blocks(power, FEW, CHOOSING):
                 losses.add(drawn, self)
             return losses
 
@@ -95,7 +101,7 @@ class Losses:
     def add(self, drawn: Mapping[str, tuple[Ints, np.ndarray]], hiding: Hidden) -> None:
         """Add the draws of a block."""
         for m in self.modalities:
-            places, x = drawn.get(m.name, (np.zeros(0, int), np.zeros((DRAWS, 0, *m.shape))))
+            places, x = drawn.get(m.name, (np.zeros(0, int), np.zeros((1, 0, *m.shape))))
             truth, hidden = hiding.truth(m, places)
             for j, classes in enumerate(np.atleast_1d(discrete(m))):
                 rows = np.flatnonzero(hidden[:, j])

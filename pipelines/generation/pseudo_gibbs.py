@@ -86,10 +86,19 @@ class CellForests:
     def swept(
         self, values: Values, free: Mapping[str, NDArray[np.bool_]], labels: Ints | None, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Return completed rows with the cells free[m] (B, J) drawn anew; labels (B,) as in `fit`."""
+        """Return completed rows with the cells free[m] (B, J) drawn anew; labels (B,) as in `fit`.
+
+        If only one cell of a row is drawn, its conditional stays the same, so that one round suffices.
+        """
         values = {name: np.array(rows) for name, rows in values.items()}
         places = {cell: rows for cell in self.forests if len(rows := np.flatnonzero(free[cell[0]][:, cell[1]]))}
-        for _ in range(SWEEPS):
+        if not places:
+            return values
+        cells = np.stack([free[name][:, j] for name, j in places]).sum(0)
+        for turn in range(SWEEPS):
+            if turn == 1:
+                several = ((cell, rows[cells[rows] > 1]) for cell, rows in places.items())
+                places = {cell: rows for cell, rows in several if len(rows)}
             for (name, j), rows in places.items():
                 whole = {each: array[rows] for each, array in values.items()}
                 x = _predictors(self.model, whole, None if labels is None else labels[rows], (name, j))

@@ -6,22 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from postprior.stage1_vae.adapted import Adaptable
-from postprior.stage1_vae.adapters import multivae
+from postprior.stage1_vae.adapters import multivae, pythae
 
 
 def adaptable(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Adaptable:
-    """Return a model of MultiVae with the methods of `Adaptable`; any other object has to have them already.
+    """Return a model of MultiVae or Pythae with the methods of `Adaptable`; any other object has to have them already.
 
     Args:
         model: the trained model.
         shapes: the shapes of the values of its modalities, by name.
 
     Raises:
-        ValueError: the object lacks methods.
+        ValueError: the object lacks methods, or is a model of Pythae that is not supported.
     """
     if (name := multivae.class_of(model)) is not None:
         return multivae.adapter(model, name, shapes)
+    if (name := pythae.class_of(model)) is not None:
+        return pythae.adapter(model, name, shapes)
     if missing := [part for part in ("layout", "encode", "decode") if not hasattr(model, part)]:
         found = f"model: found {type(model).__name__} without {', '.join(missing)}"
-        raise ValueError(f"{found}, expected a model of MultiVae or the methods of stage1_vae.adapted.Adaptable")
+        raise ValueError(
+            f"{found}, expected a model of MultiVae or Pythae, or the methods of stage1_vae.adapted.Adaptable"
+        )
     return model

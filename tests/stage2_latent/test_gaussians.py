@@ -361,3 +361,11 @@ def test_empty_components_do_no_harm(covariance: str) -> None:
     assert all(bool(value.isfinite().all()) for value in fitted.tensors().values())
     assert fitted.log_weights[:, 1:].max() < -10
     assert fitted.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("dimensions", [1, gaussians.SMALL, gaussians.SMALL + 1])
+def test_full_covariances_are_scored_alike_in_few_and_in_many_dimensions(dimensions: int) -> None:
+    mixture = random_mixture(K, T, dimensions)
+    x = torch.randn(K, 7, dimensions, generator=seeded(), dtype=torch.float64)
+    expected = torch.stack([as_torch(mixture, index).log_prob(x[index]) for index in range(K)])
+    torch.testing.assert_close(mixture.log_prob(x), expected)

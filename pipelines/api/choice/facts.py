@@ -34,9 +34,10 @@ class Facts:
     labels: int  # classes; 0 without labels
     test: int  # rows of the test split
     half: int  # fewest rows of one half of the test split that have a modality
+    model: str | None = None  # that the user chose; None: the rules choose it
 
     @classmethod
-    def of(cls, splits: Mapping[str, Dataset]) -> Self:
+    def of(cls, splits: Mapping[str, Dataset], model: str | None = None) -> Self:
         """Count in the training split and in the test split."""
         train, observed = splits["train"], splits["test"].observed
         each, complete = observed.sum(0) // 2, train.observed.all(1)
@@ -49,6 +50,7 @@ class Facts:
             labels=len(train.label_names or ()),
             test=len(observed),
             half=int(each[well_observed(each)].min()),
+            model=model,
         )
 
     @property
@@ -74,7 +76,7 @@ class Facts:
     @property
     def apart(self) -> bool:
         """Whether each modality gets a code of its own."""
-        return self.images and self.whole >= MANY
+        return self.images and self.whole >= MANY if self.model is None else self.model == "unimodal"
 
     @property
     def unequal(self) -> bool:

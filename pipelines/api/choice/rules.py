@@ -27,9 +27,9 @@ def choices(facts: Facts) -> Iterator[Rule]:
             yield rule
 
 
-def settings(splits: Mapping[str, Dataset]) -> Settings:
-    """Choose settings for the data, by dotted key; no setting needs more rows than there are."""
-    facts = Facts.of(splits)
+def settings(splits: Mapping[str, Dataset], model: str | None = None) -> Settings:
+    """Choose settings for the data, and for the model if the user chose it; none needs more rows than there are."""
+    facts = Facts.of(splits, model)
     return {key: value for rule in choices(facts) for key, value in rule.settings(facts).items()}
 
 

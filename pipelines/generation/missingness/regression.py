@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
 STEPS = 200  # most steps of L-BFGS
+MEMORY = 100  # changes of the gradient that L-BFGS remembers, as in torch
 LEAST = 1e-15  # share in place of 0
 
 
@@ -54,17 +58,19 @@ def _fitted(x: Tensor, intercept: Tensor, slopes: Tensor, penalty: Tensor, loss:
     coefficients = torch.cat([intercept[None], torch.zeros_like(slopes, dtype=torch.float64)])
     if bool(slopes.any()):
         free = torch.cat([slopes.any(0, keepdim=True), slopes])
-        change = torch.zeros_like(coefficients, requires_grad=True)
-        optimiser = torch.optim.LBFGS([change], max_iter=STEPS, tolerance_grad=1e-8, line_search_fn="strong_wolfe")
+        start = coefficients
 
-        def objective() -> Tensor:
-            optimiser.zero_grad()
-            W = coefficients + change * free
-            value: Tensor = loss(W[0] + z @ W[1:]) + penalty @ W[1:].square().sum(1) / (2 * len(x))
-            value.backward()
-            return value
+        def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            """Return the value and the gradient at a change (F + 1, C) of the free coefficients, flattened."""
+            change = torch.from_numpy(flat).view_as(start).requires_grad_()
+            W = start + change * free
+            value = loss(W[0] + z @ W[1:]) + penalty @ W[1:].square().sum(1) / (2 * len(x))
+            (gradient,) = torch.autograd.grad(value, change)
+            return float(value.detach()), gradient.numpy().ravel()
 
-        optimiser.step(objective)
-        coefficients = (coefficients + change * free).detach()
+        # torch's own L-BFGS imports the compiler of torch, which takes as long as the import of torch itself
+        options = {"maxiter": STEPS, "maxcor": MEMORY, "gtol": 1e-8, "ftol": 0}
+        found = minimize(objective, np.zeros(start.numel()), jac=True, method="L-BFGS-B", options=options)
+        coefficients = start + torch.from_numpy(found.x).view_as(start) * free
     raw = torch.where(scale[:, None] > 0, coefficients[1:] / scale[:, None].clamp_min(1e-300), 0.0)
     return torch.cat([(coefficients[0] - mean @ raw)[None], raw])

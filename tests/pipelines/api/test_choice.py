@@ -105,6 +105,19 @@ def test_rules_set_what_params_yaml_has_and_each_key_once(facts: Facts) -> None:
         parse_params(tree, "params.yaml")
 
 
+def test_density_and_code_suit_a_model_that_the_user_chose() -> None:
+    """With one that is trained already, or another than the rules choose, densities are those of a shared code."""
+    chosen = {}
+    for model in (None, "unimodal", "mopoe", "adapted"):
+        facts = replace(MANY, model=model)
+        chosen[model] = {key: value for rule in choices(facts) for key, value in rule.settings(facts).items()}
+    assert chosen[None] == chosen["unimodal"]
+    assert chosen["mopoe"] == chosen["adapted"]
+    assert chosen["adapted"]["densities"][0] == "gmm"
+    assert chosen["adapted"]["density.flow_matching.hidden"] < chosen["unimodal"]["density.flow_matching.hidden"]
+    assert chosen["adapted"]["vae.latent"] == 32
+
+
 @pytest.mark.parametrize("topic", SUITED)
 def test_an_alternative_is_told_for_its_data_alone(topic: str) -> None:
     suited, other = SUITED[topic]

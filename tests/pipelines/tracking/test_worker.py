@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from postprior.pipelines.tracking.groups import STAGES
 from postprior.pipelines.tracking.worker import _plain
 
 TERMS = ("reconstruction", "kl", "kl_to_unimodal")  # of the loss of mvtcae
-STAGE = "from postprior.pipelines.commands import main; main()"
+COLD = (sys.executable, "-c", "from postprior.pipelines.commands import main; main()")
+"""The command line in a process of its own, which a signal reaches."""
 
 
-def command(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command line in a project with a database of its own."""
+def command(root: Path, line: Sequence[str | Path], *arguments: str) -> subprocess.Popen[str]:
+    """A command in a project with a database of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    call = [sys.executable, "-c", STAGE, *arguments]
-    return subprocess.Popen(call, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, **options)
+    call = [*line, *arguments]
+    return subprocess.Popen(call, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def runs(root: Path) -> dict[str, Any]:
@@ -43,12 +45,12 @@ def runs(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, migrated: Path, warm: Path) -> Path:
     """A project whose data were prepared by the command."""
     root = tmp_path_factory.mktemp("worker") / "project"
     write_params(root, small())
     shutil.copy(migrated, root)
-    with command(root, "prepare") as process:
+    with command(root, [warm / "postprior"], "prepare") as process:
         _, err = process.communicate()
     assert process.returncode == 0, err
     return root
@@ -61,8 +63,8 @@ def test_a_command_is_one_run_with_its_datasets(prepared: Path) -> None:
     assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"train", "validation", "test"}
 
 
-def test_epochs_are_a_curve_and_files_are_logged(prepared: Path) -> None:
-    with command(prepared, "train") as process:
+def test_epochs_are_a_curve_and_files_are_logged(prepared: Path, warm: Path) -> None:
+    with command(prepared, [warm / "postprior"], "train") as process:
         _, err = process.communicate()
     assert process.returncode == 0, err
     run = runs(prepared)["train"]
@@ -75,7 +77,7 @@ def test_a_stage_that_was_killed_has_failed(prepared: Path) -> None:
     """SIGKILL leaves the stage no time to say so: the worker closes the run."""
     write_params(prepared, small(augment__steps=100_000))
     before = set(runs(prepared))
-    process = command(prepared, "augment", "40")
+    process = command(prepared, COLD, "augment", "40")
     deadline = time.monotonic() + 120
     while "augment" not in set(runs(prepared)) - before and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -118,13 +120,13 @@ def test_every_value_can_be_sent(tmp_path: Path) -> None:
     assert math.isnan(sent["missing"])
 
 
-def test_a_command_that_is_refused_leaves_no_run(prepared: Path) -> None:
+def test_a_command_that_is_refused_leaves_no_run(prepared: Path, warm: Path) -> None:
     before = set(runs(prepared))
-    with command(prepared, "encode", "--params", "nowhere.yaml") as process:
+    with command(prepared, [warm / "postprior"], "encode", "--params", "nowhere.yaml") as process:
         _, err = process.communicate()
     assert process.returncode == 1
     assert err.count("\n") == 1
-    with command(prepared, "fit", "none") as process:
+    with command(prepared, [warm / "postprior"], "fit", "none") as process:
         _, err = process.communicate()
     assert process.returncode == 1
     assert err.count("\n") == 1
