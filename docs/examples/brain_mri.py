@@ -1,7 +1,7 @@
 """Brain MRI: synthesise one contrast from others, slice by slice, from NIfTI files to NIfTI files.
 
     pip install 'postprior[examples]'
-    python docs/examples/brain_mri.py     # [--out FOLDER]
+    python docs/examples/brain_mri.py     # [--out FOLDER] [--lacking 0.5]
 
 The script prints the results of docs/examples/brain_mri.md and draws its figures. The volumes are the MNI152 template
 of nilearn: ICBM 2009a, nonlinear, symmetric (Fonov et al. 2009, https://doi.org/10.1016/S1053-8119(09)70884-5).
@@ -96,6 +96,20 @@ def in_split(volumes: Volumes, split: str) -> np.ndarray:
     depth = volumes["T1"].shape[2]
     varies = np.all([np.ptp(voxels, axis=(0, 1)) > 0 for voxels in volumes.values()], 0)
     return np.flatnonzero((np.resize(SLABS, depth) == split) & varies)
+
+
+def blank_some(folder: Path, volumes: Volumes, lacking: float) -> None:
+    """Blank one contrast, chosen at random, in a share of the training slices of the scans."""
+    import nibabel
+
+    rng = np.random.default_rng(0)
+    numbers = in_split(volumes, "train")
+    numbers = rng.permutation(numbers)[: round(lacking * len(numbers))]
+    chosen = rng.integers(len(volumes), size=len(numbers))
+    for place, (name, voxels) in enumerate(volumes.items()):
+        seen = voxels.copy()
+        seen[:, :, numbers[chosen == place]] = 0  # a constant slice counts as missing
+        save(scan(folder, name), seen, nibabel.load(scan(folder, name)).affine)
 
 
 def import_scans(out: Path, depth: int) -> None:
@@ -216,11 +230,12 @@ def slabs(volumes: Volumes, target: str, filled: np.ndarray) -> dict[str, np.nda
     return {"held-out slabs blank": blank, "synthesised": synthesised, "original": real}
 
 
-def run(out: Path, figures: Path, epochs: int, voxel: int) -> list[str]:
+def run(out: Path, figures: Path, epochs: int, voxel: int, lacking: float) -> list[str]:
     """Run the example from the volumes to the figures, and return the lines of the page."""
     import nibabel
 
     volumes = write_template(out / "scans", voxel)
+    blank_some(out / "scans", volumes, lacking)
     import_scans(out, volumes["T1"].shape[2])
     postprior("init", out / "project", "--from", out / "data")
     params = trained(out / "project", DENSITY, SETTINGS | {"train.epochs": epochs})
@@ -251,11 +266,12 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--epochs", type=int, default=30)
     arguments.add_argument("--voxel", type=int, default=3, help="size of a voxel in the axial plane in mm")
+    arguments.add_argument("--lacking", type=float, default=0.0, help="share of training slices that lack a contrast")
     options = arguments.parse_args()
     publish(
         Path(__file__),
         options.out,
-        lambda out, figures: run(out, figures, options.epochs, options.voxel),
+        lambda out, figures: run(out, figures, options.epochs, options.voxel, options.lacking),
     )
 
 
