@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,6 +56,8 @@ def _fitted(x: Tensor, intercept: Tensor, slopes: Tensor, penalty: Tensor, loss:
     z = torch.where(scale > 1e-9 * mean.abs().clamp_min(1), centred / scale, 0.0)
     coefficients = torch.cat([intercept[None], torch.zeros_like(slopes, dtype=torch.float64)])
     if bool(slopes.any()):
+        from scipy.optimize import minimize
+
         free = torch.cat([slopes.any(0, keepdim=True), slopes])
         start = coefficients
 
