@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +62,12 @@ def _cell(text: str) -> str:
 
 def setup(app: Any) -> dict[str, bool]:
     """Fill in the text of the pages when they are read."""
-    texts: dict[str, Callable[[], str]] = {"reference/commands": commands}
-    texts |= {page: lambda file=file: moved((ROOT / file).read_text(encoding="utf-8")) for page, file in FILES.items()}
 
     def fill(app: Any, page: str, source: list[str]) -> None:
-        if page in texts:
-            source[0] += "\n" + texts[page]()
+        if page == "reference/commands":
+            source[0] += "\n" + commands()
+        if page in FILES:
+            source[0] = moved((ROOT / FILES[page]).read_text(encoding="utf-8"))
 
     app.connect("source-read", fill)
     return {"parallel_read_safe": True}
