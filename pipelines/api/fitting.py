@@ -13,6 +13,7 @@ from postprior.pipelines.data.dataset import SPLITS
 from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.generation.prior import FittedPrior
 from postprior.pipelines.metrics.features.fitting import fit_evaluators
+from postprior.pipelines.publishing import write_bytes
 from postprior.pipelines.settings.checks import check_density, load_params
 from postprior.pipelines.settings.params import BASELINE_ROWS, Params
 from postprior.pipelines.settings.round_trip import TEMPLATES
@@ -37,7 +38,7 @@ def add_density(project: Project, name: str, options: dict[str, Any]) -> None:
         check_density(params, name)
         fit_density(name, params, project)
     except BaseException:
-        file.write_bytes(before)
+        write_bytes(file, before)
         raise
 
 
