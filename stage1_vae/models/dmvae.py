@@ -53,6 +53,7 @@ class DMVAE(MultimodalVAE):
     ) -> None:
         super().__init__(modalities, private=private, **sizes)
         self.beta, self.bounds = positive("beta", beta), not_negative("bounds", bounds)
+        self.static = not bounds
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         alone, together = (product_of_experts(experts, subsets, prior) for prior in (None, self.shared_prior()))
