@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,18 +12,20 @@ from torch import Tensor
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.phases import Loss, Objective, Phase
 
-if TYPE_CHECKING:
-    from postprior.stage1_vae.training import Settings, TrainingRows
 
-
-def pays(phase: Phase, data: TrainingRows, settings: Settings, device: torch.device) -> bool:
-    """Return whether a phase is compiled: on a CUDA device with Triton, if all its steps have the same shapes.
+def pays(phase: Phase, observed: Any, device: torch.device) -> bool:
+    """Return whether compiling a phase can pay: on a CUDA device with Triton, if all its steps have the same shapes.
 
     Compiled code is for fixed shapes; others are compiled again. On a CPU a compiled step is slower (0.93 ×).
+
+    Args:
+        phase: the phase.
+        observed: (N, M) bool, the observed modalities of each row of the data.
+        device: the device of training.
     """
-    if settings.compile == "no" or device.type != "cuda" or find_spec("triton") is None or not phase.static:
+    if device.type != "cuda" or find_spec("triton") is None or not phase.static:
         return False
-    return phase.complete or (bool(torch.as_tensor(data.observed).all()) and not settings.hide_modalities)
+    return phase.complete or bool(torch.as_tensor(observed).all())
 
 
 def compiled(objective: Objective) -> Objective:

@@ -124,7 +124,8 @@ def train(
             continue
         rows, held_out = rows_of(phase, data), None if validation is None else rows_of(phase, validation)
         optimizer = AdamW(phase.parameters, settings.learning_rate)
-        objective = compiled(phase.objective) if pays(phase, data, settings, device) else phase.objective
+        fast = settings.compile == "auto" and not settings.hide_modalities and pays(phase, data.observed, device)
+        objective = compiled(phase.objective) if fast else phase.objective
         best = Best()
         start = 0
         if resume is not None and index == resume.phase:

@@ -1,7 +1,6 @@
 """Compiled objectives: when they are used, and that they give the values of the others. Compilers run in slow tests."""
 
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,19 +54,29 @@ class Rows:
 
 def test_phases_are_compiled_on_cuda_if_all_steps_have_the_same_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "find_spec", lambda name: name)
-    automatic, (joint, *_) = Settings(), build("mopoe").phases()
-    assert pays(joint, Rows(), automatic, CUDA)
-    assert not pays(joint, Rows(), automatic, torch.device("cpu"))
-    assert not pays(joint, Rows(), replace(automatic, compile="no"), CUDA)
-    assert not pays(joint, Rows(), replace(automatic, hide_modalities=0.1), CUDA)
-    assert not pays(joint, Rows(complete=False), automatic, CUDA)
-    assert pays(build("jmvae").phases()[0], Rows(complete=False), automatic, CUDA)  # trains on the complete rows alone
-    assert {variant: pays(build(variant).phases()[0], Rows(), automatic, CUDA) for variant in VARIANTS} == {
+    whole, holes, (joint, *_) = Rows().observed, Rows(complete=False).observed, build("mopoe").phases()
+    assert pays(joint, whole, CUDA)
+    assert not pays(joint, whole, torch.device("cpu"))
+    assert not pays(joint, holes, CUDA)
+    assert pays(build("jmvae").phases()[0], holes, CUDA)  # trains on the complete rows alone
+    assert {variant: pays(build(variant).phases()[0], whole, CUDA) for variant in VARIANTS} == {
         variant: variant not in ("mvae", "mhvae") for variant in VARIANTS
     }
-    assert not pays(build("dmvae", bounds=1).phases()[0], Rows(), automatic, CUDA)
+    assert not pays(build("dmvae", bounds=1).phases()[0], whole, CUDA)
     monkeypatch.setattr(compilation, "find_spec", lambda _: None)
-    assert not pays(joint, Rows(), automatic, CUDA)  # without Triton there is no compiler
+    assert not pays(joint, whole, CUDA)  # without Triton there is no compiler
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"), [({}, 2), ({"compile": "no"}, 0), ({"hide_modalities": 0.1}, 0)], ids=["auto", "no", "hidden"]
+)
+def test_the_settings_decide(changes: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each of two phases, where it can pay."""
+    taken: list[Any] = []
+    monkeypatch.setattr(training, "pays", lambda *_: True)
+    monkeypatch.setattr(training, "compiled", lambda objective: taken.append(objective) or objective)
+    list(train(build("telbo"), Rows(), Settings(epochs=[1, 1], device="cpu", **changes)))
+    assert len(taken) == count
 
 
 @pytest.mark.slow
