@@ -90,7 +90,7 @@ class MHVAE(MultimodalVAE):
         self.levels, self.channels = positive("levels", levels), positive("channels", channels)
         self.finest = one_of("finest", finest, FINEST)
         self.subsets, self.beta = positive("subsets", subsets), positive("beta", beta)
-        self.static = levels == 1
+        self.static = levels == 1 and not adversarial
         steps: list[Step] = []
         if levels == 1 and finest == "full":
             raise ValueError(
