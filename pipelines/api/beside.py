@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-import postprior
 from postprior.pipelines.errors import UserError
 
 ERROR = "error: "
@@ -19,27 +18,22 @@ ERROR = "error: "
 
 
 @contextmanager
-def beside(root: Path, command: tuple[str, ...], otherwise: Callable[[], None]) -> Iterator[None]:
+def beside(root: Path, *command: str) -> Iterator[None]:
     """Run a command in a project in a second process during the block, and wait for its end after the block.
 
-    Both processes share the threads of torch. With a single thread, `otherwise` is called instead, after the block.
+    Both processes share the threads of torch, of which there are at least two. The second one finds the modules that
+    this one finds. Nothing is tracked.
 
     Args:
         root: the folder of the project.
-        command: the command and its arguments, such as ("evaluate-imputation", "gmm"). It is not tracked.
-        otherwise: does in this process what the command does.
+        command: the command and its arguments, such as "evaluate-imputation", "gmm".
 
     Raises:
         UserError: the command failed; the message is its own.
     """
     threads = torch.get_num_threads()
-    if threads < 2 or not sys.executable:
-        yield
-        otherwise()
-        return
-    package = str(Path(postprior.__file__).parent.parent)  # this process may have found it in a folder of its own
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = {"MLFLOW_TRACKING_URI": "off", "OMP_NUM_THREADS": str(threads // 2), "PYTHONPATH": path}
+    modules = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    environment = {"MLFLOW_TRACKING_URI": "off", "OMP_NUM_THREADS": str(threads // 2), "PYTHONPATH": modules}
     process = subprocess.Popen(
         [sys.executable, "-m", "postprior", *command],
         cwd=root,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from postprior.pipelines.api.beside import beside
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.baselines import Baselines
@@ -30,7 +32,7 @@ from postprior.pipelines.scoring.imputation import baseline_imputer_scores, impu
 from postprior.pipelines.scoring.latent import latent_scores
 from postprior.pipelines.scoring.privacy import privacy
 from postprior.pipelines.scoring.utility import REAL, utility, utility_of_real
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, write_json
 
 Step = Callable[[str], None]
@@ -54,7 +56,7 @@ def score(name: str, params: Params, project: Project) -> None:
             found = imputation_scores(name, generator, judged.evaluators, benchmark, project, params.seed)
             write_json(scores("imputation", name), found)
 
-        with beside(project.root, ("evaluate-imputation", name), score_imputation):
+        def score_samples() -> None:
             judged.score_baselines()
             step("baselines")
             write_json(scores("metrics", "latent"), latent_scores(judged.codes, test, params.evaluate))
@@ -63,12 +65,21 @@ def score(name: str, params: Params, project: Project) -> None:
             step("scores")
             utility_of_real(train, test, params).save(project, REAL)
             step("utility of real rows")
-            utility(name, lambda: generator, lambda: judged.evaluators, folders.real_utility, train, test, params).save(
-                project, name
+            found = utility(
+                name, lambda: generator, lambda: judged.evaluators, folders.real_utility, train, test, params
             )
+            found.save(project, name)
             step("utility")
             privacy(name, generator, synthetic, splits, judged.codes, params).save(project, name)
             step("privacy")
+
+        # An adapted autoencoder may be in the memory of this process alone.
+        if torch.get_num_threads() > 1 and params.vae.model != ADAPTED:
+            with beside(project.root, "evaluate-imputation", name):
+                score_samples()
+        else:
+            score_samples()
+            score_imputation()
         step("imputation")
         write_report(params, project.root)
         step("report")
