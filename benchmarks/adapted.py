@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +56,7 @@ WORK = ROOT / ".postprior/adapted"
 ROWS = 1000  # samples, and test rows that they are compared with
 LATENT, PRIVATE = 32, 8  # dimensions of shared and private codes
 COMPONENTS, MAF_EPOCHS = 10, 60  # of the samplers of MultiVae
-DENSITIES = tuple((name, labels) for labels in (False, True) for name in ("gmm", "flow_matching"))
+DENSITIES = (("gmm", False), ("auto", False), ("gmm", True), ("flow_matching", True), ("flow_matching", False))
 """Densities of postprior, and whether they know the labels of the rows."""
 MODELS: dict[str, dict[str, Any]] = {
     "MVTCAE": {},
@@ -166,7 +166,9 @@ def their_samplers(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[]
     return {"MultiVae, prior": prior, "MultiVae, GMM(10)": mixture, "MultiVae, MAF": flow}
 
 
-def ours(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+def ours(
+    model: Any, bench: Bench, seed: int, densities: Collection[str]
+) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
     """Return functions that fit a density of postprior and draw from it, without labels and with them."""
     rows, others = ({m: np.asarray(x) for m, x in bench.splits[s].data.items()} for s in ("train", "validation"))
     known, held = (np.asarray(bench.splits[split].labels) for split in ("train", "validation"))
@@ -174,11 +176,14 @@ def ours(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str
     def drawn(density: str, labels: bool) -> dict[str, np.ndarray]:
         label, held_out = (known, (others, held)) if labels else (None, others)
         generator = adapt(model, rows, label=label, held_out=held_out, density=density, seed=seed, progress=False)
+        if density == "auto":
+            print(f"  auto: {generator.density.why}", flush=True)
         return {m: np.asarray(x) for m, x in generator.sample(ROWS, seed=seed).data.items()}
 
     return {
         f"postprior, {density}{' with labels' if labels else ''}": partial(drawn, density, labels)
         for density, labels in DENSITIES
+        if density in densities
     }
 
 
@@ -200,14 +205,15 @@ def trained(name: str, seed: int, epochs: int, bench: Bench) -> tuple[Any, float
     return model.eval(), stored["seconds"]
 
 
-def run(name: str, seed: int, epochs: int, bench: Bench, file: Path) -> None:
-    """Score all samplers of a trained model that are not in the file yet, and write them one by one."""
+def run(name: str, seed: int, epochs: int, densities: Collection[str], bench: Bench) -> None:
+    """Score all samplers of a trained model that are not in its file yet, and write them one by one."""
     model, seconds = trained(name, seed, epochs, bench)
+    file = RESULTS / f"{name}-{seed}.json"
     print(f"{name}, seed {seed}: trained in {seconds} s", flush=True)
     rows = len(bench.splits["train"])
     about = {"model": name, "seed": seed, "epochs": epochs, "rows": rows, "training_seconds": seconds}
     result = read_json(file) if file.exists() else {**about, "samplers": {}}
-    for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed)}.items():
+    for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed, densities)}.items():
         if title in result["samplers"]:
             continue
         with seeded(seed):
@@ -230,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare samplers on trained models of MultiVae.")
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="models; all by default")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
+    parser.add_argument("--densities", nargs="*", default=sorted({name for name, _ in DENSITIES}), metavar="DENSITY")
     parser.add_argument("--epochs", type=int, default=25, help="epochs of training")
     parser.add_argument("--rows", type=int, default=2500, help="training rows")
     arguments = parser.parse_args()
@@ -239,7 +246,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         bench = Bench(seed, arguments.rows)
         for name in arguments.models:
-            run(name, seed, arguments.epochs, bench, RESULTS / f"{name}-{seed}.json")
+            run(name, seed, arguments.epochs, arguments.densities, bench)
             write_page()
 
 
