@@ -2,8 +2,8 @@
 
 Posteriors and reconstructions are those of `encode` and `decode`, which draw from the posteriors that are returned
 here as distributions. Shared codes are the block z and the codes of one modality the block w_<modality>. Where MultiVae
-draws from one component of a mixture at random (MMVAE, MMVAE+, CMVAE), the posterior is the mixture. MoPoE has the product
-of all given modalities, from which `encode` draws, although its loss averages over the products of all subsets.
+draws from one component of a mixture at random (MMVAE, MMVAE+, CMVAE), the posterior is the mixture. MoPoE has the
+product of all given modalities, from which `encode` draws, although its loss averages over the products of all subsets.
 
 MultiVae is not imported: its models bring their modules along.
 """
