@@ -48,7 +48,7 @@ def adapt(
     frames, it reads the columns as dataset folders hold them.
 
     Args:
-        model: A model of MultiVae or Pythae, or any object with the methods of `postprior.Adaptable`.
+        model: A model of MultiVae, Pythae or scvi-tools, or any object with the methods of `postprior.Adaptable`.
         data: The rows that it was trained on, as `synthesise` takes them; or a dataset of MultiVae, with its labels and
             masks. Tensors are arrays.
         label: As in `synthesise`.
