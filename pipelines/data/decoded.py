@@ -14,7 +14,6 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import Rows, chunks
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.rows import Stored
 from postprior.stage1_vae.modalities import Modality
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def emptied(rows: Dataset) -> Dataset:
 def _is_empty(rows: Dataset, modality: Modality, whole: np.ndarray) -> bool:
     """Whether values that are stored in little space are the fill value in all rows that are not `whole` (N,) bool."""
     stored = rows.data[modality.name]
-    if not isinstance(stored, Stored) or modality.name in rows.cells:
+    if isinstance(stored, np.ndarray) or modality.name in rows.cells:
         return False
     fill, lacking = fill_values(modality, rows.conversion), np.flatnonzero(~whole)
     return all((values == fill).all() for values in chunks(stored, lacking))
