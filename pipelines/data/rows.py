@@ -36,6 +36,16 @@ class Scale:
         x = (integers.astype(np.float64) - self.offset) / self.scale
         return np.clip(x, -self.bound, self.bound).astype(np.float32)
 
+    def integers(self, numbers: Values, dtype: Any) -> Values:
+        """Return the integers of a type whose numbers are nearest.
+
+        >>> Scale(scale=255).integers(np.array([-0.1, 0.5, 1.1], np.float32), "uint8").tolist()
+        [0, 128, 255]
+        """
+        ends = np.iinfo(dtype)
+        v = np.rint(numbers.astype(np.float64) * self.scale + self.offset)
+        return np.clip(v, ends.min, ends.max).astype(dtype)
+
     def describe(self) -> dict[str, float]:
         """Return a JSON-serialisable description, the inverse of `from_description`."""
         return {key: value for key, value in asdict(self).items() if np.isfinite(value)}

@@ -137,8 +137,8 @@ def shard_files(shards: Mapping[str, int]) -> set[str]:
 
 
 def rows_per_shard(shape: tuple[int, ...], dtype: Any, largest: int) -> int:
-    """Return how many rows a file of at most `largest` bytes has, at least 1."""
-    return max(1, largest // max(1, np.dtype(dtype).itemsize * math.prod(shape[1:])))
+    """Return how many rows of this shape a file of at most `largest` bytes has, at least 1."""
+    return max(1, largest // max(1, np.dtype(dtype).itemsize * math.prod(shape)))
 
 
 def save_shards(folder: Path, name: str, array: Any, largest: int = LARGEST) -> dict[str, int]:
@@ -147,7 +147,7 @@ def save_shards(folder: Path, name: str, array: Any, largest: int = LARGEST) -> 
     Returns:
         The number of shards by the name of the array; empty for one file.
     """
-    step = array.step if isinstance(array, Shards) else rows_per_shard(array.shape, array.dtype, largest)
+    step = array.step if isinstance(array, Shards) else rows_per_shard(array.shape[1:], array.dtype, largest)
     if not isinstance(array, Shards) and len(array) <= step:
         save_array(folder / f"{name}.npy", array)
         return {}

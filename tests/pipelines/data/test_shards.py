@@ -1,5 +1,6 @@
 """Shards are read as the whole array, and a dataset in shards gives the same results as one without."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from support.archives import exported, saved, views
 from support.project import small, write_params
 
+from postprior.pipelines.api.impute import impute
 from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import import_data
@@ -15,6 +17,8 @@ from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.rows import SparseRows, load_rows, save_rows
 from postprior.pipelines.data.shards import Shards, shard_name
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.stages.encode import encode
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.stages.generate import generate
@@ -146,27 +150,67 @@ def test_shards_come_back_as_their_files(folders: tuple[Path, Path], tmp_path: P
         np.testing.assert_array_equal(shards[name], array)
 
 
-def test_a_pipeline_gives_the_same_bytes_with_shards(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Weights, codes and samples; manifests differ, because they name the hash of the data."""
-    found = []
+@pytest.fixture(scope="module")
+def projects(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A project of each of the folders, with samples."""
+    home = tmp_path_factory.mktemp("projects")
     for folder in folders:
-        root, source = tmp_path / folder.name, {"source": "folder", "folder": {"path": str(folder)}}
-        params = write_params(
-            root, small(data=source, train__epochs=1, densities=["vamp"], density__vamp__steps=5, generate__samples=30)
-        )
+        root, source = home / folder.name, {"source": "folder", "folder": {"path": str(folder)}}
+        options = {"densities": ["vamp"], "density__vamp__steps": 5, "generate__samples": 30}
+        params = write_params(root, small(data=source, train__epochs=1, **options))
         prepare(params, root)
         train(params, root)
         encode(params, root)
         fit("vamp", params, root)
         generate("vamp", params, root)
-        paths = [
-            path for name in ("autoencoder", "codes", "synthetic") for path in (root / "artefacts" / name).rglob("*")
-        ]
-        results = (path for path in paths if path.suffix in (".npy", ".safetensors"))
-        found.append({str(path.relative_to(root)): path.read_bytes() for path in results})
-    assert [*(tmp_path / "shards/artefacts/data/train").glob("grey.*.npy")]
+    return home / "whole", home / "shards"
+
+
+def test_a_pipeline_gives_the_same_bytes_with_shards(projects: tuple[Path, Path]) -> None:
+    """Weights, codes and samples; manifests differ, because they name the hash of the data."""
+    found = []
+    for root in projects:
+        parts = (root / "artefacts" / name for name in ("autoencoder", "codes", "synthetic"))
+        paths = [path for part in parts for path in part.rglob("*") if path.suffix in (".npy", ".safetensors")]
+        found.append({str(path.relative_to(root)): path.read_bytes() for path in paths})
+    assert [*(projects[1] / "artefacts/data/train").glob("grey.*.npy")]
     assert found[0] == found[1]
     assert any("synthetic" in name for name in found[0])
+
+
+def test_samples_are_stored_in_the_type_of_the_data(projects: tuple[Path, Path], monkeypatch: Any) -> None:
+    """Bytes stay bytes, and are read as the values that are drawn in memory; large files of samples are shards."""
+    root = projects[0]
+    generator = Generator.load(root / "artefacts/densities/vamp")
+    drawn = generator.sample(30, seed=0, values="mean")
+    stored = Dataset.load(root / "artefacts/synthetic/vamp")
+    assert np.load(root / "artefacts/synthetic/vamp/grey.npy").dtype == np.uint8
+    assert isinstance(stored.data["colour"], np.memmap)
+    monkeypatch.setattr("postprior.pipelines.data.writing.LARGEST", 500)
+    generate("vamp", load_params(root / "params.yaml"), root, out=root / "again")
+    again = Dataset.load(root / "again")
+    assert Manifest.read(root / "again").shards["grey"] == 2  # 16 images of 30 bytes fill a file
+    for name, values in drawn.arrays.items():
+        np.testing.assert_array_equal(np.asarray(stored.arrays[name]), values)
+        np.testing.assert_array_equal(np.asarray(again.arrays[name]), values)
+
+
+def test_imputed_rows_are_stored_in_the_type_of_the_data(projects: tuple[Path, Path], tmp_path: Path) -> None:
+    """Observed values are the ones of the file, also if they are no integers: then all are stored as floats."""
+    root = projects[1]
+    test = Dataset.load(root / "artefacts/data/test")
+    mask = np.ones((len(test), len(test.modalities)), bool)
+    grey = [m.name for m in test.modalities].index("grey")
+    mask[::2, grey] = False
+    lacking = replace(test, mask=mask, folder=None)
+    lacking.save(tmp_path / "lacking")
+    replace(lacking, data={**test.data, "grey": np.asarray(test.data["grey"]) / 2}).save(tmp_path / "floats")
+    for name, dtype in (("lacking", np.uint8), ("floats", np.float32)):
+        impute("vamp", tmp_path / name, load_params(root / "params.yaml"), root, tmp_path / f"{name} filled")
+        before, after = (Dataset.load(tmp_path / folder) for folder in (name, f"{name} filled"))
+        assert np.load(tmp_path / f"{name} filled/grey.npy").dtype == dtype
+        np.testing.assert_array_equal(after.data["grey"][1::2], before.data["grey"][1::2])
+        assert after.data["grey"][::2].std() > 0
 
 
 @pytest.mark.parametrize("shards", [{"grey": 0}, {"grey": "3"}, [3]], ids=str)
