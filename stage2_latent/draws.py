@@ -50,7 +50,7 @@ class Classes:
 
     def index(self, labels: Tensor) -> Tensor:
         """Return the class index of each label, −1 for a label that never occurred; shape (n,)."""
-        place = torch.searchsorted(self.labels, labels).clamp_max(len(self) - 1)
+        place = torch.searchsorted(self.labels, labels.contiguous()).clamp_max(len(self) - 1)
         return torch.where(self.labels[place] == labels, place, -1)
 
     def resolve(self, labels: Tensor, n: int) -> Tensor:
