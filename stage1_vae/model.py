@@ -168,7 +168,7 @@ class MultimodalVAE(Autoencoder, Trainable):
         shared = torch.stack([part[..., : self.shared] for part in raw], 1)  # (B, M, 2, D)
         private = torch.cat([part[..., self.shared :] for part in raw], -1)  # (B, 2, P)
         experts, own = (self.experts_family.from_raw(part.flatten(-2)) for part in (shared, private))
-        return Unimodal(experts, self.mask_private(own, batch.observed))
+        return Unimodal(experts, self.mask_private(own, batch.observed) if self.blocks else own)
 
     def outputs(self, batch: Batch) -> list[Tensor]:
         """Return the output (B, ·) of each encoder, run once on the rows with its modality; 0 in the other rows."""
