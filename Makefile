@@ -113,6 +113,9 @@ bench-gpu: $(READY) ## check and measure an accelerator in at most six minutes; 
 	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda)
 	$(BIN)/python benchmarks/gpu_page.py
 
+bench-imputation: $(READY) ## impute hidden values of the tables of bench-tables, which runs first; docs/imputation.md (SEEDS="0 1 2" runs more seeds)
+	$(BIN)/python benchmarks/imputation.py --seeds $(or $(SEEDS),0)
+
 bench-missing: $(READY) ## train with half of all modalities missing; docs/imputation.md
 	$(BIN)/python benchmarks/missing.py
 
