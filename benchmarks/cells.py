@@ -35,6 +35,7 @@ from zoo import ROOT
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.storage import read_json, write_json
 
+anndata.settings.allow_write_nullable_strings = True  # what pandas 3 takes texts for
 WORK, RESULTS = ROOT / ".postprior/cells", ROOT / "benchmarks/cells"
 PARTS = {"train": 0.6, "validation": 0.1, "test": 0.3}
 MARKERS = (

@@ -57,8 +57,8 @@ def impute(
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     calibration = None
     if calibrated:
-        forests = generator.cell_forests(project.dataset("train"), data, seed)
-        calibration = generator.calibration(project.dataset("validation"), data, seed, forests)
+        conditionals = generator.cell_conditionals(project.dataset("train"), data, seed)
+        calibration = generator.calibration(project.dataset("validation"), data, seed, conditionals)
     compute = partial(generator.completed, data, draws, seed, values, generator.labels_of(data), calibration)
     fields = filled_fields(data)
     arrays = {key: array for key in ROWWISE if (array := getattr(data, key)) is not None}

@@ -54,7 +54,7 @@ from postprior.stage1_vae.randomness import generator_for
 from postprior.stage2_latent.density import Density
 
 if TYPE_CHECKING:
-    from postprior.pipelines.generation.pseudo_gibbs import CellForests
+    from postprior.pipelines.generation.pseudo_gibbs import CellConditionals
 
 MOST = 300  # largest number of held-out rows
 REPEATED = 600  # rows in which single cells are hidden: held-out rows are repeated, each time with other cells
@@ -71,13 +71,13 @@ class Calibration:
         factors, temperatures: by modality, (J,) or (); modalities without are not changed.
         noise: by modality, (), the factor of the scale of its likelihood.
         power: the power of the likelihood of observed cells.
-        forests: what draws cells of columns anew; None if no column is.
+        conditionals: what draws cells of columns anew; None if no column is.
     """
 
     factors: Mapping[str, Tensor] = field(default_factory=dict)
     temperatures: Mapping[str, Tensor] = field(default_factory=dict)
     power: float = TRUST
-    forests: CellForests | None = None
+    conditionals: CellConditionals | None = None
     noise: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -90,12 +90,12 @@ class Calibration:
         like: Dataset,
         seed: int = 0,
         labels: Ints | None = None,
-        forests: CellForests | None = None,
+        conditionals: CellConditionals | None = None,
     ) -> Self:
         """Fit the calibration for imputing the rows of `like`, on held-out rows of the same modalities.
 
         In each held-out row, the values are hidden that a random row of `like` lacks. `labels` (N,) are those of the
-        held-out rows, as in `imputations`; `forests` are those that may draw cells anew.
+        held-out rows, as in `imputations`; `conditionals` are those that may draw cells anew.
         """
         rows = np.arange(min(len(held_out), MOST))
         rows = np.resize(rows, REPEATED) if like.cells else rows
@@ -109,20 +109,20 @@ class Calibration:
             for m, p in likelihoods:
                 own, x = drawn[m.name]
                 collected[m.name].add(p, x, *hiding.truth(m, own))
-            if forests is not None and drawn:
-                calibrated = cls(forests=forests)
+            if conditionals is not None and drawn:
+                calibrated = cls(conditionals=conditionals)
                 again = swept(hiding.rows, places, hiding.missing, drawn, rows_labels, calibrated, generator)
                 for losses, each in ((first, drawn), (anew, again)):
                     losses.add(each, hiding)
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
         temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
-        if forests is None:
+        if conditionals is None:
             return cls(factors, temperatures, power, noise=noise)
-        forests = forests.only(anew.better_than(first))
-        for table, j in forests.forests:
+        conditionals = conditionals.only(anew.better_than(first))
+        for table, j in conditionals.by_column:
             if table in factors:
                 factors[table][j] = 1
-        return cls(factors, temperatures, power, forests, noise)
+        return cls(factors, temperatures, power, conditionals, noise)
 
     def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
         """Return the likelihood of a modality with calibrated noise, or probabilities of classes."""
@@ -144,7 +144,7 @@ class Calibration:
     def drawn_anew(self) -> dict[str, list[str]]:
         """The names of the columns whose cells are drawn anew, by table."""
         names: dict[str, list[str]] = {}
-        for table, column in [] if self.forests is None else self.forests.names:
+        for table, column in [] if self.conditionals is None else self.conditionals.names:
             names.setdefault(table, []).append(column)
         return names
 
@@ -153,10 +153,17 @@ class Calibration:
         values: Mapping[str, np.ndarray],
         free: Mapping[str, NDArray[np.bool_]],
         labels: Ints | None,
+        context: Floats,
         rng: np.random.Generator,
     ) -> Mapping[str, np.ndarray]:
-        """Return rows of tables in which `forests` draw the cells free[m] anew; see `CellForests.swept`."""
-        return values if self.forests is None else self.forests.swept(values, free, labels, rng)
+        """Return rows of tables in which `conditionals` draw the cells free[m] anew; see `CellConditionals.swept`."""
+        return values if self.conditionals is None else self.conditionals.swept(values, free, labels, context, rng)
+
+    def context(self, vectors: Mapping[str, np.ndarray], rows: int) -> Floats:
+        """Return what `swept` reads of vectors, values[m] (B, X), of B = `rows` complete rows: (B, C)."""
+        if self.conditionals is None:
+            return np.zeros((rows, 0))
+        return self.conditionals.components(vectors, rows)
 
 
 @torch.no_grad()

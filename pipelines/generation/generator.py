@@ -23,7 +23,6 @@ from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields, typical_values
 from postprior.pipelines.generation.missingness.model import Missingness
-from postprior.pipelines.generation.posterior import has_exact_posterior
 from postprior.pipelines.generation.request import REFINED, Labels, SampleRequest, check_values, is_drawn
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.options import check_value
@@ -40,7 +39,7 @@ from postprior.stage2_latent.refiner import Refiner
 
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
-    from postprior.pipelines.generation.pseudo_gibbs import CellForests
+    from postprior.pipelines.generation.pseudo_gibbs import CellConditionals
 
 ROWS = 256
 """Rows per block. Every block is drawn in full, from its own seed. The bytes of a row therefore depend only on the seed
@@ -226,16 +225,16 @@ class Generator:
             values: As in `SampleRequest`.
             held_out: Rows that were not used in training; they calibrate values that are drawn (`Calibration`). Without
                 them, draws are not calibrated.
-            train: Training rows. With them, cells of tables are drawn given the rest of their row (`CellForests`) where
-                the held-out rows show that this is better.
+            train: Training rows. With them, cells of tables are drawn given the rest of their row where
+                the held-out rows show that this is better (`CellConditionals`).
 
         Raises:
             UserError: `draws` is below 1, or the modalities are not those of the model.
         """
         data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            forests = None if train is None else self.cell_forests(train, data, seed)
-            calibration = self.calibration(held_out, data, seed, forests)
+            conditionals = None if train is None else self.cell_conditionals(train, data, seed)
+            calibration = self.calibration(held_out, data, seed, conditionals)
         blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
         return [
@@ -250,24 +249,24 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> CellForests | None:
+    def cell_conditionals(self, train: Dataset, like: Dataset, seed: int) -> CellConditionals | None:
         """Learn from training rows what may draw cells of tables anew in the rows of `like`; None if nothing may."""
-        if not has_exact_posterior(self.model, self.density):
-            return None
-        from postprior.pipelines.generation.pseudo_gibbs import CellForests
+        from postprior.pipelines.generation.pseudo_gibbs import CellConditionals, can_be_redrawn
 
+        if not can_be_redrawn(self.model):
+            return None
         labels = None if self.labels_of(like) is None else self.labels_of(train)
-        return CellForests.fit(self.model, conformed(train, like.modalities, self.conversion), labels, seed)
+        return CellConditionals.fit(self.model, conformed(train, like.modalities, self.conversion), labels, seed)
 
     def calibration(
-        self, held_out: Dataset, like: Dataset, seed: int, forests: CellForests | None = None
+        self, held_out: Dataset, like: Dataset, seed: int, conditionals: CellConditionals | None = None
     ) -> Calibration:
         """Calibrate draws for the rows of `like` on held-out rows that were not used in training; see `impute`."""
         from postprior.pipelines.generation.calibration import Calibration
 
         rows = conformed(held_out, like.modalities, self.conversion)
         labels = None if self.labels_of(like) is None else self.labels_of(held_out)
-        return Calibration.fit(self.model, self.density, rows, like, seed, labels, forests)
+        return Calibration.fit(self.model, self.density, rows, like, seed, labels, conditionals)
 
     def unlearned(self, data: Dataset) -> list[str]:
         """Return the modalities, and columns, that rows lack in part and that no training row lacked or hid in part."""

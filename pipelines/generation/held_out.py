@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.completion import Changes, decoded_blocks, drawn_values, row_blocks
-from postprior.pipelines.generation.posterior import POWERS, TRUST, has_exact_posterior
+from postprior.pipelines.generation.posterior import has_exact_posterior, powers
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.threads import in_order
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
-from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.modalities import LOGARITHMIC, Modality
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
@@ -79,7 +79,7 @@ class Hidden:
             yield rows, block, likelihoods, generator
 
     def best_power(self) -> float:
-        """Return the power of `POWERS` with the least loss of `CHOOSING` rows."""
+        """Return the power of `powers` with the least loss of `CHOOSING` rows."""
 
         def loss(power: float) -> Losses:
             losses = Losses(self.rows.modalities)
@@ -87,16 +87,21 @@ class Hidden:
                 losses.add(drawn, self)
             return losses
 
-        losses = dict(zip(POWERS, in_order(loss, POWERS), strict=True))
-        return min(POWERS, key=lambda power: losses[power].relative_to(losses[TRUST]))
+        candidates = powers(self.rows.modalities)
+        losses = dict(zip(candidates, in_order(loss, candidates), strict=True))
+        return min(candidates, key=lambda power: losses[power].relative_to(losses[candidates[-2]]))
 
 
 class Losses:
-    """Sums of the CRPS of hidden values per column of tables; of classes, of the energy score of their indicators."""
+    """Sums of the CRPS of hidden values per column of tables; of classes, of the energy score of their indicators.
+
+    Of vectors, sums of the energy score of all hidden values of a row, as encoders read them: counts as logarithms.
+    """
 
     def __init__(self, modalities: Sequence[Modality]) -> None:
         self.modalities = [m for m in modalities if m.columns]
         self.sums = {m.name: np.zeros(m.shape) for m in self.modalities}
+        self.vectors = {m.name: 0.0 for m in modalities if m.kind == "vector"}
 
     def add(self, drawn: Mapping[str, tuple[Ints, np.ndarray]], hiding: Hidden) -> None:
         """Add the draws of a block."""
@@ -110,16 +115,24 @@ class Losses:
                     levels = np.unique(np.concatenate([values.ravel(), true.ravel()]))
                     values, true = ((each == levels).astype(np.float64) for each in (values, true))
                 self.sums[m.name][j] += energy_score(values, true).sum() if len(rows) else 0
+        for m in hiding.rows.modalities:
+            if m.name in self.vectors and m.name in drawn:
+                places, x = drawn[m.name]
+                truth, hidden = hiding.truth(m, places)
+                read = np.log1p if m.likelihood in LOGARITHMIC else np.asarray
+                self.vectors[m.name] += energy_score(read(np.where(hidden, x, truth)), read(truth)).sum()
 
     def better_than(self, other: Self) -> set[tuple[str, int]]:
         """Return the columns (table, number) with a smaller loss than in `other`."""
         return {(name, j) for name, each in self.sums.items() for j in np.flatnonzero(each < other.sums[name]).tolist()}
 
     def relative_to(self, other: Self) -> float:
-        """Return the mean over the columns of their losses in units of those of `other`."""
+        """Return the mean over the columns of their losses in units of those of `other`, and over this and vectors."""
         mine, others = (np.concatenate([*each.sums.values()]) for each in (self, other))
         counted = others > 0
-        return float(np.mean(mine[counted] / others[counted])) if counted.any() else 1.0
+        ratios = [float(np.mean(mine[counted] / others[counted]))] if counted.any() else []
+        ratios += [loss / other.vectors[name] for name, loss in self.vectors.items() if other.vectors[name] > 0]
+        return float(np.mean(ratios)) if ratios else 1.0
 
 
 def discrete(modality: Modality) -> NDArray[np.bool_]:

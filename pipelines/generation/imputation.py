@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.posterior import has_exact_posterior
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
@@ -34,7 +35,7 @@ from postprior.pipelines.settings.params import Params
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
     from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.generation.pseudo_gibbs import CellForests
+    from postprior.pipelines.generation.pseudo_gibbs import CellConditionals
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
@@ -168,15 +169,15 @@ def density_scores(
     benchmark: ImputationBenchmark,
     baselines: dict[str, RowScores],
     seed: int,
-    forests: CellForests | None,
+    conditionals: CellConditionals | None,
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer.
 
-    `forests` are those of `Generator.cell_forests` for the rows of the tasks.
+    `conditionals` are those of `Generator.cell_conditionals` for the rows of the tasks.
     """
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
     with progress(task_name, 3) as step:
-        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, forests)
+        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, conditionals)
         step("calibration on held-out rows")
         filled = imputed(generator, task, R, seed, calibration)
         step("draws")
@@ -185,8 +186,10 @@ def density_scores(
         changes = {"noise": calibration.noise, "spread": calibration.factors, "temperature": calibration.temperatures}
         for key, values in changes.items():
             result[key] = {name: float(each.mean()) for name, each in values.items()}
-        if calibration.forests is not None:
-            result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew
+        if calibration.conditionals is not None:
+            result["drawn_anew"] = calibration.drawn_anew
+        if has_exact_posterior(generator.model, generator.density):
+            result["power"] = calibration.power
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)

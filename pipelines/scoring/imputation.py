@@ -78,11 +78,11 @@ def imputation_scores(
     scores, tasks = {}, benchmark.tasks
     with progress(f"evaluate-imputation {name}", len(tasks) + 1) as step:
         rows = next((task.original for task in tasks.values()), None)  # all tasks have the same
-        forests = None if rows is None else generator.cell_forests(benchmark.train, rows, seed)
+        conditionals = None if rows is None else generator.cell_conditionals(benchmark.train, rows, seed)
         step("forests")
         for task in tasks:
             known = baseline_scores(baselines, task)
-            scores[task] = density_scores(generator, evaluators.classifiers, task, benchmark, known, seed, forests)
+            scores[task] = density_scores(generator, evaluators.classifiers, task, benchmark, known, seed, conditionals)
             step(task)
     return benchmark.results(scores)
 
