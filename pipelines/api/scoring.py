@@ -16,6 +16,7 @@ from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.imputation import ImputationBenchmark
 from postprior.pipelines.generation.request import SampleRequest
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.generation.writing import write_samples
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.features.fitting import evaluator_scores, fit_evaluators
@@ -102,7 +103,9 @@ class JudgedProject:
         model, trained = load_autoencoder(folders.autoencoder)
         hashes = {"autoencoder": trained.hash, "judges": folder_hash(folders.evaluators), "data": test.hash}
         codes = judged.codes["test"]
-        score_baselines(model, evaluators, codes, train, test, hashes, params, folders.refiner).save(project)
+        factors = RowFactors.from_description(trained.manifest)
+        scored = score_baselines(model, evaluators, codes, train, test, hashes, params, folders.refiner, factors)
+        scored.save(project)
         step("baselines")
         return judged
 

@@ -24,6 +24,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields, typical_values
 from postprior.pipelines.generation.missingness.model import Missingness
 from postprior.pipelines.generation.request import REFINED, Labels, SampleRequest, check_values, is_drawn
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Count, Seed
@@ -51,6 +52,7 @@ class Generator:
     """Draw multimodal samples: codes from a density, values from the decoders of the autoencoder.
 
     Samples lack values as training rows do, as far as `missingness` has learned; without it, they are complete.
+    The rates of counts of a row share one of `row_factors`, which are 1 unless they were learned.
     `never_missing` has the values of partly observed modalities, by number, that no training row lacked or hid.
 
     Every dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and
@@ -69,10 +71,11 @@ class Generator:
         never_missing: Mapping[str, Sequence[int]] | None = None,
         missingness: Missingness | None = None,
         refiner: Callable[[], tuple[Refiner, str]] | None = None,
+        row_factors: RowFactors | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
         self.conversion, self.never_missing, self.missingness = conversion, never_missing or {}, missingness
-        self._load_refiner = refiner
+        self._load_refiner, self.row_factors = refiner, row_factors or RowFactors()
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Self:
@@ -106,7 +109,9 @@ class Generator:
                 missingness = Missingness.from_state(artefact.arrays, entry, model.modalities)
         never_missing = trained.manifest.get("never_missing")
         refiner = partial(load_refiner, ArtefactFolders(home.parent).refiner, trained.hash)
-        return cls(model, density_of(artefact, folder), hashes, conversion, never_missing, missingness, refiner)
+        factors = RowFactors.from_description(trained.manifest)
+        density = density_of(artefact, folder)
+        return cls(model, density, hashes, conversion, never_missing, missingness, refiner, factors)
 
     @cached_property
     def refiner(self) -> tuple[Refiner, str]:
@@ -344,7 +349,7 @@ class Generator:
             for modality in self.model.modalities:
                 likelihood = self.model.decode_one(modality, latents)
                 if is_drawn(values, modality):
-                    x = likelihood.rsample((), generator)
+                    x = self.row_factors.applied(modality, likelihood, generator).rsample((), generator)
                 else:
                     x = typical_values(modality, likelihood, latents, labels, generator, refiner)
                 data[modality.name] = as_data(modality, modality.to_support(x).numpy(), self.conversion)
