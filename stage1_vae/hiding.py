@@ -24,10 +24,7 @@ WEIGHT = 1 / 16
 
 def weights(batch: Batch) -> Tensor | None:
     """Return the weights (B,) of the rows of a batch in the loss of a step; None if no cell is hidden."""
-    if not batch.hidden:
-        return None
-    some = torch.stack([mask.any(-1) for mask in batch.hidden.values()]).any(0)
-    return torch.where(some, WEIGHT, 1.0)
+    return None if batch.hides is None else torch.where(batch.hides, WEIGHT, 1.0)
 
 
 def unweighted(output: Tensor, batch: Batch) -> Tensor:

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -239,6 +241,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.observed)
 
+    @cached_property
+    def hides(self) -> Tensor | None:
+        """Which rows (B,) have a hidden cell; None if no cell is hidden."""
+        return reduce(or_, [mask.any(-1) for mask in self.hidden.values()]) if self.hidden else None
+
     def encoder_input(self, modality: Modality) -> Tensor:
         """Return the values (B, *shape) of a modality for its encoder.
 
@@ -254,6 +261,8 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """Return the batch on another device, with the values in another floating-point type."""
+        if dtype is None and str(self.observed.device) == str(device):
+            return self
         data = {name: values.to(device, dtype, non_blocking=True) for name, values in self.data.items()}
         cells, hidden = (
             {name: mask.to(device, non_blocking=True) for name, mask in masks.items()}

@@ -16,10 +16,12 @@ LIKELIHOOD = "the log-likelihood of "
 
 
 def not_finite(losses: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return whether a loss of a step or a gradient is not finite, () bool, on their device."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    largest = torch.nn.utils.get_total_norm(gradients, torch.inf)  # NaN if one is NaN
-    return ~(losses.detach().isfinite().all() & largest.isfinite())
+    """Return whether a loss of a step or a gradient is not finite, () bool, on their device.
+
+    Gradients whose norm is beyond the range of their type count as infinite.
+    """
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])  # NaN if one is NaN
+    return ~(losses.detach().isfinite().all() & norm.isfinite())
 
 
 class Watch:

@@ -16,7 +16,7 @@ from postprior.stage2_latent.draws import Classes, fit_filling
 from postprior.stage2_latent.factor_analysers import FactorAnalysers, FactorMoments
 from postprior.stage2_latent.gaussians import Components, Gaussians, Moments, Statistics
 from postprior.stage2_latent.moments import identity_weight
-from postprior.stage2_latent.online_em import clusters, online_em
+from postprior.stage2_latent.online_em import clusters, one_thread, online_em
 from postprior.stage2_latent.options import candidates_of, choice, integer, number
 from postprior.stage2_latent.task import Task
 from postprior.stage2_latent.tied_gaussians import TiedGaussians, TiedMoments
@@ -115,6 +115,7 @@ class GaussianMixture(Density):
         runs = len(self.sizes) * len(self.structures) + (self.averaged - 1) * (max(self.sizes) > 1)
         return runs * (self.passes // interval - self.passes // 2 // interval)
 
+    @one_thread()
     def _fit(self, task: Task) -> None:
         generator = task.generator
         train = task.train.shuffled(generator)

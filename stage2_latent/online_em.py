@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,17 @@ from postprior.stage2_latent.gaussians import FLOATS, C, Components, Statistics
 
 ROWS = 128
 """Maximum number of points per class in a chunk of the E-step, so that a chunk fits in a processor's cache."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run operations on one thread inside the block: on chunks of this size, several take up to twice as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def expectation(mixture: Components, x: Tensor) -> tuple[Statistics[Any], Tensor]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
+from postprior.pipelines.api.beside import beside
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes
@@ -30,7 +33,7 @@ from postprior.pipelines.scoring.imputation import baseline_imputer_scores, impu
 from postprior.pipelines.scoring.latent import latent_scores
 from postprior.pipelines.scoring.privacy import privacy
 from postprior.pipelines.scoring.utility import REAL, utility, utility_of_real
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import MANIFEST, folder_hash, read_json, write_json
 
 Step = Callable[[str], None]
@@ -44,25 +47,40 @@ def score(name: str, params: Params, project: Project) -> None:
     folders, scores = project.artefacts, project.results.scores
     with progress("report", 10) as step:
         judged = JudgedProject.of(params, project, step)
-        write_json(scores("metrics", "latent"), latent_scores(judged.codes, judged.test, params.evaluate))
-        step("diagnostics")
-        generator, synthetic = judged.evaluate(name)
-        step("scores")
-        train, test = judged.train, judged.test
-        utility_of_real(train, test, params).save(project, REAL)
-        step("utility of real rows")
-        utility(name, lambda: generator, lambda: judged.evaluators, folders.real_utility, train, test, params).save(
-            project, name
-        )
-        step("utility")
-        splits = project.splits()
-        privacy(name, generator, synthetic, splits, judged.codes, params).save(project, name)
-        step("privacy")
+        train, test, splits = judged.train, judged.test, project.splits()
         benchmark = ImputationBenchmark.from_splits(splits, params)
         baseline_imputer_scores(benchmark, params.seed).save(project)
         step("baseline imputers")
-        imputations = imputation_scores(name, generator, judged.evaluators, benchmark, project, params.seed)
-        write_json(scores("imputation", name), imputations)
+
+        def score_imputation() -> None:
+            generator = Generator.load(folders.densities / name)
+            found = imputation_scores(name, generator, judged.evaluators, benchmark, project, params.seed)
+            write_json(scores("imputation", name), found)
+
+        def score_samples() -> None:
+            judged.score_baselines()
+            step("baselines")
+            write_json(scores("metrics", "latent"), latent_scores(judged.codes, test, params.evaluate))
+            step("diagnostics")
+            generator, synthetic = judged.evaluate(name)
+            step("scores")
+            utility_of_real(train, test, params).save(project, REAL)
+            step("utility of real rows")
+            found = utility(
+                name, lambda: generator, lambda: judged.evaluators, folders.real_utility, train, test, params
+            )
+            found.save(project, name)
+            step("utility")
+            privacy(name, generator, synthetic, splits, judged.codes, params).save(project, name)
+            step("privacy")
+
+        # An adapted autoencoder may be in the memory of this process alone.
+        if torch.get_num_threads() > 1 and params.vae.model != ADAPTED:
+            with beside(project.root, "evaluate-imputation", name):
+                score_samples()
+        else:
+            score_samples()
+            score_imputation()
         step("imputation")
         write_report(params, project.root)
         step("report")
@@ -73,6 +91,8 @@ def compared(names: Sequence[str], params: Params, project: Project) -> tuple[li
     params = params.model_copy(update={"densities": tuple(names)})
     with progress("scores", 2 + len(names)) as step:
         judged = JudgedProject.of(params, project, step)
+        judged.score_baselines()
+        step("baselines")
         for name in names:
             judged.evaluate(name)
             step(name)
@@ -82,7 +102,7 @@ def compared(names: Sequence[str], params: Params, project: Project) -> tuple[li
 
 @dataclass(frozen=True)
 class JudgedProject:
-    """A trained project with evaluators, scored baselines and the rows that they need."""
+    """A trained project with evaluators, and the rows that scores need."""
 
     params: Params
     project: Project
@@ -92,22 +112,25 @@ class JudgedProject:
 
     @classmethod
     def of(cls, params: Params, project: Project, step: Step) -> JudgedProject:
-        """Fit the evaluators of a trained project and score its baselines, in two steps."""
+        """Fit the evaluators of a trained project, in one step."""
         folders, scores = project.artefacts, project.results.scores
         train, test = project.train_and_test()
         save_evaluators(folders.evaluators, fit_evaluators(train, params, project.root), train.hash)
         evaluators = load_evaluators(folders.evaluators)  # with the bytes that the stages read
         write_json(scores("metrics", "evaluators"), evaluator_scores(evaluators, test, params.seed))
         step("evaluators")
-        judged = cls(params, project, train, test, evaluators)
+        return cls(params, project, train, test, evaluators)
+
+    def score_baselines(self) -> None:
+        """Score the baselines and the autoencoder, and save the baselines."""
+        folders = self.project.artefacts
         model, trained = load_autoencoder(folders.autoencoder)
-        hashes = {"autoencoder": trained.hash, "judges": folder_hash(folders.evaluators), "data": test.hash}
-        codes = judged.codes["test"]
-        factors = RowFactors.from_description(trained.manifest)
-        scored = score_baselines(model, evaluators, codes, train, test, hashes, params, folders.refiner, factors)
-        scored.save(project)
-        step("baselines")
-        return judged
+        hashes = {"autoencoder": trained.hash, "judges": folder_hash(folders.evaluators), "data": self.test.hash}
+        codes, factors = self.codes["test"], RowFactors.from_description(trained.manifest)
+        baselines = score_baselines(
+            model, self.evaluators, codes, self.train, self.test, hashes, self.params, folders.refiner, factors
+        )
+        baselines.save(self.project)
 
     @cached_property
     def codes(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.refiner import Refiner
 
 ROWS = 64  # rows that lack values per block, at most; every block has its own seed
-OF_TABLES = 128  # the same for tables alone, whose rows are small
+OF_TABLES = 256  # the same for tables alone, whose rows are small
 MOST = 256  # rows per block, at most
 CANDIDATES = 4  # candidates per chosen draw of a row; in total at least `DRAWS`, at most `Density.proposals`
 
@@ -49,7 +49,7 @@ class Changes(Protocol):
         context: Floats,
         rng: np.random.Generator,
     ) -> Mapping[str, np.ndarray]:
-        """Return rows of tables in which the cells free[m] are drawn anew; see `CellConditionals.swept`."""
+        """Return rows of tables in which the cells free[m] are drawn anew; see `CellForests.swept`."""
 
     def context(self, vectors: Mapping[str, np.ndarray], rows: int) -> Floats:
         """Return what `swept` reads of vectors, values[m] (B, X), of B = `rows` complete rows: (B, C)."""

@@ -40,7 +40,7 @@ from postprior.stage2_latent.refiner import Refiner
 
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
-    from postprior.pipelines.generation.pseudo_gibbs import CellConditionals
+    from postprior.pipelines.generation.pseudo_gibbs import CellForests
 
 ROWS = 256
 """Rows per block. Every block is drawn in full, from its own seed. The bytes of a row therefore depend only on the seed
@@ -230,16 +230,16 @@ class Generator:
             values: As in `SampleRequest`.
             held_out: Rows that were not used in training; they calibrate values that are drawn (`Calibration`). Without
                 them, draws are not calibrated.
-            train: Training rows. With them, cells of tables are drawn given the rest of their row where
-                the held-out rows show that this is better (`CellConditionals`).
+            train: Training rows. With them, cells of tables are drawn given the rest of their row (`CellForests`) where
+                the held-out rows show that this is better.
 
         Raises:
             UserError: `draws` is below 1, or the modalities are not those of the model.
         """
         data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            conditionals = None if train is None else self.cell_conditionals(train, data, seed)
-            calibration = self.calibration(held_out, data, seed, conditionals)
+            forests = () if train is None else self.cell_forests(train, data, seed)
+            calibration = self.calibration(held_out, data, seed, forests)
         blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
         return [
@@ -254,24 +254,26 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def cell_conditionals(self, train: Dataset, like: Dataset, seed: int) -> CellConditionals | None:
-        """Learn from training rows what may draw cells of tables anew in the rows of `like`; None if nothing may."""
-        from postprior.pipelines.generation.pseudo_gibbs import CellConditionals, can_be_redrawn
+    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> tuple[CellForests, ...]:
+        """Learn from training rows what may draw cells of tables anew in the rows of `like`; empty if nothing may."""
+        from postprior.pipelines.generation.pseudo_gibbs import CellForests, can_be_redrawn, kinds_for
 
         if not can_be_redrawn(self.model):
-            return None
+            return ()
+
         labels = None if self.labels_of(like) is None else self.labels_of(train)
-        return CellConditionals.fit(self.model, conformed(train, like.modalities, self.conversion), labels, seed)
+        rows = conformed(train, like.modalities, self.conversion)
+        return tuple(CellForests.fit(self.model, rows, labels, seed, kind) for kind in kinds_for(self.modalities))
 
     def calibration(
-        self, held_out: Dataset, like: Dataset, seed: int, conditionals: CellConditionals | None = None
+        self, held_out: Dataset, like: Dataset, seed: int, forests: Sequence[CellForests] = ()
     ) -> Calibration:
         """Calibrate draws for the rows of `like` on held-out rows that were not used in training; see `impute`."""
         from postprior.pipelines.generation.calibration import Calibration
 
         rows = conformed(held_out, like.modalities, self.conversion)
         labels = None if self.labels_of(like) is None else self.labels_of(held_out)
-        return Calibration.fit(self.model, self.density, rows, like, seed, labels, conditionals)
+        return Calibration.fit(self.model, self.density, rows, like, seed, labels, forests)
 
     def unlearned(self, data: Dataset) -> list[str]:
         """Return the modalities, and columns, that rows lack in part and that no training row lacked or hid in part."""

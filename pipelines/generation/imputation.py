@@ -7,6 +7,7 @@ cells of tables and vectors. Scores are computed on the features that encoders r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,7 +36,7 @@ from postprior.pipelines.settings.params import Params
 if TYPE_CHECKING:
     from postprior.pipelines.generation.calibration import Calibration
     from postprior.pipelines.generation.generator import Generator
-    from postprior.pipelines.generation.pseudo_gibbs import CellConditionals
+    from postprior.pipelines.generation.pseudo_gibbs import CellForests
     from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
     from postprior.pipelines.metrics.imputation.imputers import FillBlock
 
@@ -169,15 +170,15 @@ def density_scores(
     benchmark: ImputationBenchmark,
     baselines: dict[str, RowScores],
     seed: int,
-    conditionals: CellConditionals | None,
+    forests: Sequence[CellForests],
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer.
 
-    `conditionals` are those of `Generator.cell_conditionals` for the rows of the tasks.
+    `forests` are those of `Generator.cell_forests` for the rows of the tasks.
     """
     task, R = benchmark.tasks[task_name], benchmark.provenance["draws"]
     with progress(task_name, 3) as step:
-        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, conditionals)
+        calibration = generator.calibration(benchmark.validation, task.incomplete, seed, forests)
         step("calibration on held-out rows")
         filled = imputed(generator, task, R, seed, calibration)
         step("draws")
@@ -186,7 +187,7 @@ def density_scores(
         changes = {"noise": calibration.noise, "spread": calibration.factors, "temperature": calibration.temperatures}
         for key, values in changes.items():
             result[key] = {name: float(each.mean()) for name, each in values.items()}
-        if calibration.conditionals is not None:
+        if calibration.forests is not None:
             result["drawn_anew"] = calibration.drawn_anew
         if has_exact_posterior(generator.model, generator.density):
             result["power"] = calibration.power

@@ -14,6 +14,7 @@ from postprior.pipelines.generation.missingness.learning import learned_missingn
 from postprior.pipelines.generation.missingness.model import Missingness
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
+from postprior.pipelines.threads import suited_to
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
@@ -37,8 +38,9 @@ class FittedPrior:
         log: Callable[..., None] | None = None,
     ) -> Self:
         """Fit the entry `name` of `density` to the codes of the rows `train`; see `fit_density`."""
-        density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, log)
-        missingness = learned_missingness(density, train, codes["train"], params.seed, encoder)
+        with suited_to(train.modalities):
+            density, facts = fit_density(name, params.density[name], codes, params.seed, encoder, log)
+            missingness = learned_missingness(density, train, codes["train"], params.seed, encoder)
         if missingness is not None:
             tell(*(f"fit {name}: {line}; samples follow this" for line in missingness.sentences(train)), err=True)
         return cls(density, missingness, facts)

@@ -13,6 +13,10 @@ https://doi.org/10.18637/jss.v045.i03.) The conditionals are forests whose draws
 al. 2014, https://doi.org/10.1016/j.csda.2013.10.025); half of their trees are extremely randomised, which smooths them
 (Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1).
 
+Where several cells of a row are missing, μ_j repeats what the chain has drawn for the others, and sharp forests leave
+their values slowly. `LOOSE` conditionals are p(x_j | x_k for k ≠ j, y) by trees that see few columns at each split, as
+in missForest. Calibration takes those of the two `KINDS` that suit held-out rows.
+
 Beside vectors, the principal components of these stand in place of μ_j: they are computed once, not for every cell. The
 conditional of a number is then a forest or predictive mean matching (`metrics.imputation.matching`), whichever predicts
 training rows better that it did not learn from. Vectors keep the draws of their decoders.
@@ -20,7 +24,7 @@ training rows better that it did not learn from. Vectors keep the draws of their
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -43,8 +47,31 @@ from postprior.stage1_vae.randomness import generator_from
 WIDEST = 64  # columns of all tables, at most
 CELLS = 2**15  # training rows times columns, at most
 FEWEST = 50  # training rows that have a column, at least
-TREES, LEAF, FEATURES = 30, 10, 0.8  # of each kind: trees, rows per leaf at least, share of features per split
-SWEEPS = 5  # rounds over all columns
+TREES = 30  # of each ensemble
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How conditionals are learned.
+
+    Attributes:
+        located: whether the decoded location of a cell is a predictor.
+        smoothed: whether half of the trees are extremely randomised.
+        leaf: rows per leaf, at least.
+        features: share of the predictors that a split may use.
+        sweeps: rounds over all columns.
+    """
+
+    located: bool
+    smoothed: bool
+    leaf: int
+    features: float
+    sweeps: int
+
+
+LOCATED, LOOSE = Kind(True, True, 10, 0.8, 5), Kind(False, False, 5, 1 / 3, 10)
+KINDS = (LOCATED, LOOSE)
+BESIDE_VECTORS = Kind(False, True, 10, 0.8, 5)
 
 Cell = tuple[str, int]
 """A column: the name of its table, and its number there."""
@@ -53,62 +80,67 @@ Values = Mapping[str, np.ndarray]
 
 
 def can_be_redrawn(model: Autoencoder) -> bool:
-    """Whether a model has tables, no images, volumes or sequences, and decoders that read the code itself."""
+    """Return whether a model has tables, alone or beside vectors, and decoders that read the code itself."""
     return has_tables(model.modalities) and decodes_codes(model)
 
 
+def kinds_for(modalities: Sequence[Modality]) -> tuple[Kind, ...]:
+    """Return the kinds of conditionals of which calibration takes one."""
+    return KINDS if all(m.columns for m in modalities) else (BESIDE_VECTORS,)
+
+
 @dataclass(frozen=True, eq=False)
-class CellConditionals:
+class CellForests:
     """The conditionals of columns of tables, by `Cell`.
 
     Attributes:
         model: the autoencoder of the rows.
-        by_column: the conditional of each column that has one.
+        forests: the conditionals, forests or beside vectors also matching.
+        kind: how they were learned.
         classes: the labels of training rows, (L,); empty if they have none.
         components: those of the vectors beside the tables.
     """
 
     model: Autoencoder
-    by_column: Mapping[Cell, Forest | Matching]
+    forests: Mapping[Cell, Forest | Matching]
+    kind: Kind
     classes: Ints
     components: VectorComponents
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int) -> Self:
+    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int, kind: Kind = LOCATED) -> Self:
         """Learn the conditionals of all columns from training rows with labels (N,), −1 for rows without, or None.
 
-        What training rows lack is drawn by the autoencoder. There are none if the tables have too many columns.
+        What training rows lack is drawn by the autoencoder. There are no forests if the tables have too many columns.
         """
         columns = [(m.name, j) for m in model.modalities if m.columns for j in range(m.shape[0])]
         classes = np.unique(labels[labels >= 0]) if labels is not None else np.zeros(0, int)
         if len(columns) > WIDEST:
-            return cls(model, {}, classes, VectorComponents({}))
+            return cls(model, {}, kind, classes, VectorComponents({}))
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.permutation(len(train))[: CELLS // len(columns)])
         train, labels = train.select(rows), None if labels is None else labels[rows]
-        whole = _completed(model, train, generator_from(rng))
+        whole, forests = _completed(model, train, generator_from(rng)), {}
         tables = {m.name: whole[m.name] for m in model.modalities if m.columns}
-        vectors = [m for m in model.modalities if not m.columns]
-        components = VectorComponents.fit(vectors, whole)
-        empty, context = cls(model, {}, classes, components), components(whole, len(train))
-        by_column = {}
+        components = VectorComponents.fit([m for m in model.modalities if not m.columns], whole)
+        learner, context = cls(model, {}, kind, classes, components), components(whole, len(train))
         for name, j in columns:
             seen = np.flatnonzero(~train.missing(name)[:, j])
             if len(seen) >= FEWEST:
                 known = {each: values[seen] for each, values in tables.items()}
                 given = None if labels is None else labels[seen]
-                by_column[name, j] = empty._learned((name, j), known, given, context[seen], rng)
-        return replace(empty, by_column=by_column)
+                forests[name, j] = learner._learned((name, j), known, given, context[seen], rng)
+        return replace(learner, forests=forests)
 
     @property
     def names(self) -> list[tuple[str, str]]:
         """The names of the tables and of their columns that have a conditional."""
-        return [(name, _modality(self.model, name).columns[j].name) for name, j in self.by_column]
+        return [(name, _modality(self.model, name).columns[j].name) for name, j in self.forests]
 
     def only(self, cells: Collection[Cell]) -> Self:
         """Return the conditionals of these columns alone; others keep their first draws."""
-        return replace(self, by_column={cell: each for cell, each in self.by_column.items() if cell in cells})
+        return replace(self, forests={cell: forest for cell, forest in self.forests.items() if cell in cells})
 
     @torch.no_grad()
     def swept(
@@ -128,17 +160,17 @@ class CellConditionals:
             context: the components of the vectors of the rows, (B, C).
         """
         values = {name: np.array(rows) for name, rows in values.items()}
-        places = {cell: rows for cell in self.by_column if len(rows := np.flatnonzero(free[cell[0]][:, cell[1]]))}
+        places = {cell: rows for cell in self.forests if len(rows := np.flatnonzero(free[cell[0]][:, cell[1]]))}
         if not places:
             return values
         cells = np.stack([free[name][:, j] for name, j in places]).sum(0)
-        for turn in range(SWEEPS):
+        for turn in range(self.kind.sweeps):
             if turn == 1:
                 several = ((cell, rows[cells[rows] > 1]) for cell, rows in places.items())
                 places = {cell: rows for cell, rows in several if len(rows)}
             for (name, j), rows in places.items():
                 whole = {each: array[rows] for each, array in values.items()}
-                given, conditional = None if labels is None else labels[rows], self.by_column[name, j]
+                given, conditional = None if labels is None else labels[rows], self.forests[name, j]
                 predictors = self._indicators if isinstance(conditional, Matching) else self._numbers
                 x = predictors((name, j), whole, given, context[rows])
                 values[name][rows, j] = conditional.draws(x, rng)[:, 0]
@@ -149,9 +181,9 @@ class CellConditionals:
     ) -> Forest | Matching:
         """Learn a column from complete training rows (N)."""
         name, j = cell
-        table, values = _modality(self.model, name), whole[name][:, j]
-        forest = _forest(table, values, j, self._numbers(cell, whole, labels, context), rng)
-        if not self.components.modalities or table.columns[j].likelihood == "categorical":
+        table, values, beside = _modality(self.model, name), whole[name][:, j], bool(self.components.modalities)
+        forest = _forest(table, values, j, self._numbers(cell, whole, labels, context), rng, self.kind, beside)
+        if not beside or table.columns[j].likelihood == "categorical":
             return forest
         matching = Matching(values.astype(np.float64), self._indicators(cell, whole, labels, context))
         return matching if matching.left_out_error < forest.left_out_error else forest
@@ -159,13 +191,13 @@ class CellConditionals:
     def _numbers(self, cell: Cell, whole: Values, labels: Ints | None, context: Floats) -> Floats:
         """Return what predicts a column in complete rows (B), for trees, which read a class by its number.
 
-        That is the other columns, the label, and the components of vectors or else the decoded location.
+        That is the other columns, the label, and the components of vectors or the decoded location.
         """
         name, j = cell
         others = [np.delete(values, j, 1) if each == name else values for each, values in whole.items()]
         known = [] if labels is None else [np.where(labels < 0, np.nan, labels)[:, None]]
-        last = context if self.components.modalities else _location(self.model, whole, cell)[:, None]
-        return np.concatenate([*others, *known, last], 1)
+        location = [_location(self.model, whole, cell)[:, None]] if self.kind.located else []
+        return np.concatenate([*others, *known, *location, context], 1)
 
     def _indicators(self, cell: Cell, whole: Values, labels: Ints | None, context: Floats) -> Floats:
         """Return the same predictors for regressions: features as encoders read them, with indicators of classes."""
@@ -208,13 +240,18 @@ def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
     return location
 
 
-def _forest(table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator) -> Forest:
-    """Learn a column (N,) from its predictors x (N, P)."""
+def _forest(
+    table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator, kind: Kind, left_out: bool
+) -> Forest:
+    """Learn a column (N,) from its predictors x (N, P); with `left_out`, its error for rows left out is known."""
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-    def kind(ensemble: Callable[..., object], **settings: bool) -> object:
+    def ensemble(trees: Callable[..., object], **settings: bool) -> object:
         seed = int(rng.integers(2**31))
-        return ensemble(TREES, min_samples_leaf=LEAF, max_features=FEATURES, random_state=seed, **settings)
+        return trees(TREES, min_samples_leaf=kind.leaf, max_features=kind.features, random_state=seed, **settings)
 
     classes = values[:, None] == np.unique(values) if table.columns[column].likelihood == "categorical" else None
-    return Forest(values[:, None], x, [kind(RandomForestRegressor, oob_score=True), kind(ExtraTreesRegressor)], classes)
+    ensembles = [ensemble(RandomForestRegressor, oob_score=left_out)]
+    if kind.smoothed:
+        ensembles.append(ensemble(ExtraTreesRegressor))
+    return Forest(values[:, None], x, ensembles, classes)

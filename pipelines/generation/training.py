@@ -9,6 +9,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.texts import tell
+from postprior.pipelines.threads import suited_to
 from postprior.stage1_vae import training
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
@@ -46,7 +47,7 @@ def train_autoencoder(
     epochs = training.train(model, confirmed, settings, held_out, resume, ranks)
     total = sum(epochs_by_phase(params, model))
     history = list(history)
-    with progress(f"train {params.vae.model}", total, len(history)) as step:
+    with suited_to(model.modalities), progress(f"train {params.vae.model}", total, len(history)) as step:
         for epoch in as_user_errors(epochs):
             history.append({"epoch": epoch.snapshot.epoch + 1, "phase": epoch.phase, **epoch.metrics})
             if log is not None:

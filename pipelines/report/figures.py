@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from postprior.pipelines.report.rows import INTERVAL
 from postprior.pipelines.report.wording import as_text, listed, with_interval
@@ -17,7 +18,9 @@ from postprior.pipelines.texts import escape_controls, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
+
+Floats = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
 
 MAX_LINES = 24  # the page shows no longer table of a curve or a point cloud
 WIDTH = 4.4  # inches, of a figure of one panel; the page shows 80 pixels per inch, so fonts have the size of its text
@@ -26,47 +29,43 @@ NARROW = 3.8  # inches, of a figure of several panels on a phone
 DPI = 160
 FONT = "DejaVu Sans"  # comes with matplotlib
 LONGEST_NAME = 32  # characters of a name in a figure
-PALETTE = 128  # colours of a PNG file, including the smoothed edges
-PACK = np.array([1, 256, 65536], np.uint32)  # packs red, green and blue into one number
+PALETTE = 256  # colours of a PNG file, including the smoothed edges
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of the background, the text, secondary text and grid lines."""
+    """Colours of the text, secondary text, grid lines and the background."""
 
-    name: str
-    paper: str
     ink: str
     muted: str
     grid: str
+    paper: str
 
 
-LIGHT = Theme("light", "#ffffff", "#1c1d21", "#63656d", "#e4e5ea")
-DARK = Theme("dark", "#1a1b1f", "#ececf0", "#a2a4ad", "#34363d")
+LIGHT = Theme("#1c1d21", "#63656d", "#e4e5ea", "#ffffff")
+DARK = Theme("#ececf0", "#a2a4ad", "#34363d", "#1a1b1f")
+INK, MUTED, GRID = LIGHT.ink, LIGHT.muted, LIGHT.grid  # figures are drawn in these, on a transparent background
+NEUTRAL, COLOURED = 14, 60  # ranges of red, green and blue up to which a colour is a grey, and from which it is none
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Colour and shape of a row of the leaderboard in all figures; without a colour, the theme's muted one is used."""
+    """Colour and shape of a row of the leaderboard in all figures."""
 
-    colour: str | None
+    colour: str
     shape: str
-
-    def colour_in(self, theme: Theme) -> str:
-        """The colour in a theme."""
-        return self.colour or theme.muted
 
 
 # Okabe & Ito's colours, which people with colour blindness can distinguish; each row also has its own shape.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SHAPES = ("o", "^", "D", "v", "P", "X", "<", "*", ">", "h", "d", "8")
 BASELINE_MARKS = {
-    "real": Mark(None, "s"),
-    "reconstruction": Mark(None, "p"),
-    "normal": Mark(None, "x"),
-    "posterior": Mark(None, "x"),
-    "gaussian_copula": Mark(None, "H"),
-    "independent_columns": Mark(None, "1"),
+    "real": Mark(MUTED, "s"),
+    "reconstruction": Mark(MUTED, "p"),
+    "normal": Mark(MUTED, "x"),
+    "posterior": Mark(MUTED, "x"),
+    "gaussian_copula": Mark(MUTED, "H"),
+    "independent_columns": Mark(MUTED, "1"),
 }
 
 
@@ -76,8 +75,8 @@ def density_mark(number: int) -> Mark:
     return Mark(COLOURS[(number + turn) % len(COLOURS)], SHAPES[shape])
 
 
-Panel = Callable[["Axes", Theme], None]
-"""Draws numbers on axes in a theme."""
+Panel = Callable[["Axes"], None]
+"""Draws numbers on axes."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ class Figure:
     def pngs(self, narrow: bool = False) -> tuple[bytes, bytes]:
         """Draw the figure as PNG in the light and in the dark theme.
 
-        The same numbers give the same bytes, since no date or program is stored. Colours do not change the layout, so
-        it is computed for the first theme only.
+        The same numbers give the same bytes, since no date or program is stored.
         """
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -116,23 +114,16 @@ class Figure:
         columns = 1 if narrow else min(self.columns, len(self.panels))
         lines = math.ceil(len(self.panels) / columns)
         size = (NARROW if narrow else WIDTH if columns == 1 else WIDE, self.height * lines)
-        images: list[bytes] = []
-        places: list[Bbox] = []  # of the axes
-        for theme in (LIGHT, DARK):
-            with rc_context(_style(theme)):
-                canvas = Canvas(figsize=size, dpi=DPI, layout=None if places else "constrained")
-                renderer = FigureCanvasAgg(canvas)
-                axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
-                for panel, panel_axes in zip(self.panels, axes.flat, strict=False):
-                    panel(panel_axes, theme)
-                for unused in axes.flat[len(self.panels) :]:
-                    unused.remove()
-                for panel_axes, place in zip(canvas.axes, places, strict=False):
-                    panel_axes.set_position(place)
-                renderer.draw()
-                places = [panel_axes.get_position(original=True) for panel_axes in canvas.axes]
-                images.append(_png(renderer.buffer_rgba()))
-        return images[0], images[1]
+        with rc_context(STYLE):
+            canvas = Canvas(figsize=size, dpi=DPI, layout="constrained")
+            renderer = FigureCanvasAgg(canvas)
+            axes = canvas.subplots(lines, columns, sharey="row" if self.aligned else False, squeeze=False)
+            for panel, panel_axes in zip(self.panels, axes.flat, strict=False):
+                panel(panel_axes)
+            for unused in axes.flat[len(self.panels) :]:
+                unused.remove()
+            renderer.draw()
+            return _pngs(np.asarray(renderer.buffer_rgba()))
 
 
 @cache
@@ -160,52 +151,78 @@ def numbered(names: Iterable[str]) -> str:
     return f" In the figure, {listed([f'{number} is {name}' for number, name in numbers.items()])}." if numbers else ""
 
 
-def _png(pixels: Any) -> bytes:
-    """Encode pixels as a small PNG file: the most frequent colours are kept, others become the nearest of these."""
+def _pngs(pixels: Bytes) -> tuple[bytes, bytes]:
+    """Encode pixels (H, W, 4) as small PNG files on light and dark paper.
+
+    The most frequent colours are kept, others become the nearest of these.
+    """
+    packed, (height, width) = pixels.view(np.uint32)[..., 0], pixels.shape[:2]
+    inked = pixels[..., 3] > 0  # few pixels, so that sorting them takes little time
+    found, places, counts = np.unique(packed[inked], return_inverse=True, return_counts=True)
+    frequent = np.argsort(-counts, kind="stable")[: PALETTE - 1]
+    colours = found.view(np.uint8).reshape(-1, 4).astype(float)
+    light, dark = (_on_paper(colours, theme) for theme in (LIGHT, DARK))
+    both = np.concatenate([light, dark], 1)
+    nearest = ((both[:, None] - both[frequent]) ** 2).sum(2).argmin(1).astype(np.uint8)
+    indices = np.full((height, width), len(frequent), np.uint8)
+    indices[inked] = nearest[places]
+    images = [_png(indices, [*side[frequent], _rgb(theme.paper)]) for side, theme in ((light, LIGHT), (dark, DARK))]
+    return images[0], images[1]
+
+
+def _on_paper(colours: Floats, theme: Theme) -> Floats:
+    """Return red, green and blue (n, 3) of colours (n, 4) of a figure in a theme, whose paper shows through them."""
+    opacity = colours[:, 3:] / 255
+    return opacity * _in_theme(colours[:, :3], theme) + (1 - opacity) * _rgb(theme.paper)
+
+
+def _in_theme(colours: Floats, theme: Theme) -> Floats:
+    """Return colours (n, 3) of a figure in a theme: greys become those of the theme, other colours do not change."""
+    known, wanted = (np.array([_rgb(value) for value in astuple(each)]) for each in (LIGHT, theme))
+    grey = np.stack([np.interp(colours[:, c], known[:, c], wanted[:, c]) for c in range(3)], 1)
+    saturation = (np.ptp(colours, axis=1, keepdims=True) - NEUTRAL) / (COLOURED - NEUTRAL)
+    return grey + saturation.clip(0, 1) * (colours - grey)
+
+
+def _rgb(colour: str) -> Floats:
+    """Return red, green and blue of a colour such as #1c1d21, from 0 to 255."""
+    return np.array([*bytes.fromhex(colour[1:])], float)
+
+
+def _png(indices: Bytes, palette: Sequence[Floats]) -> bytes:
+    """Encode an image (H, W) of indices of a palette of red, green and blue as PNG."""
     from PIL import Image
 
-    values = np.asarray(pixels)[..., :3].astype(np.uint32) @ PACK
-    paper = values[0, 0]
-    inked = values != paper  # few pixels, so that sorting them takes little time
-    packed, places, counts = np.unique(values[inked], return_inverse=True, return_counts=True)
-    packed, counts = np.append(packed, paper), np.append(counts, np.count_nonzero(~inked))
-    frequent = packed[np.argsort(-counts, kind="stable")[:PALETTE]]
-    colours, palette = ((numbers[:, None] // PACK % 256).astype(float) for numbers in (packed, frequent))
-    nearest = ((colours[:, None] - palette) ** 2).sum(2).argmin(1).astype(np.uint8)
-    indices = np.full(values.shape, nearest[-1])
-    indices[inked] = nearest[places]
     picture = Image.fromarray(indices)
-    picture.putpalette(palette.astype(np.uint8).tobytes())
+    picture.putpalette(np.rint(palette).astype(np.uint8).tobytes())
     content = io.BytesIO()
     picture.save(content, format="PNG", dpi=(DPI, DPI))  # optimised, it takes six times as long and is 5 % smaller
     return content.getvalue()
 
 
-def _style(theme: Theme) -> Any:
-    return {
-        "axes.edgecolor": theme.grid,
-        "axes.facecolor": theme.paper,
-        "axes.grid": True,
-        "axes.grid.axis": "x",
-        "axes.axisbelow": True,
-        "axes.labelcolor": theme.muted,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titley": 1.0,  # its own place; else, it is computed again and again
-        "figure.facecolor": theme.paper,
-        "font.family": [FONT],
-        "font.size": 8.5,
-        "grid.color": theme.grid,
-        "grid.linewidth": 0.8,
-        "legend.frameon": False,
-        "savefig.facecolor": theme.paper,
-        "text.color": theme.ink,
-        "text.parse_math": False,  # a $ in a name is no formula
-        "xtick.color": theme.grid,
-        "xtick.labelcolor": theme.muted,
-        "ytick.color": theme.grid,
-        "ytick.labelcolor": theme.ink,
-    }
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "axes.axisbelow": True,
+    "axes.labelcolor": MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titley": 1.0,  # its own place; else, it is computed again and again
+    "figure.facecolor": "none",
+    "font.family": [FONT],
+    "font.size": 8.5,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "text.color": INK,
+    "text.parse_math": False,  # a $ in a name is no formula
+    "xtick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.color": GRID,
+    "ytick.labelcolor": INK,
+}
 
 
 def readable(figure: Figure) -> tuple[list[str], list[list[str]]] | None:

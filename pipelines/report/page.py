@@ -18,7 +18,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.registry import LEADERBOARD, Metric
 from postprior.pipelines.report.cell_tables import checks, sheet
 from postprior.pipelines.report.cells import Cells
-from postprior.pipelines.report.figures import Figure, Mark, readable
+from postprior.pipelines.report.figures import MUTED, Figure, Mark, readable
 from postprior.pipelines.report.findings import QUESTIONS, findings
 from postprior.pipelines.report.gallery import Pictures
 from postprior.pipelines.report.leaderboard import FIT, cell, columns, has_scores, remarks
@@ -96,7 +96,14 @@ def render(
         return escape_controls(value) if type(value) is str else value  # markup is a subclass of str and stays as it is
 
     answer = verdict(results)
-    names: dict[str, Any] = {"looks": looks, "glyphs": GLYPHS, "signs": SIGNS, "plots": plots, "exact": EXACT}
+    names: dict[str, Any] = {
+        "looks": looks,
+        "glyphs": GLYPHS,
+        "signs": SIGNS,
+        "plots": plots,
+        "exact": EXACT,
+        "muted": MUTED,
+    }
     names |= {"readable": readable, "uri": _uri, "remarks": remarks, "cut": _cut}
     metrics = columns(results)
     groups = [metric.group for metric in metrics]

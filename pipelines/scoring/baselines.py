@@ -45,6 +45,7 @@ from postprior.pipelines.scoring.patterns import patterned_as
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import write_json
 from postprior.pipelines.texts import tell
+from postprior.pipelines.threads import suited_to
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.randomness import generator_for, generator_from
 from postprior.stage2_latent import DENSITIES
@@ -102,7 +103,7 @@ def score_baselines(
     """
     settings = params.evaluate
     rng = np.random.default_rng(settings.seed)
-    with progress("score-baselines", 7) as step:
+    with suited_to(train.modalities), progress("score-baselines", 7) as step:
         first, second = split_test_rows(test, rng)
         half, values = test.select(first), params.generate.values
         load, prior = partial(load_refiner, refiner, str(hashes["autoencoder"])), DENSITIES["normal"]().fit(codes)

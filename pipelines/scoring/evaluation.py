@@ -25,6 +25,7 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.scoring.patterns import patterned_as
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash, save_artefact, write_json
+from postprior.pipelines.threads import suited_to
 from postprior.stage2_latent.codes import Codes
 
 KIND = "evaluation"
@@ -75,7 +76,7 @@ def evaluate(
             f"{synthetic.folder}: found {len(synthetic)} samples, expected at least {len(baselines)}, the size of the "
             f"reference set; set generate.samples to {len(baselines)} or more and run postprior generate {name}"
         )
-    with progress(f"evaluate {name}", 4) as step:
+    with suited_to(test.modalities), progress(f"evaluate {name}", 4) as step:
         half = test.select(baselines.rows)
         samples = lacking_as(scored_rows(synthetic, half.observed), half)
         outputs = evaluators.outputs(samples)

@@ -14,6 +14,7 @@ from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.statistics.missing import Missing
 from postprior.pipelines.progress import progress
 from postprior.pipelines.storage import Artefact, load_artefact, save_artefact, write_json
+from postprior.pipelines.threads import suited_to
 
 KIND = "recovery"  # the stored name in every format
 BASELINES = "baselines"  # name of the results of the baseline imputers; no density has it
@@ -35,7 +36,7 @@ class ImputerScores:
 
 def baseline_imputer_scores(benchmark: ImputationBenchmark, seed: int) -> ImputerScores:
     """Impute the hidden values with the baseline imputers; if an imputer fails, the reason is kept."""
-    with progress("evaluate-imputation baselines", 2) as part:
+    with suited_to(benchmark.train.modalities), progress("evaluate-imputation baselines", 2) as part:
         neighbours, trials = baseline_imputers(benchmark, seed) if benchmark.tasks else ({}, {})
         part("number of neighbours")
         scores: dict[str, Any] = {task_name: {} for task_name in benchmark.tasks}
@@ -76,13 +77,13 @@ def imputation_scores(
             "expected those of this project; run postprior evaluate-imputation --baselines"
         )
     scores, tasks = {}, benchmark.tasks
-    with progress(f"evaluate-imputation {name}", len(tasks) + 1) as step:
+    with suited_to(benchmark.train.modalities), progress(f"evaluate-imputation {name}", len(tasks) + 1) as step:
         rows = next((task.original for task in tasks.values()), None)  # all tasks have the same
-        conditionals = None if rows is None else generator.cell_conditionals(benchmark.train, rows, seed)
+        forests = () if rows is None else generator.cell_forests(benchmark.train, rows, seed)
         step("forests")
         for task in tasks:
             known = baseline_scores(baselines, task)
-            scores[task] = density_scores(generator, evaluators.classifiers, task, benchmark, known, seed, conditionals)
+            scores[task] = density_scores(generator, evaluators.classifiers, task, benchmark, known, seed, forests)
             step(task)
     return benchmark.results(scores)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from postprior.pipelines.threads import exhaust, in_order
+from postprior.pipelines.threads import FEW, available, exhaust, in_order, suited_to
+from postprior.stage1_vae.modalities import Modality
 
 
 def test_tasks_run_side_by_side_with_their_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +74,30 @@ def test_an_error_of_a_result_ends_the_others(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ValueError, match="no"):
         [*in_order(failing, range(100))]
     assert len(begun) < 10
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_operations_on_tables_have_one_thread_and_computations_run_side_by_side() -> None:
+    table, image = Modality("t", "vector", (FEW,), "normal"), Modality("x", "image", (1, 8, 8), "normal")
+    barrier = threading.Barrier(2, timeout=10)
+
+    def threads(_: int) -> int:
+        barrier.wait()  # passes only if two wait at the same time
+        return torch.get_num_threads()
+
+    with suited_to([table]):
+        assert (torch.get_num_threads(), available()) == (1, 2)
+        assert [*in_order(threads, range(2))] == [1, 1]
+        assert torch.get_num_threads() == 1
+    for modalities in ([table, image], [table, Modality("more", "vector", (1,), "normal")]):
+        with suited_to(modalities):
+            assert torch.get_num_threads() == 2
+    assert (torch.get_num_threads(), available()) == (2, 2)

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.linalg.lapack import dpstrf
 from threadpoolctl import threadpool_limits
 
 from postprior.pipelines.metrics.fidelity.space import Space
 from postprior.pipelines.metrics.statistics.intervals import Floats, Scores
+from postprior.pipelines.threads import available
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def frechet_distance(real: Floats, real_weights: Floats, fake: Floats, fake_weig
             return math.nan
         return distance(Gaussian.fit(real, weights[0]), Gaussian.fit(fake, weights[1]))
 
-    with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(available()) as pool:
         return np.array(list(pool.map(line, zip(real_weights, fake_weights, strict=True))))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from postprior.pipelines.metrics.statistics.intervals import Floats
 
@@ -17,15 +16,14 @@ class Forest:
     Args:
         values: values (N, w) of the training rows, one column or one for each class.
         x: their predictors (N, P).
-        ensembles: regressors of scikit-learn that consist of trees; they are fitted, on all threads of torch.
+        ensembles: regressors of scikit-learn that consist of trees; they are fitted.
         targets: what they predict, (N, w) as well; the values if None.
     """
 
     def __init__(self, values: Floats, x: Floats, ensembles: Sequence[Any], targets: Floats | None = None) -> None:
         self.values, targets = values, values if targets is None else targets
         for each in ensembles:
-            each.set_params(n_jobs=torch.get_num_threads()).fit(x, targets if targets.shape[1] > 1 else targets[:, 0])
-            each.set_params(n_jobs=None)  # predictions would add up in the order in which threads end
+            each.fit(x, targets if targets.shape[1] > 1 else targets[:, 0])
         self.ensembles = ensembles
         self.trees = [tree.tree_ for each in self.ensembles for tree in each.estimators_]
         leaves = np.concatenate([each.apply(x).T for each in self.ensembles])  # (trees, N)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from postprior.pipelines.report.cells import HARDEST, REAL, Cells, Column
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, numbered
+from postprior.pipelines.report.figures import Figure, Mark, Panel, numbered
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.plots.distributions import HEIGHT, class_shares, distribution, with_set_legend
 from postprior.pipelines.report.rows import TITLES, Estimate
@@ -127,8 +127,8 @@ def _described(column: Column, best: str) -> str:
 def _dots(values: Mapping[str, Mapping[str, float]], look: Mapping[str, Mark], lowest: float) -> Panel:
     """Draw the scores of a column on one line, a mark for each row of the leaderboard; `values` are by column."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        drawing.marks_by_line(axes, theme, values, look)
+    def draw(axes: Axes) -> None:
+        drawing.marks_by_line(axes, values, look)
         axes.set_xlim(max(lowest - 0.05, 0), 1.0)
 
     return draw

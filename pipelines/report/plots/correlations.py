@@ -9,7 +9,7 @@ import numpy as np
 
 from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.report.cells import REAL, Associations, Cells
-from postprior.pipelines.report.figures import COLOURS, Figure, Panel, Theme, drawable, numbered
+from postprior.pipelines.report.figures import COLOURS, GRID, INK, MUTED, Figure, Panel, drawable, numbered
 from postprior.pipelines.report.wording import number
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ WRITTEN = 7  # columns up to which numbers stand in the cells
 CELL, LABELS = 0.13, 1.25  # inches of a cell, and of the names below a panel
 ENDS, LEVELS = 1.0, 21  # limits and number of the colours: each tenth has its own
 WEAK, STRONG = COLOURS[1], COLOURS[0]  # of −1 and 1: people with colour blindness can distinguish them
+SCALE = [(0, WEAK), (0.5, f"{WEAK}00"), (0.5, f"{STRONG}00"), (1, STRONG)]  # the paper shows through at 0
 
 
 def correlations(cells: Cells) -> Iterator[Figure]:
@@ -77,21 +78,21 @@ def _lines(found: Associations) -> Iterator[tuple[object, ...]]:
 def _panel(title: str, matrix: Floats, titles: Sequence[str]) -> Panel:
     shown = list(drawable(titles).values())
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.colors import LinearSegmentedColormap
 
-        colours = LinearSegmentedColormap.from_list("associations", [WEAK, theme.paper, STRONG], LEVELS, bad=theme.grid)
+        colours = LinearSegmentedColormap.from_list("associations", SCALE, LEVELS, bad=GRID)
         axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, vmin=-ENDS, vmax=ENDS, aspect="auto")
         size = 7.5 if len(shown) <= 12 else 5.5
         axes.set_xticks(range(len(shown)), shown, rotation=90, fontsize=size)
         axes.set_yticks(range(len(shown)), shown, fontsize=size)
         axes.tick_params(axis="both", length=0)
-        axes.tick_params(axis="x", labelcolor=theme.ink)
+        axes.tick_params(axis="x", labelcolor=INK)
         axes.grid(visible=False)
-        axes.set_title(drawable([title])[title], loc="left", fontsize=8.5, color=theme.ink)
+        axes.set_title(drawable([title])[title], loc="left", fontsize=8.5, color=INK)
         for (m, n), value in np.ndenumerate(matrix) if len(shown) <= WRITTEN else ():
             if value == value:
-                axes.text(n, m, number(float(value), 2), ha="center", va="center", fontsize=6, color=theme.ink)
+                axes.text(n, m, number(float(value), 2), ha="center", va="center", fontsize=6, color=INK)
 
     return draw
 
@@ -99,8 +100,8 @@ def _panel(title: str, matrix: Floats, titles: Sequence[str]) -> Panel:
 def _with_scale(panels: Sequence[Panel]) -> list[Panel]:
     """Add the scale of the colours below the whole figure; the last panel draws it."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        panels[-1](axes, theme)
+    def draw(axes: Axes) -> None:
+        panels[-1](axes)
         canvas = axes.get_figure(root=True)
         if canvas is None:
             return
@@ -108,7 +109,7 @@ def _with_scale(panels: Sequence[Panel]) -> list[Panel]:
         scale = canvas.colorbar(
             axes.get_images()[0], ax=every, location="bottom", fraction=0.03, aspect=45, shrink=0.5, ticks=[-1, 0, 1]
         )
-        scale.ax.tick_params(length=0, labelsize=6.5, labelcolor=theme.muted)
+        scale.ax.tick_params(length=0, labelsize=6.5, labelcolor=MUTED)
         scale.outline.set_visible(False)
 
     return [*panels[:-1], draw]

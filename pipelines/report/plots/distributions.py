@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from postprior.pipelines.metrics.tables.marginals import Marginal
-from postprior.pipelines.report.figures import Mark, Panel, Theme, drawable
+from postprior.pipelines.report.figures import INK, MUTED, Mark, Panel, drawable
 from postprior.pipelines.report.plots.drawing import as_percentages, with_handles
 from postprior.pipelines.report.wording import as_text, number
 
@@ -33,16 +33,16 @@ def distribution(
     The score stands at the right end of the title; `ticks` replace numbers on the axis.
     """
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         assert marginal.edges is not None
-        axes.stairs(marginal.shares[real], marginal.edges, fill=True, color=theme.muted, alpha=AREA, linewidth=0)
+        axes.stairs(marginal.shares[real], marginal.edges, fill=True, color=MUTED, alpha=AREA, linewidth=0)
         others = [name for name in marginal.shares if name != real]
         for place, name in reversed([*enumerate(others)]):
             axes.stairs(
                 marginal.shares[name],
                 marginal.edges,
                 baseline=None,
-                color=look[name].colour_in(theme),
+                color=look[name].colour,
                 linewidth=1.5 if place == 0 else 1.0,
                 linestyle=STYLES[place % len(STYLES)],
             )
@@ -50,7 +50,7 @@ def distribution(
             axes.set_xscale("log")
         axes.set_xlim(marginal.edges[0], marginal.edges[-1])
         axes.set_ylim(0)
-        _frame(axes, theme, title, score)
+        _frame(axes, title, score)
         _number_axes(axes, ticks, marginal.logarithmic)
 
     return draw
@@ -69,18 +69,16 @@ def class_shares(
     names = [*drawable(names).values()] if len({*names}) == len(names) else names
     names += [f"{marginal.others} more"] if marginal.others else []
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         places = range(len(names))
-        axes.barh(places, marginal.shares[real], height=0.7, color=theme.muted, alpha=AREA)
+        axes.barh(places, marginal.shares[real], height=0.7, color=MUTED, alpha=AREA)
         others = [name for name in marginal.shares if name != real]
         for name in reversed(others):
-            axes.plot(
-                marginal.shares[name], places, look[name].shape, color=look[name].colour_in(theme), ms=4, clip_on=False
-            )
+            axes.plot(marginal.shares[name], places, look[name].shape, color=look[name].colour, ms=4, clip_on=False)
         axes.set_yticks(places, names, fontsize=6.5)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlim(0)
-        _frame(axes, theme, title, score)
+        _frame(axes, title, score)
         as_percentages(axes.xaxis, 2)
 
     return draw
@@ -91,25 +89,25 @@ def with_set_legend(
 ) -> list[Panel]:
     """Add a legend below the whole figure: the area of the set `real`, a line with a mark for each of the others."""
 
-    def handles(theme: Theme) -> list[Any]:
+    def handles() -> list[Any]:
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        found: list[Any] = [Patch(color=theme.muted, alpha=AREA, linewidth=0, label=real)]
+        found: list[Any] = [Patch(color=MUTED, alpha=AREA, linewidth=0, label=real)]
         for place, (name, shown) in enumerate(drawable(names.values()).items()):
             mark = look[next(key for key, title in names.items() if title == name)]
-            style, colour = STYLES[place % len(STYLES)], mark.colour_in(theme)
+            style, colour = STYLES[place % len(STYLES)], mark.colour
             found.append(Line2D([], [], color=colour, marker=mark.shape, ms=4, linestyle=style, label=shown))
         return found
 
     return with_handles(panels, handles)
 
 
-def _frame(axes: Axes, theme: Theme, title: str, score: float | None) -> None:
+def _frame(axes: Axes, title: str, score: float | None) -> None:
     shown = drawable([title])[title]
-    axes.set_title(shown, loc="left", fontsize=8, color=theme.ink)
+    axes.set_title(shown, loc="left", fontsize=8, color=INK)
     if score is not None and score == score:
-        axes.set_title(number(score, 2), loc="right", fontsize=8, color=theme.muted)
+        axes.set_title(number(score, 2), loc="right", fontsize=8, color=MUTED)
     axes.tick_params(axis="both", length=0)
     axes.tick_params(axis="x", labelsize=6.5)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, drawable
+from postprior.pipelines.report.figures import GRID, INK, MUTED, Figure, Mark, Panel, drawable
 from postprior.pipelines.report.rows import INTERVAL, MISSING, Estimate, Row
 from postprior.pipelines.report.wording import number
 
@@ -65,12 +65,12 @@ def dots(panel: DotPanel, lines: Mapping[str, Mark]) -> Panel:
     """Draw on each line an interval and a mark, and the value at the right margin."""
     estimates = {line: panel.estimates.get(line, MISSING) for line in lines}
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        frame(axes, theme, panel.title, list(lines), list(estimates.values()), panel.limits, panel.reference_line)
+    def draw(axes: Axes) -> None:
+        frame(axes, panel.title, list(lines), list(estimates.values()), panel.limits, panel.reference_line)
         for height, (line, mark) in enumerate(lines.items()):
             if (estimate := estimates[line]) is MISSING:
                 continue
-            point(axes, estimate, height, mark, theme, size=5)
+            point(axes, estimate, height, mark, size=5)
             axes.annotate(
                 number(estimate.value, panel.decimals),
                 (1.0, height),
@@ -79,7 +79,7 @@ def dots(panel: DotPanel, lines: Mapping[str, Mark]) -> Panel:
                 textcoords="offset points",
                 va="center",
                 fontsize=7.5,
-                color=theme.muted,
+                color=MUTED,
             )
         axes.set_ylim(len(lines) - 0.4, -0.6)
 
@@ -88,7 +88,6 @@ def dots(panel: DotPanel, lines: Mapping[str, Mark]) -> Panel:
 
 def frame(
     axes: Axes,
-    theme: Theme,
     title: str,
     names: Sequence[str],
     estimates: Sequence[Estimate],
@@ -97,26 +96,24 @@ def frame(
 ) -> None:
     """Set names on the left, a title, a scale for the estimates, and a reference line if given."""
     if reference_line is not None:
-        axes.axvline(reference_line, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        axes.axvline(reference_line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.set_yticks(range(len(names)), list(drawable(names).values()))
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=7.5)
-    axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+    axes.set_title(title, loc="left", fontsize=8.5, color=INK)
     if limits is None:
         scale(axes, estimates)
     else:
         axes.set_xlim(*limits)
 
 
-def marks_by_line(
-    axes: Axes, theme: Theme, values: Mapping[str, Mapping[str, float]], look: Mapping[str, Mark]
-) -> None:
+def marks_by_line(axes: Axes, values: Mapping[str, Mapping[str, float]], look: Mapping[str, Mark]) -> None:
     """Draw on the line of each name the marks of several rows; `values` are by name and row."""
-    frame(axes, theme, "", list(values), [], None, None)
+    frame(axes, "", list(values), [], None, None)
     for place, by_row in enumerate(values.values()):
-        axes.axhline(place, color=theme.grid, linewidth=0.6, zorder=0)
+        axes.axhline(place, color=GRID, linewidth=0.6, zorder=0)
         for row, value in reversed([*by_row.items()]):
-            axes.plot(value, place, look[row].shape, color=look[row].colour_in(theme), ms=5, clip_on=False)
+            axes.plot(value, place, look[row].shape, color=look[row].colour, ms=5, clip_on=False)
     axes.set_ylim(len(values) - 0.4, -0.6)
 
 
@@ -143,16 +140,16 @@ def grouped(
 ) -> Panel:
     """Draw groups of estimates below each other, with all rows in each group; `values` are by row and group."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         every = [estimate for estimates in values.values() for estimate in estimates.values()]
-        frame(axes, theme, title, names, every, limits, reference_line)
+        frame(axes, title, names, every, limits, reference_line)
         for place, (row, estimates) in enumerate(values.items()):
             shift = 0.62 * (place / (len(values) - 1) - 0.5) if len(values) > 1 else 0.0
             for height, estimate in enumerate(estimates.values()):
-                point(axes, estimate, height + shift, look[row.name], theme, size=4)
+                point(axes, estimate, height + shift, look[row.name], size=4)
         axes.set_ylim(len(names) - 0.5, -0.5)
         for border in range(1, len(names)):
-            axes.axhline(border - 0.5, color=theme.grid, linewidth=0.8)
+            axes.axhline(border - 0.5, color=GRID, linewidth=0.8)
 
     return draw
 
@@ -175,9 +172,9 @@ def lines(
     `places` are the numbers on the horizontal axis, `label` names the axis, and `values` are by name and place.
     """
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         if reference_line is not None:
-            axes.axhline(reference_line, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+            axes.axhline(reference_line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         for line, (name, estimates) in enumerate(values.items()):
             shift = 0.3 * ((line + 0.5) / len(values) - 0.5)
             axes.errorbar(
@@ -185,18 +182,18 @@ def lines(
                 [estimate.value for estimate in estimates],
                 error_bars(estimates),
                 fmt=looks[name].shape + "-",
-                color=looks[name].colour_in(theme),
+                color=looks[name].colour,
                 ms=4.5,
                 linewidth=1,
                 elinewidth=1,
             )
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
         axes.set_xlim(-0.4, len(places) - 0.6)
-        axes.tick_params(axis="x", labelcolor=theme.ink)
-        axes.tick_params(axis="y", labelsize=7.5, labelcolor=theme.muted)
+        axes.tick_params(axis="x", labelcolor=INK)
+        axes.tick_params(axis="y", labelsize=7.5, labelcolor=MUTED)
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
-        axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+        axes.set_title(title, loc="left", fontsize=8.5, color=INK)
         axes.set_xlabel(label)
 
     return draw
@@ -206,26 +203,26 @@ def with_legend(panels: Sequence[Panel], names: Mapping[str, Mark]) -> list[Pane
     """Add a legend of marks below the whole figure; the last panel draws it."""
     shown = drawable(names)
 
-    def handles(theme: Theme) -> list[Artist]:
+    def handles() -> list[Artist]:
         from matplotlib.lines import Line2D
 
         return [
-            Line2D([], [], color=mark.colour_in(theme), marker=mark.shape, linestyle="", ms=5, label=shown[name])
+            Line2D([], [], color=mark.colour, marker=mark.shape, linestyle="", ms=5, label=shown[name])
             for name, mark in names.items()
         ]
 
     return with_handles(panels, handles, 0.2)
 
 
-def with_handles(panels: Sequence[Panel], handles: Callable[[Theme], list[Artist]], pad: float = 0.6) -> list[Panel]:
+def with_handles(panels: Sequence[Panel], handles: Callable[[], list[Artist]], pad: float = 0.6) -> list[Panel]:
     """Add a legend of these handles below the whole figure; the last panel draws it."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        panels[-1](axes, theme)
+    def draw(axes: Axes) -> None:
+        panels[-1](axes)
         canvas = axes.get_figure(root=True)
         if canvas is None:
             return
-        found = handles(theme)
+        found = handles()
         widest = 0.4 + LETTER * max(len(str(handle.get_label())) for handle in found)
         columns = max(int(canvas.get_figwidth() / widest), 1)
         canvas.legend(handles=found, loc="outside lower left", ncols=columns, fontsize=8, handletextpad=pad)
@@ -233,9 +230,9 @@ def with_handles(panels: Sequence[Panel], handles: Callable[[Theme], list[Artist
     return [*panels[:-1], draw]
 
 
-def point(axes: Axes, estimate: Estimate, height: float, mark: Mark, theme: Theme, size: float) -> None:
+def point(axes: Axes, estimate: Estimate, height: float, mark: Mark, size: float) -> None:
     """Draw an estimate with its interval at a height."""
-    colour = mark.colour_in(theme)
+    colour = mark.colour
     if estimate.low is not None and estimate.high is not None:
         axes.plot([estimate.low, estimate.high], [height, height], color=colour, linewidth=1.4)
     axes.plot(estimate.value, height, mark.shape, color=colour, ms=size)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from postprior.pipelines.metrics.registry import LEADERBOARD, of_family
-from postprior.pipelines.report.figures import Figure, Mark, Theme, numbered
+from postprior.pipelines.report.figures import Figure, Mark, numbered
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import MISSING, estimates
@@ -62,11 +62,11 @@ def trade_off(results: Results, look: Looks) -> Iterator[Figure]:
     if not complete:
         return
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         for row, x, y in complete:
             mark = look[row.name]
-            drawing.point(axes, x, y.value, mark, theme, size=7)
-            axes.errorbar(x.value, y.value, drawing.error_bars([y]), color=mark.colour_in(theme), elinewidth=1.4)
+            drawing.point(axes, x, y.value, mark, size=7)
+            axes.errorbar(x.value, y.value, drawing.error_bars([y]), color=mark.colour, elinewidth=1.4)
         drawing.scale(axes, [x for _, x, _ in complete])
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="both")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postprior.pipelines.metrics.registry import of_family
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, density_mark, numbered
+from postprior.pipelines.report.figures import INK, MUTED, Figure, Mark, Panel, density_mark, numbered
 from postprior.pipelines.report.plots.drawing import INTERVALS, DotPanel, dotted, height_of
 from postprior.pipelines.report.results import Results
 from postprior.pipelines.report.rows import Estimate
@@ -55,13 +55,13 @@ def code_map(points: CodeMap, look: Mapping[str, Mark]) -> Figure:
     def panel(title: str) -> Panel:
         cloud, mark = clouds[title]
 
-        def draw(axes: Axes, theme: Theme) -> None:
-            colour = mark.colour_in(theme) if mark else theme.ink
-            axes.scatter(points.train[:, 0], points.train[:, 1], s=5, color=theme.muted, alpha=0.35, linewidths=0)
+        def draw(axes: Axes) -> None:
+            colour = mark.colour if mark else INK
+            axes.scatter(points.train[:, 0], points.train[:, 1], s=5, color=MUTED, alpha=0.35, linewidths=0)
             axes.scatter(cloud[:, 0], cloud[:, 1], s=5, color=colour, linewidths=0)
             axes.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             axes.set_aspect("equal", adjustable="box")
-            axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink)
+            axes.set_title(title, loc="left", fontsize=8.5, color=INK)
             for side in ("left", "bottom"):
                 axes.spines[side].set_visible(False)
 
@@ -108,8 +108,8 @@ def divergence(divergences: Sequence[float]) -> Figure:
     ordered = sorted(divergences, reverse=True)
     collapsed = sum(value < COLLAPSED for value in ordered)
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        axes.bar(range(1, len(ordered) + 1), ordered, color=density_mark(0).colour_in(theme), width=0.8)
+    def draw(axes: Axes) -> None:
+        axes.bar(range(1, len(ordered) + 1), ordered, color=density_mark(0).colour, width=0.8)
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
         axes.set(xlabel="Latent dimension, sorted by KL divergence", ylabel="KL divergence, nats per row")
@@ -155,12 +155,12 @@ def training(epochs: Sequence[Mapping[str, str]]) -> Figure:
     }
     starts = [i for i in range(1, len(epochs)) if epochs[i]["phase"] != epochs[i - 1]["phase"]]
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         steps = range(1, len(epochs) + 1)
         for i, (name, values) in enumerate(curves.items()):
-            axes.plot(steps, values, color=density_mark(i).colour_in(theme), linewidth=1.6, label=name)
+            axes.plot(steps, values, color=density_mark(i).colour, linewidth=1.6, label=name)
         for start in starts:
-            axes.axvline(start + 0.5, color=theme.muted, linewidth=0.8, linestyle=":")
+            axes.axvline(start + 0.5, color=MUTED, linewidth=0.8, linestyle=":")
         settled = [value for values in curves.values() for value in values[min(len(values) // 20, 3) :]]
         low, high = min(settled), max(settled)
         axes.set_ylim(low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1))

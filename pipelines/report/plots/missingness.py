@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from postprior.pipelines.metrics.tables.patterns import Pattern
 from postprior.pipelines.report.cells import REAL, Cells
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, numbered
+from postprior.pipelines.report.figures import Figure, Mark, Panel, numbered
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.rows import Estimate
 from postprior.pipelines.report.wording import percent
@@ -97,8 +97,8 @@ def _figure(
 def _dots(shares: Mapping[str, Mapping[str, float]], marks: Mapping[str, Mark]) -> Panel:
     """Draw the shares of a line beside each other, a mark for each set of rows."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
-        drawing.marks_by_line(axes, theme, shares, marks)
+    def draw(axes: Axes) -> None:
+        drawing.marks_by_line(axes, shares, marks)
         greatest = max(share for own in shares.values() for share in own.values())
         axes.set_xlim(-0.03 * greatest, 1.04 * greatest)
         drawing.as_percentages(axes.xaxis, 4)

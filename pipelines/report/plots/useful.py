@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 from postprior.pipelines.metrics.registry import of_family
-from postprior.pipelines.report.figures import Figure, Mark, Panel, density_mark
+from postprior.pipelines.report.figures import MUTED, Figure, Mark, Panel, density_mark
 from postprior.pipelines.report.plots import drawing
 from postprior.pipelines.report.results import IMPUTERS, Results
 from postprior.pipelines.report.rows import MISSING, Estimate, Row
@@ -46,7 +46,7 @@ TASKS = {
 }
 POINT_IMPUTER = IMPUTERS["mean"]  # imputes one value and draws none
 OUTLIER = (POINT_IMPUTER, "energy_score")  # left out of the limits of the axis
-IMPUTER_MARKS = {title: Mark(None, shape) for title, shape in zip(IMPUTERS.values(), "hd>P8", strict=True)}
+IMPUTER_MARKS = {title: Mark(MUTED, shape) for title, shape in zip(IMPUTERS.values(), "hd>P8", strict=True)}
 
 
 def useful(results: Results, look: Looks) -> Iterator[Figure]:

@@ -11,7 +11,7 @@ from postprior.pipelines.metrics.statistics.intervals import Floats
 from postprior.pipelines.metrics.tables.features import FeatureStatistics
 from postprior.pipelines.report.cells import REAL, Cells
 from postprior.pipelines.report.features import Features
-from postprior.pipelines.report.figures import Figure, Mark, Panel, Theme, numbered
+from postprior.pipelines.report.figures import INK, MUTED, Figure, Mark, Panel, numbered
 from postprior.pipelines.report.plots.distributions import HEIGHT, distribution, short, with_set_legend
 from postprior.pipelines.report.wording import as_text, number
 
@@ -110,14 +110,14 @@ def _means(own: FeatureStatistics) -> str:
 def _scatter(title: str, pairs: Mapping[str, tuple[Floats, Floats]], look: Mapping[str, Mark]) -> Panel:
     """Draw statistics of samples against those of real rows, with the diagonal."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         for name, (real, made) in reversed([*pairs.items()]):
             chosen = _some(len(real))
-            axes.plot(real[chosen], made[chosen], look[name].shape, color=look[name].colour_in(theme), ms=2, alpha=0.5)
+            axes.plot(real[chosen], made[chosen], look[name].shape, color=look[name].colour, ms=2, alpha=0.5)
         low, high = _ends([values for pair in pairs.values() for values in pair], next(iter(pairs.values()))[0])
         axes.set(xlim=(low, high), ylim=(low, high))
-        axes.axline((low, low), slope=1, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        _frame(axes, theme, title)
+        axes.axline((low, low), slope=1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        _frame(axes, title)
         axes.set(xlabel="real", ylabel="synthetic")
 
     return draw
@@ -126,7 +126,7 @@ def _scatter(title: str, pairs: Mapping[str, tuple[Floats, Floats]], look: Mappi
 def _dispersion(own: Mapping[str, FeatureStatistics], densities: tuple[str, ...], look: Mapping[str, Mark]) -> Panel:
     """Draw the variance of features against their mean, on logarithmic axes."""
 
-    def draw(axes: Axes, theme: Theme) -> None:
+    def draw(axes: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
         names = [*reversed(densities), REAL]
@@ -134,7 +134,7 @@ def _dispersion(own: Mapping[str, FeatureStatistics], densities: tuple[str, ...]
             stats = own[name]
             chosen = _some(len(stats.means))
             mark = None if name == REAL else look[name]
-            colour, shape = (theme.muted, "s") if mark is None else (mark.colour_in(theme), mark.shape)
+            colour, shape = (MUTED, "s") if mark is None else (mark.colour, mark.shape)
             axes.plot(stats.means[chosen], stats.variances[chosen], shape, color=colour, ms=2, alpha=0.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -145,7 +145,7 @@ def _dispersion(own: Mapping[str, FeatureStatistics], densities: tuple[str, ...]
             axis.set_major_locator(LogLocator(numticks=5))
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        _frame(axes, theme, "Variance against mean")
+        _frame(axes, "Variance against mean")
         axes.set(xlabel="mean", ylabel="variance")
 
     return draw
@@ -164,8 +164,8 @@ def _some(features: int) -> np.ndarray:
     return np.unique(np.linspace(0, features - 1, min(features, POINTS)).astype(int))
 
 
-def _frame(axes: Axes, theme: Theme, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=8, color=theme.ink)
+def _frame(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=8, color=INK)
     axes.tick_params(axis="both", length=0, labelsize=6.5)
     axes.grid(axis="both")
     axes.xaxis.label.set_fontsize(7.5)

@@ -10,7 +10,8 @@ from support.equations import seeded
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.pseudo_gibbs import CELLS, WIDEST, CellConditionals
+from postprior.pipelines.generation.held_out import Hidden, Losses
+from postprior.pipelines.generation.pseudo_gibbs import CELLS, LOCATED, LOOSE, WIDEST, CellForests
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
@@ -54,14 +55,14 @@ def without(data: Dataset, share: float) -> tuple[Dataset, NDArray[np.bool_]]:
 
 def test_cells_are_drawn_from_their_distribution_given_the_rest_of_the_row(untrained: Generator) -> None:
     train, test = rows(1000, 0), rows(400, 1)
-    conditionals = CellConditionals.fit(untrained.model, train, np.asarray(train.labels), 0)
-    assert set(conditionals.by_column) == {("one", 0), ("one", 1), ("other", 0)}
-    assert conditionals.names == [("one", "rate"), ("one", "plan"), ("other", "twice")]
+    forests = CellForests.fit(untrained.model, train, np.asarray(train.labels), 0)
+    assert set(forests.forests) == {("one", 0), ("one", 1), ("other", 0)}
+    assert forests.names == [("one", "rate"), ("one", "plan"), ("other", "twice")]
     start = {"one": test.data["one"].copy(), "other": np.full((400, 1), 9, np.float32)}
     start["one"][:, 1] = 2 - start["one"][:, 1]
     free = {"one": np.tile([False, True], (400, 1)), "other": np.ones((400, 1), bool)}
     drawn, again = (
-        conditionals.swept(start, free, np.asarray(test.labels), NOTHING, np.random.default_rng(5)) for _ in range(2)
+        forests.swept(start, free, np.asarray(test.labels), NOTHING, np.random.default_rng(5)) for _ in range(2)
     )
     assert all(np.array_equal(drawn[name], again[name]) for name in drawn)
     assert np.array_equal(drawn["one"][:, 0], test.data["one"][:, 0])
@@ -72,11 +73,9 @@ def test_cells_are_drawn_from_their_distribution_given_the_rest_of_the_row(untra
     assert NOISE < residual[middle].std() < 3 * NOISE  # leaves are not narrow; all rows have 2.0
     sign = np.where(test.labels, 1, -1)
     assert 0.3 * NOISE < (residual * sign)[middle].mean() < NOISE  # E|noise| = 0.8 NOISE, by the label
-    unlabelled = conditionals.swept(start, free, np.full(400, -1), NOTHING, np.random.default_rng(5))
+    unlabelled = forests.swept(start, free, np.full(400, -1), NOTHING, np.random.default_rng(5))
     assert np.isfinite(unlabelled["other"]).all()
-    kept = conditionals.only([("one", 1)]).swept(
-        start, free, np.asarray(test.labels), NOTHING, np.random.default_rng(5)
-    )
+    kept = forests.only([("one", 1)]).swept(start, free, np.asarray(test.labels), NOTHING, np.random.default_rng(5))
     assert (kept["other"] == 9).all()
 
 
@@ -85,9 +84,9 @@ def test_training_rows_may_lack_cells_and_tables(untrained: Generator) -> None:
     train, hidden = without(rows(300, 0), 0.5)
     train = replace(train, mask=np.arange(600).reshape(300, 2) % 2 < 1)
     train.data["one"][hidden, 1] = 7
-    conditionals = CellConditionals.fit(untrained.model, train, None, 0)
-    assert set(conditionals.by_column) == {("one", 0), ("one", 1)}
-    values = conditionals.by_column["one", 1].values
+    forests = CellForests.fit(untrained.model, train, None, 0)
+    assert set(forests.forests) == {("one", 0), ("one", 1)}
+    values = forests.forests["one", 1].values
     assert len(values) == (~hidden).sum()
     assert values.max() <= 2
 
@@ -98,7 +97,7 @@ def test_held_out_rows_choose_what_is_drawn_anew(untrained: Generator, monkeypat
     monkeypatch.setattr("postprior.pipelines.generation.calibration.REPEATED", 100)
     train, held_out, test = rows(600, 0), rows(100, 1), rows(100, 2)
     lacking, hidden = without(test, 0.5)
-    calibration = untrained.calibration(held_out, lacking, 0, untrained.cell_conditionals(train, lacking, 0))
+    calibration = untrained.calibration(held_out, lacking, 0, untrained.cell_forests(train, lacking, 0))
     assert calibration.drawn_anew == {"one": ["plan"], "other": ["twice"]}
     assert calibration.factors["other"].tolist() == [1]
     plain = untrained.impute(lacking, 5, 0, "draws", held_out)
@@ -110,7 +109,41 @@ def test_held_out_rows_choose_what_is_drawn_anew(untrained: Generator, monkeypat
         assert np.array_equal(one.data["one"][:, 0], test.data["one"][:, 0])
         assert np.array_equal(one.data["one"][~hidden], test.data["one"][~hidden])
         assert np.mean(one.data["one"][hidden, 1] == test.data["one"][hidden, 1]) > 0.7
-    assert untrained.calibration(held_out, lacking, 0).conditionals is None
+    assert untrained.calibration(held_out, lacking, 0).forests is None
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_held_out_rows_choose_the_forests_that_draw(
+    untrained: Generator, monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    """Forests of shuffled rows draw from the columns alone; those of the rows know the relations between them."""
+    monkeypatch.setattr("postprior.pipelines.generation.posterior.STEPS", 2)
+    monkeypatch.setattr("postprior.pipelines.generation.calibration.REPEATED", 100)
+    train, shuffled, held_out = rows(600, 0), rows(600, 0), rows(100, 1)
+    shuffled.data["other"] = shuffled.data["other"][::-1]
+    lacking, _ = without(rows(100, 2), 0.5)
+    sources = (train, shuffled) if best == 0 else (shuffled, train)
+    kinds = (LOCATED, LOOSE)
+    forests = [CellForests.fit(untrained.model, x, None, 0, kind) for x, kind in zip(sources, kinds, strict=True)]
+    chosen = untrained.calibration(held_out, lacking, 0, forests).forests
+    assert chosen is not None
+    assert chosen.kind is kinds[best]
+    assert ("other", 0) in chosen.forests
+
+
+def test_losses_are_crps_in_standard_deviations_and_joint_energy_scores(untrained: Generator) -> None:
+    """One hidden number y with draws 0 and 2σ: the CRPS is (|y| + |2σ − y|) / 2σ − 1; other cells add nothing."""
+    held_out = rows(50, 0)
+    lacking = replace(held_out, mask=np.tile([True, False], (50, 1)))
+    hiding = Hidden(untrained.model, untrained.density, held_out, lacking, 0, None)
+    losses, y = Losses(TABLES), held_out.data["other"].astype(np.float64)
+    sigma = y.std()
+    draws = np.stack([np.zeros_like(y), np.full_like(y, 2 * sigma)])
+    losses.add({"other": (np.arange(50), draws)}, hiding)
+    expected = ((np.abs(y) + np.abs(2 * sigma - y)) / (2 * sigma) - 1).sum()
+    assert losses.sums["other"][0] == pytest.approx(expected)
+    assert losses.jointly() == pytest.approx(expected)
+    assert losses.sums["one"].tolist() == [0, 0]
 
 
 def test_wide_tables_keep_the_draws_of_the_decoders(untrained: Generator) -> None:
@@ -120,7 +153,7 @@ def test_wide_tables_keep_the_draws_of_the_decoders(untrained: Generator) -> Non
     )
     model = MODELS["mvae"]([wide, TABLES[1]], latent=2)
     data = {"w": np.zeros((60, WIDEST + 1), np.float32), "other": np.zeros((60, 1), np.float32)}
-    assert not CellConditionals.fit(model, Dataset((wide, TABLES[1]), data), None, 0).by_column
+    assert not CellForests.fit(model, Dataset((wide, TABLES[1]), data), None, 0).forests
 
 
 WIDTH = 6
@@ -145,11 +178,10 @@ def test_cells_are_drawn_given_the_vectors_beside_their_table(monkeypatch: pytes
     generator = Generator(model, DENSITIES["gaussian"]().fit(codes, generator=seeded()), {})
     train, held_out, test = beside_vectors(500, 0), beside_vectors(100, 1), beside_vectors(150, 2)
     lacking = replace(test, mask=np.tile([True, False], (150, 1)))
-    conditionals = generator.cell_conditionals(train, lacking, 0)
-    assert conditionals is not None
-    kinds = {cell: type(each).__name__ for cell, each in conditionals.by_column.items()}
+    (conditionals,) = generator.cell_forests(train, lacking, 0)
+    kinds = {cell: type(each).__name__ for cell, each in conditionals.forests.items()}
     assert kinds == {("one", 0): "Matching", ("one", 1): "Forest"}
-    assert generator.calibration(held_out, lacking, 0, conditionals).drawn_anew == {"one": ["rate", "plan"]}
+    assert generator.calibration(held_out, lacking, 0, (conditionals,)).drawn_anew == {"one": ["rate", "plan"]}
     drawn = generator.impute(lacking, 5, 0, "draws", held_out, train)
     assert all(np.array_equal(each.data["vector"], test.data["vector"]) for each in drawn)
     rates = np.stack([each.data["one"][:, 0] for each in drawn])

@@ -19,7 +19,18 @@ from postprior.pipelines.data.pictures import GAP, SAMPLES, SPACE, Sheet, sheet
 from postprior.pipelines.metrics.latent.code_map import code_map
 from postprior.pipelines.metrics.registry import LEADERBOARD
 from postprior.pipelines.report import figures
-from postprior.pipelines.report.figures import COLOURS, DARK, LIGHT, SHAPES, Figure, Mark, readable
+from postprior.pipelines.report.figures import (
+    COLOURS,
+    DARK,
+    GRID,
+    INK,
+    LIGHT,
+    MUTED,
+    SHAPES,
+    Figure,
+    Mark,
+    readable,
+)
 from postprior.pipelines.report.gallery import PAIRS, grid, neighbours
 from postprior.pipelines.report.leaderboard import as_csv
 from postprior.pipelines.report.page import GLYPHS
@@ -109,16 +120,24 @@ def test_figures_have_a_dark_and_a_narrow_side(drawn: Mapping[str, Figure], monk
     assert figure.pngs() == (wide, dark)
 
 
-@pytest.mark.parametrize("name", ["code_map", "trade_off"])
-def test_the_dark_side_has_the_layout_of_its_own(
-    drawn: Mapping[str, Figure], monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """The layout is taken over from the light side; computed anew, it is the same to the pixel, legends included."""
-    monkeypatch.setattr(figures, "DPI", 40)
-    _, dark = drawn[name].pngs()
-    monkeypatch.setattr(figures, "LIGHT", DARK)
-    first, again = drawn[name].pngs()
-    assert dark == first == again
+def test_paper_shows_through_and_greys_are_those_of_the_theme() -> None:
+    """A colour c of opacity a on paper p is a c + (1 − a) p; c is the same in both themes if it is no grey."""
+    blue, half = (0, 114, 178), 128 / 255
+    drawn = [(255, 255, 255, 0), *((*bytes.fromhex(grey[1:]), 255) for grey in (INK, MUTED, GRID)), (*blue, 255)]
+    pixels = np.array([[*drawn, (*blue, 128)]], np.uint8)
+    for image, theme in zip(figures._pngs(pixels), (LIGHT, DARK), strict=True):
+        expected = [[*bytes.fromhex(colour[1:])] for colour in (theme.paper, theme.ink, theme.muted, theme.grid)]
+        through = [half * colour + (1 - half) * paper for colour, paper in zip(blue, expected[0], strict=True)]
+        found = np.asarray(opened(image).convert("RGB"), float)[0]
+        np.testing.assert_allclose(found, [*expected, blue, through], atol=0.5)
+
+
+def test_the_most_frequent_colours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "PALETTE", 3)
+    pixels = np.array([[(200, 0, 0, 255)] * 3 + [(0, 0, 200, 255)] * 2 + [(190, 0, 0, 255), (0, 0, 0, 0)]], np.uint8)
+    light, _ = figures._pngs(pixels)
+    red, blue, paper = (200, 0, 0), (0, 0, 200), (255, 255, 255)
+    assert [*map(tuple, np.asarray(opened(light).convert("RGB"))[0])] == [red] * 3 + [blue] * 2 + [red, paper]
 
 
 def test_what_no_row_has_is_not_drawn(results: Results) -> None:
@@ -174,7 +193,7 @@ def test_the_training_mean_does_not_set_the_limits_of_energy_scores(results: Res
     (figure,) = imputation(results, marks(NAMES))
     energy, error, coverage, right = Canvas().subplots(4)
     for panel, axes in zip(figure.panels, (energy, error, coverage, right), strict=True):
-        panel(axes, LIGHT)
+        panel(axes)
     assert energy.get_xlim() == pytest.approx((0.60 * 0.98 - 0.03, 0.67 * 1.02 + 0.03))
     assert error.get_xlim()[1] > 1.0
     assert coverage.get_xlim()[0] > 0.8
