@@ -155,10 +155,15 @@ class Calibration:
         values: Mapping[str, np.ndarray],
         free: Mapping[str, NDArray[np.bool_]],
         labels: Ints | None,
+        context: Floats,
         rng: np.random.Generator,
     ) -> Mapping[str, np.ndarray]:
         """Return rows of tables in which `forests` draw the cells free[m] anew; see `CellForests.swept`."""
-        return values if self.forests is None else self.forests.swept(values, free, labels, rng)
+        return values if self.forests is None else self.forests.swept(values, free, labels, context, rng)
+
+    def context(self, vectors: Mapping[str, np.ndarray], rows: int) -> Floats:
+        """Return what `swept` reads of vectors, values[m] (B, X), of B = `rows` complete rows: (B, C)."""
+        return np.zeros((rows, 0)) if self.forests is None else self.forests.components(vectors, rows)
 
 
 @torch.no_grad()

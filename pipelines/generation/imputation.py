@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.posterior import has_exact_posterior
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
@@ -187,7 +188,9 @@ def density_scores(
         for key, values in changes.items():
             result[key] = {name: float(each.mean()) for name, each in values.items()}
         if calibration.forests is not None:
-            result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew
+            result["drawn_anew"] = calibration.drawn_anew
+        if has_exact_posterior(generator.model, generator.density):
+            result["power"] = calibration.power
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)
