@@ -29,7 +29,7 @@ def clustered(
     """Return codes and validation codes with the index of a cluster as label of each row, and the classes of these.
 
     Clusters are the components of a mixture of 1, 2, 4, … Gaussians, at most `most`, fitted to one draw per row by
-    scikit-learn; their number has the highest log-likelihood of held-out draws. Draws are not whitened, which would
+    scikit-learn; their number is chosen by the log-likelihood of held-out draws. Draws are not whitened, which would
     give the noise of directions without clusters the weight of those with clusters. A row belongs to the component that
     is most probable given its draw. With one cluster, all remain as they are.
     """
@@ -66,15 +66,19 @@ def clustered(
 
 
 def _best(x: np.ndarray[Any, Any], held_out: np.ndarray[Any, Any], sizes: list[int], seed: int) -> Any:
-    """Return the mixture with the highest mean log-likelihood of held-out points; None if that is one Gaussian."""
+    """Return the mixture that explains held-out points best; None if that is one Gaussian.
+
+    More clusters have to raise the mean log-likelihood by more than the standard error of the difference.
+    """
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    best, score = None, -np.inf
+    best, scores = None, np.full(len(held_out), -np.inf)
     with threadpool_limits(limits=1):  # with several threads, the last bits would change from run to run
         for size in [1, *sizes]:
             kind = "full" if len(x) >= ENOUGH * size * x.shape[1] else "tied"
             mixture = GaussianMixture(size, covariance_type=kind, reg_covar=1e-4, random_state=seed % 2**32).fit(x)
-            if (found := mixture.score(held_out)) > score:
-                best, score = (None if size == 1 else mixture), found
+            gain = (found := mixture.score_samples(held_out)) - scores
+            if size == 1 or gain.mean() > gain.std() / len(gain) ** 0.5:
+                best, scores = (None if size == 1 else mixture), found
     return best
