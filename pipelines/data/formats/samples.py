@@ -99,7 +99,8 @@ class Samples:
 
         Training rows whose cells are all blank have a line there too, with their label alone.
         """
-        holds = (each for each, texts in self.tables.items() if not texts or self.label_name in map(column_name, texts))
+        named = ((each, [*map(column_name, texts)]) for each, texts in self.tables.items())
+        holds = (each for each, names in named if not names or self.label_name in names)
         if not self.synthetic or self.dataset.labels is None or next(holds, None) != file:
             return np.zeros(len(self), bool)
         return np.asarray(self.dataset.labels) >= 0
