@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -91,49 +92,30 @@ class Hidden:
 
 
 class Losses:
-    """Sums of the energy scores of hidden values: of each column of tables (of a number, the CRPS), and jointly.
-
-    Numbers are in units of their standard deviation in the held-out rows; a class is its indicators, in units of the
-    root of their total variance.
-
-    Attributes:
-        sums: by table, of each column (J,).
-        joint: by table, of all its hidden values of a row together.
-    """
+    """Sums of the CRPS of hidden values per column of tables; of classes, of the energy score of their indicators."""
 
     def __init__(self, modalities: Sequence[Modality]) -> None:
         self.modalities = [m for m in modalities if m.columns]
         self.sums = {m.name: np.zeros(m.shape) for m in self.modalities}
-        self.joint = {m.name: 0.0 for m in self.modalities}
 
     def add(self, drawn: Mapping[str, tuple[Ints, np.ndarray]], hiding: Hidden) -> None:
         """Add the draws of a block."""
         for m in self.modalities:
-            if m.name not in drawn:
-                continue
-            (places, x), every = drawn[m.name], np.asarray(hiding.rows.data[m.name])
+            places, x = drawn.get(m.name, (np.zeros(0, int), np.zeros((1, 0, *m.shape))))
             truth, hidden = hiding.truth(m, places)
-            parts = []
             for j, classes in enumerate(np.atleast_1d(discrete(m))):
-                columns = x[..., j, None], truth[:, j, None], every[:, j, None]
-                levels = np.unique(np.concatenate([each.ravel() for each in columns])) if classes else None
-                values, true, rows = (each if levels is None else (each == levels).astype(float) for each in columns)
-                spread = rows.var(0, dtype=np.float64).sum() ** 0.5 or 1.0
-                values = np.where(hidden[:, j, None], values, true)  # what is not hidden has no loss
-                parts.append((values / spread, true / spread))
-                self.sums[m.name][j] += energy_score(*parts[-1])[hidden[:, j]].sum()
-            values, true = (np.concatenate(each, -1) for each in zip(*parts, strict=True))
-            self.joint[m.name] += float(energy_score(values, true).sum())
+                rows = np.flatnonzero(hidden[:, j])
+                values, true = x[:, rows, j, None], truth[rows, j, None]
+                if classes:
+                    levels = np.unique(np.concatenate([values.ravel(), true.ravel()]))
+                    values, true = ((each == levels).astype(np.float64) for each in (values, true))
+                self.sums[m.name][j] += energy_score(values, true).sum() if len(rows) else 0
 
-    def better_than(self, other: Losses) -> set[tuple[str, int]]:
+    def better_than(self, other: Self) -> set[tuple[str, int]]:
         """Return the columns (table, number) with a smaller loss than in `other`."""
         return {(name, j) for name, each in self.sums.items() for j in np.flatnonzero(each < other.sums[name]).tolist()}
 
-    def jointly(self) -> float:
-        """Return the sum of the joint losses over the tables."""
-        return sum(self.joint.values())
-
-    def relative_to(self, other: Losses) -> float:
+    def relative_to(self, other: Self) -> float:
         """Return the mean over the columns of their losses in units of those of `other`."""
         mine, others = (np.concatenate([*each.sums.values()]) for each in (self, other))
         counted = others > 0

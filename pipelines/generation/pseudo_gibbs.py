@@ -12,10 +12,6 @@ conditionals, these are chained equations: van Buuren & Groothuis-Oudshoorn 2011
 https://doi.org/10.18637/jss.v045.i03.) The conditionals are forests whose draws are values of training rows (Doove et
 al. 2014, https://doi.org/10.1016/j.csda.2013.10.025); half of their trees are extremely randomised, which smooths them
 (Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1).
-
-Where several cells of a row are missing, μ_j repeats what the chain has drawn for the others, and sharp forests leave
-their values slowly. `LOOSE` conditionals are p(x_j | x_k for k ≠ j, y) by trees that see few columns at each split, as
-in missForest. Calibration takes those of the two `KINDS` that suit held-out rows.
 """
 
 from __future__ import annotations
@@ -39,30 +35,8 @@ from postprior.stage1_vae.randomness import generator_from
 WIDEST = 64  # columns of all tables, at most
 CELLS = 2**15  # training rows times columns, at most
 FEWEST = 50  # training rows that have a column, at least
-TREES = 30  # of each ensemble
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How conditionals are learned.
-
-    Attributes:
-        located: whether the decoded location of a cell is a predictor.
-        smoothed: whether half of the trees are extremely randomised.
-        leaf: rows per leaf, at least.
-        features: share of the predictors that a split may use.
-        sweeps: rounds over all columns.
-    """
-
-    located: bool
-    smoothed: bool
-    leaf: int
-    features: float
-    sweeps: int
-
-
-LOCATED, LOOSE = Kind(True, True, 10, 0.8, 5), Kind(False, False, 5, 1 / 3, 10)
-KINDS = (LOCATED, LOOSE)
+TREES, LEAF, FEATURES = 30, 10, 0.8  # of each kind: trees, rows per leaf at least, share of features per split
+SWEEPS = 5  # rounds over all columns
 
 Cell = tuple[str, int]
 """A column: the name of its table, and its number there."""
@@ -76,18 +50,17 @@ class CellForests:
 
     model: Autoencoder
     forests: Mapping[Cell, Forest]
-    kind: Kind = LOCATED
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int, kind: Kind = LOCATED) -> Self:
+    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int) -> Self:
         """Learn the conditionals of all columns from training rows with labels (N,), −1 for rows without, or None.
 
         What training rows lack is drawn by the autoencoder. There are no forests if the tables have too many columns.
         """
         columns = [(m.name, j) for m in model.modalities for j in range(m.shape[0])]
         if len(columns) > WIDEST:
-            return cls(model, {}, kind)
+            return cls(model, {})
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.permutation(len(train))[: CELLS // len(columns)])
         train, labels = train.select(rows), None if labels is None else labels[rows]
@@ -96,9 +69,9 @@ class CellForests:
             seen = np.flatnonzero(~train.missing(name)[:, j])
             if len(seen) >= FEWEST:
                 known = {each: values[seen] for each, values in whole.items()}
-                x = _predictors(model, known, None if labels is None else labels[seen], (name, j), kind)
-                forests[name, j] = _forest(_modality(model, name), known[name][:, j], j, x, rng, kind)
-        return cls(model, forests, kind)
+                x = _predictors(model, known, None if labels is None else labels[seen], (name, j))
+                forests[name, j] = _forest(_modality(model, name), known[name][:, j], j, x, rng)
+        return cls(model, forests)
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -122,13 +95,13 @@ class CellForests:
         if not places:
             return values
         cells = np.stack([free[name][:, j] for name, j in places]).sum(0)
-        for turn in range(self.kind.sweeps):
+        for turn in range(SWEEPS):
             if turn == 1:
                 several = ((cell, rows[cells[rows] > 1]) for cell, rows in places.items())
                 places = {cell: rows for cell, rows in several if len(rows)}
             for (name, j), rows in places.items():
                 whole = {each: array[rows] for each, array in values.items()}
-                x = _predictors(self.model, whole, None if labels is None else labels[rows], (name, j), self.kind)
+                x = _predictors(self.model, whole, None if labels is None else labels[rows], (name, j))
                 values[name][rows, j] = self.forests[name, j].draws(x, rng)[:, 0]
         return values
 
@@ -146,13 +119,12 @@ def _completed(model: Autoencoder, rows: Dataset, generator: torch.Generator) ->
     return whole
 
 
-def _predictors(model: Autoencoder, whole: Values, labels: Ints | None, cell: Cell, kind: Kind) -> Floats:
+def _predictors(model: Autoencoder, whole: Values, labels: Ints | None, cell: Cell) -> Floats:
     """Return what predicts a column in complete rows (B): the other columns, the label, the decoded location."""
     name, j = cell
     others = [np.delete(whole[m.name], j, 1) if m.name == name else whole[m.name] for m in model.modalities]
     known = [] if labels is None else [np.where(labels < 0, np.nan, labels)[:, None]]
-    location = [_location(model, whole, cell)[:, None]] if kind.located else []
-    return np.concatenate([*others, *known, *location], 1)
+    return np.concatenate([*others, *known, _location(model, whole, cell)[:, None]], 1)
 
 
 def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
@@ -169,16 +141,13 @@ def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
     return location
 
 
-def _forest(
-    table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator, kind: Kind
-) -> Forest:
+def _forest(table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator) -> Forest:
     """Learn a column (N,) from its predictors x (N, P)."""
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-    def ensemble(trees: Callable[..., object]) -> object:
+    def kind(ensemble: Callable[..., object]) -> object:
         seed = int(rng.integers(2**31))
-        return trees(TREES, min_samples_leaf=kind.leaf, max_features=kind.features, random_state=seed)
+        return ensemble(TREES, min_samples_leaf=LEAF, max_features=FEATURES, random_state=seed)
 
     classes = values[:, None] == np.unique(values) if table.columns[column].likelihood == "categorical" else None
-    ensembles = (RandomForestRegressor, ExtraTreesRegressor) if kind.smoothed else (RandomForestRegressor,)
-    return Forest(values[:, None], x, [*map(ensemble, ensembles)], classes)
+    return Forest(values[:, None], x, [kind(RandomForestRegressor), kind(ExtraTreesRegressor)], classes)
