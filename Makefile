@@ -8,6 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 RIVAL := .venv-multivae
 SDV := .venv-sdv
+SCVI := .venv-scvi
 RELEASE := .venv-release
 PAGES := .venv/.docs
 
@@ -74,6 +75,15 @@ bench: $(READY) ## time a training step against the network passes that it needs
 
 test-multivae: $(RIVAL)/.ready ## compare the adapters with the models of the libraries MultiVae and Pythae, in a separate environment
 	$(RIVAL)/bin/python -m pytest -q -m slow tests/stage1_vae/test_multivae.py tests/stage1_vae/test_pythae.py
+
+test-scvi: $(SCVI)/.ready ## compare the adapter with the models of scvi-tools, in a separate environment
+	$(SCVI)/bin/python -m pytest -q -m slow tests/stage1_vae/test_scvi.py
+
+$(SCVI)/.ready: constraints.txt
+	@echo "Installing into $(SCVI): this package, pytest, and scvi-tools with what it imports"
+	$(PYTHON) -m venv $(SCVI)
+	$(SCVI)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]' scvi-tools==1.4.2 mudata
+	@touch $@
 
 bench-adapted: $(RIVAL)/.ready ## compare joint samples of models of MultiVae: its samplers and ours; docs/adapted.md (SEEDS=3 runs more seeds)
 	$(RIVAL)/bin/python benchmarks/adapted.py --seeds $(or $(SEEDS),1)

@@ -4,10 +4,11 @@ Each model is trained once per seed on the digits of this repository, with the d
 losses and Adam. All samplers then decode codes with the same trained decoders; only the codes differ: those of the
 model's prior, of `GaussianMixtureSampler` with 10 components, of `MAFSampler`, and of `postprior.adapt`. One set of
 label classifiers judges all of them on the same 1,000 test rows. Seconds are processor seconds of the fit and of
-1,000 draws, training aside. Every model and seed is a file in benchmarks/adapted and is not run again; the table in
-docs/adapted.md is written from these files. `make bench-adapted` creates the environment that MultiVae needs.
+1,000 draws, training aside. Every model and seed is a file in benchmarks/adapted; a sampler that is in it is not run
+again. Trained models are kept in .postprior/adapted. The table in docs/adapted.md is written from the files.
+`make bench-adapted` creates the environment that MultiVae needs.
 
-    .venv-multivae/bin/python benchmarks/adapted.py [--seeds 3] [--epochs 40] [--rows 5000] [MODEL …]
+    .venv-multivae/bin/python benchmarks/adapted.py [--seeds 3] [--epochs 25] [--rows 2500] [MODEL …]
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,10 +52,11 @@ from postprior.stage1_vae.randomness import seeded
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("adapted")
+WORK = ROOT / ".postprior/adapted"
 ROWS = 1000  # samples, and test rows that they are compared with
 LATENT, PRIVATE = 32, 8  # dimensions of shared and private codes
 COMPONENTS, MAF_EPOCHS = 10, 60  # of the samplers of MultiVae
-DENSITIES = (("gmm", False), ("gmm", True), ("flow_matching", True))
+DENSITIES = (("gmm", False), ("auto", False), ("gmm", True), ("flow_matching", True), ("flow_matching", False))
 """Densities of postprior, and whether they know the labels of the rows."""
 MODELS: dict[str, dict[str, Any]] = {
     "MVTCAE": {},
@@ -65,6 +67,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 """Models of MultiVae and options of their configurations; a private dimension is that of every modality."""
 SCORES = ("joint_coherence", "joint_frechet_distance", "frechet_distance", "recall", "precision", "label_entropy")
+RECONSTRUCTIONS = "reconstructions of test rows"
 TRAINING = {"batch": 64, "learning_rate": 1e-3}
 
 
@@ -163,7 +166,9 @@ def their_samplers(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[]
     return {"MultiVae, prior": prior, "MultiVae, GMM(10)": mixture, "MultiVae, MAF": flow}
 
 
-def ours(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+def ours(
+    model: Any, bench: Bench, seed: int, densities: Collection[str]
+) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
     """Return functions that fit a density of postprior and draw from it, without labels and with them."""
     rows, others = ({m: np.asarray(x) for m, x in bench.splits[s].data.items()} for s in ("train", "validation"))
     known, held = (np.asarray(bench.splits[split].labels) for split in ("train", "validation"))
@@ -171,61 +176,78 @@ def ours(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str
     def drawn(density: str, labels: bool) -> dict[str, np.ndarray]:
         label, held_out = (known, (others, held)) if labels else (None, others)
         generator = adapt(model, rows, label=label, held_out=held_out, density=density, seed=seed, progress=False)
+        if density == "auto":
+            print(f"  auto: {generator.density.why}", flush=True)
         return {m: np.asarray(x) for m, x in generator.sample(ROWS, seed=seed).data.items()}
 
     return {
         f"postprior, {density}{' with labels' if labels else ''}": partial(drawn, density, labels)
         for density, labels in DENSITIES
+        if density in densities
     }
 
 
-def run(name: str, seed: int, epochs: int, bench: Bench) -> dict[str, Any]:
-    """Train a model of MultiVae, and score all samplers."""
+def trained(name: str, seed: int, epochs: int, bench: Bench) -> tuple[Any, float]:
+    """Return a model of MultiVae and the seconds of its training; train it if that was not done yet."""
     data = bench.tensors("train")
+    rows = len(bench.splits["train"])
+    file = WORK / f"{name}-{seed}-{rows}-{epochs}.pt"
     with seeded(seed):
         model = built(name, {m: tuple(x.shape[1:]) for m, x in data.items()})
-        start = time.process_time()
-        train(model, data, epochs, seed)
-        result: dict[str, Any] = {
-            "model": name,
-            "seed": seed,
-            "epochs": epochs,
-            "rows": len(bench.splits["train"]),
-            "training_seconds": round(time.process_time() - start, 1),
-            "samplers": {},
-        }
-        print(f"{name}, seed {seed}: trained in {result['training_seconds']} s", flush=True)
-        for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed)}.items():
+        if not file.exists():
+            start = time.process_time()
+            train(model, data, epochs, seed)
+            seconds = round(time.process_time() - start, 1)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({"seconds": seconds, "state": model.state_dict()}, file)
+    stored = torch.load(file, weights_only=True)
+    model.load_state_dict(stored["state"])
+    return model.eval(), stored["seconds"]
+
+
+def run(name: str, seed: int, epochs: int, densities: Collection[str], bench: Bench) -> None:
+    """Score all samplers of a trained model that are not in its file yet, and write them one by one."""
+    model, seconds = trained(name, seed, epochs, bench)
+    file = RESULTS / f"{name}-{seed}.json"
+    print(f"{name}, seed {seed}: trained in {seconds} s", flush=True)
+    rows = len(bench.splits["train"])
+    about = {"model": name, "seed": seed, "epochs": epochs, "rows": rows, "training_seconds": seconds}
+    result = read_json(file) if file.exists() else {**about, "samplers": {}}
+    for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed, densities)}.items():
+        if title in result["samplers"]:
+            continue
+        with seeded(seed):
             start = time.process_time()
             samples = sampler()
-            spent = round(time.process_time() - start, 1)
-            result["samplers"][title] = {**bench.scores(samples), "seconds": spent}
-            shown = {key: value["value"] for key, value in result["samplers"][title].items() if key != "seconds"}
-            print(f"  {title}: {spent} s, {shown}", flush=True)
+        spent = round(time.process_time() - start, 1)
+        result["samplers"][title] = {**bench.scores(samples), "seconds": spent}
+        shown = {key: value["value"] for key, value in result["samplers"][title].items() if key != "seconds"}
+        print(f"  {title}: {spent} s, {shown}", flush=True)
+        write_json(file, result)
+    if RECONSTRUCTIONS not in result["samplers"]:
         held = {m: x[:ROWS] for m, x in bench.tensors("test").items()}
-        with torch.no_grad():
+        with torch.no_grad(), seeded(seed):
             again = decoded(model, model.encode(SimpleNamespace(data=held)))
-        result["samplers"]["reconstructions of test rows"] = bench.scores(again)
-    return result
+        result["samplers"][RECONSTRUCTIONS] = bench.scores(again)
+        write_json(file, result)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare samplers on trained models of MultiVae.")
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="models; all by default")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--epochs", type=int, default=40, help="epochs of training")
-    parser.add_argument("--rows", type=int, default=5000, help="training rows")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
+    parser.add_argument("--densities", nargs="*", default=sorted({name for name, _ in DENSITIES}), metavar="DENSITY")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs of training")
+    parser.add_argument("--rows", type=int, default=2500, help="training rows")
     arguments = parser.parse_args()
     if unknown := set(arguments.models) - set(MODELS):
         parser.error(f"models: found {', '.join(sorted(unknown))}, expected some of {', '.join(MODELS)}")
     torch.set_num_threads(1)
     for seed in range(arguments.seeds):
-        todo = [name for name in arguments.models if not (RESULTS / f"{name}-{seed}.json").exists()]
-        bench = Bench(seed, arguments.rows) if todo else None
-        for name in todo:
-            assert bench is not None
-            write_json(RESULTS / f"{name}-{seed}.json", run(name, seed, arguments.epochs, bench))
-    write_page()
+        bench = Bench(seed, arguments.rows)
+        for name in arguments.models:
+            run(name, seed, arguments.epochs, arguments.densities, bench)
+            write_page()
 
 
 def write_page() -> None:

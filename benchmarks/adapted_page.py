@@ -26,7 +26,13 @@ def write_table(runs: list[dict[str, Any]]) -> None:
         seeds = ", ".join(str(run["seed"]) for run in same)
         epochs = ", ".join(sorted({str(run["epochs"]) for run in same}))
         rows = [
-            [title, *(cell([run["samplers"][title].get(key) for run in same], digits) for key, digits, _ in COLUMNS)]
+            [
+                title,
+                *(
+                    cell([run["samplers"].get(title, {}).get(key) for run in same], digits)
+                    for key, digits, _ in COLUMNS
+                ),
+            ]
             for title in same[0]["samplers"]
         ]
         heading = ["codes", *(text for _, _, text in COLUMNS)]

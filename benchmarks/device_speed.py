@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class Size:
         rows: numbers of training, validation and test rows of the digits.
         epochs: maximum number of epochs on the digits.
         every: epochs between two measurements of coherence.
+        compiled: models that are compiled.
     """
 
     image: int = 28
@@ -50,9 +53,10 @@ class Size:
     rows: tuple[int, int, int] = (5000, 500, 2000)
     epochs: int = 40
     every: int = 2
+    compiled: tuple[str, ...] = ("mvtcae", "mopoe")
 
 
-SMALL = Size(8, 2, 0.0, (200, 4), 10, 100, (60, 20, 20), 1, 1)
+SMALL = Size(8, 2, 0.0, (200, 4), 10, 100, (60, 20, 20), 1, 1, ("mvtcae",))
 """The smallest form, which shows on a CPU that every part runs."""
 
 
@@ -107,6 +111,37 @@ def steps(size: Size, device: torch.device) -> dict[str, Any]:
                     step, passes = optimised(phase.parameters, backward), bare(model, phase, data)
                     row[kind] = per_second(step, len(data), size.seconds, device)
                     row[f"{kind}, bare"] = per_second(passes, len(data), size.seconds, device)
+            results[f"{name} {phase.name}"] = row
+    return results
+
+
+def compilation(size: Size, device: torch.device) -> dict[str, Any]:
+    """Return, by model and phase, the rows per second of steps as they are and compiled, and the seconds to compile.
+
+    Raises:
+        ImportError: there is no compiler for the device.
+    """
+    from postprior.stage1_vae.compilation import compiled
+
+    if not (shutil.which("g++") if device.type == "cpu" else find_spec("triton")):
+        raise ImportError(f"no compiler for {device.type}")
+    modalities, results = images(size.image), {}
+    data = batch(modalities).to(device)
+    for name in size.compiled:
+        model = MODELS[name](modalities, width=size.width).to(device).train()
+        for phase in model.phases():
+            row: dict[str, float] = {}
+            for key, objective in (("as it is", phase.objective), ("compiled", compiled(phase.objective))):
+                with freeze_except(model, phase):
+                    generator = torch.Generator(device).manual_seed(0)
+
+                    def backward(objective: Any = objective, generator: torch.Generator = generator) -> None:
+                        objective(data, generator, 1.0).per_sample.mean().backward()
+
+                    step, start = optimised(phase.parameters, backward), waited(device)
+                    step()
+                    row[f"first step, {key}"] = waited(device) - start
+                    row[key] = per_second(step, len(data), size.seconds, device)
             results[f"{name} {phase.name}"] = row
     return results
 

@@ -2,9 +2,9 @@
 
 It makes its own data, needs no network, and writes one file, after every part: values against the CPU in double and
 single precision for all models and densities; rows per second of training steps, beside their bare network passes and,
-if it is installed, MultiVae on the same networks; the seconds of fits, of generation, and until samples of `digits`
-are coherent. A part that fails is recorded with its error, and the next one runs. A part that starts after the time
-limit is left out. docs/speed.md is written from this file.
+if it is installed, MultiVae on the same networks; of compiled steps; the seconds of fits, of generation, and until
+samples of `digits` are coherent. A part that fails is recorded with its error, and the next one runs. A part that would
+start after the time limit is left out. docs/speed.md is written from this file.
 
     python benchmarks/gpu.py [--device cuda] [--small] [--seconds 330] [--out benchmarks/gpu.json]
 """
@@ -43,7 +43,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def parts(size: device_speed.Size, device: torch.device) -> dict[str, Callable[[], Any]]:
     """Return the parts by name, in their order."""
-    measured = ("steps", "fits", "generation", "coherence", "against_multivae")
+    measured = ("steps", "fits", "generation", "coherence", "against_multivae", "compilation")
     return {
         "values_of_models": partial(device_values.models, device),
         "values_of_densities": partial(device_values.densities, device),

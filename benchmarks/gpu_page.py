@@ -50,6 +50,17 @@ def speeds(part: dict[str, Any], other: str) -> list[str]:
     return [*lines, "", f"Geometric means of the ratios: {means}."]
 
 
+def compilation(part: dict[str, Any]) -> str:
+    """Return the sentence about compiled steps."""
+    if why := absent(part):
+        return f"- `torch.compile`: no figure ({why})."
+    rows = [
+        f"`{name}` {row['compiled'] / row['as it is']:.2f} × (first step {row['first step, compiled']:.0f} s)"
+        for name, row in part.items()
+    ]
+    return f"- `torch.compile`, single precision: {', '.join(rows)}."
+
+
 def text(results: dict[str, Any]) -> str:
     """Return the part of the page: what a file of benchmarks/gpu.py says."""
     machine, reached = results["machine"], results["coherence"]
@@ -66,7 +77,7 @@ def text(results: dict[str, Any]) -> str:
         curve = reached["seconds_and_coherence"]
         found = f"{reached['seconds']:.1f} s" if reached["seconds"] else f"not reached, {curve[-1][1]:.2f} at the end"
         why = f"joint coherence {reached['target']}: {found}"
-    lines += [f"- Digits: {why}.", "", *speeds(results["steps"], "bare"), ""]
+    lines += [f"- Digits: {why}.", compilation(results["compilation"]), "", *speeds(results["steps"], "bare"), ""]
     return "\n".join([*lines, *speeds(results["against_multivae"], "MultiVae")])
 
 

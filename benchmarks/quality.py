@@ -96,6 +96,7 @@ def run(pair: Pair, seed: int) -> dict[str, Any]:
     names = {t: name_at(pair, t) for t in dict.fromkeys((1.0, chosen))}
     for temperature, name in names.items():
         make_samples(pair, params, folder, temperature, name)
+    impute(pair, params, folder)
     seconds = read_json(folder / "seconds.json")
     return collected(pair, params, folder, names, chosen) | {"temperatures": trials, "seconds": seconds}
 
@@ -144,6 +145,7 @@ def collected(pair: Pair, params: Params, folder: Path, names: dict[float, str],
         "samples": samples,
         "conditional_coherence": read_json(results.scores("metrics", "autoencoder"))["conditional_coherence"],
         "utility_of_real": read_json(results.scores("utility", "real"))["train_real_test_real"],
+        "imputation": imputation_scores(results.scores("imputation", pair.density)),
         "seconds": {},
     }
 
@@ -215,6 +217,33 @@ def make_samples(pair: Pair, params: Params, folder: Path, temperature: float, n
     places |= {stage: results.scores(stage.__name__, name) for stage in (utility, privacy)}
     for stage, made in places.items():
         timed(folder, f"{stage.__name__} {name}", made, partial(stage, name, params, folder))
+
+
+def impute(pair: Pair, params: Params, folder: Path) -> None:
+    """Impute hidden modalities by the baseline imputers and through the density, with the stages of the pipeline."""
+    from postprior.pipelines.artefacts.project import Project
+    from postprior.pipelines.stages.evaluate_imputation import evaluate_baseline_imputers, evaluate_imputation
+
+    results = Project(folder).results
+    timed(
+        folder,
+        "baseline imputers",
+        results.scores("imputation", "baselines"),
+        partial(evaluate_baseline_imputers, params, folder),
+    )
+    timed(
+        folder,
+        "imputation",
+        results.scores("imputation", pair.density),
+        partial(evaluate_imputation, pair.density, params, folder),
+    )
+
+
+def imputation_scores(file: Path) -> dict[str, Any]:
+    """Return the energy score of imputed modalities and its differences to those of the baseline imputers."""
+    task = read_json(file)["modalities"]
+    against = {name: scores["energy_score"] for name, scores in task["against"].items()}
+    return {"energy_score": task["energy_score"], "against": against}
 
 
 def joint_scores(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from density_page import table
@@ -37,6 +38,7 @@ def write_page() -> None:
     parts = (
         (scores_table, "Samples, reconstructions and real rows"),
         (use_table, "Conditional generation and use"),
+        (imputation_table, "Imputation of a modality, against the nearest neighbours"),
         (privacy_table, "Privacy"),
         (membership_table, "Membership of rows and of digits"),
         (ratio_table, "The pair with the lowest Fréchet distance, relative to real rows"),
@@ -89,6 +91,24 @@ def use_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
         )
     observed = [f"{size} observed ↑" for size in conditional[0]]
     return table(["row", *observed, "single modalities, over real ↑", "all modalities, over real ↑"], lines)
+
+
+def imputation_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
+    """Return the table of the differences of energy scores to those of nearest neighbours, per seed and on average.
+
+    The interval of the mean is that of a mean of independent estimates.
+    """
+    lines = []
+    for (model, density), runs in pairs.items():
+        found = [run["imputation"]["against"]["neighbours"] for run in runs if "imputation" in run]
+        if not found:
+            continue
+        half = math.hypot(*((each["high"] - each["low"]) / 2 for each in found)) / len(found)
+        mean = sum(each["value"] for each in found) / len(found)
+        every = [*found, {"value": mean, "low": mean - half, "high": mean + half}] if len(found) > 1 else found
+        cells = [f"{each['value']:+.4f} ({each['low']:+.4f} to {each['high']:+.4f})" for each in every]
+        lines.append([f"`{model}` + `{density}`", *cells, *[""] * (4 - len(cells))])
+    return table(["row", "seed 0", "seed 1", "seed 2", "mean"], lines)
 
 
 def privacy_table(pairs: dict[tuple[str, str], list[Run]]) -> str:

@@ -55,12 +55,12 @@ class Budget:
     """What a run costs; results with another budget are made again."""
 
     rows: int = 5000
-    epochs: int = 20
+    epochs: int = 10
     batch: int = 64
     learning_rate: float = 1e-3
     judged: int = 1000
     conditional: int = 300
-    flow_steps: int = 600
+    flow_steps: int = 300
     width: int = 32
     largest: int = 512
     """Largest number of dimensions of a code."""

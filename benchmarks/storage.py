@@ -59,9 +59,9 @@ def write_images(path: Path, rows: int) -> None:
     np.savez(path, **{m.name: rng.integers(0, 256, (rows, *m.shape), np.uint8) for m in images(SIZE)})
 
 
-def watched(*words: str) -> dict[str, Any]:
-    """Run the command line; return its peak of anonymous memory in bytes, and its seconds of processor time."""
-    process = subprocess.Popen([sys.executable, "-m", "postprior", *words], stdout=subprocess.DEVNULL)
+def watched(*words: str, place: Path = Path()) -> dict[str, Any]:
+    """Run a command in a folder; return its peak of anonymous memory in bytes, and its seconds of processor time."""
+    process = subprocess.Popen([sys.executable, "-m", "postprior", *words], stdout=subprocess.DEVNULL, cwd=place)
     peak, status, used = 0, 0, None
     while used is None:
         text = Path(f"/proc/{process.pid}/status").read_text()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from postprior.pipelines.generation.transformer import MultimodalEncoder as MultimodalEncoder
     from postprior.pipelines.metrics.features.extractor import Extractor as Extractor
     from postprior.stage1_vae.adapted import Adaptable as Adaptable
+    from postprior.stage1_vae.adapters.scvi_tools import InBatch as InBatch
     from postprior.stage1_vae.distributions import Block as Block
     from postprior.stage1_vae.models import MODELS as MODELS
     from postprior.stage2_latent import DENSITIES as DENSITIES
@@ -41,6 +42,7 @@ HOMES = {
     "Roles": "pipelines.data.formats.contents",
     "Adaptable": "stage1_vae.adapted",
     "Block": "stage1_vae.distributions",
+    "InBatch": "stage1_vae.adapters.scvi_tools",
     "adapt": "pipelines.api.adapt",
     "import_data": "pipelines.data.importing.run",
     "load_density": "pipelines.artefacts.density",

@@ -19,6 +19,7 @@ from postprior.stage1_vae.discrete import (
     Categorical,
     Independent,
     NegativeBinomial,
+    NegativeBinomialMixture,
     ZeroInflatedNegativeBinomial,
 )
 from postprior.stage1_vae.distributions import Diagonal, Laplace, Normal, at_least_single
@@ -64,6 +65,7 @@ Likelihood = (
     | Categorical
     | IntervalNormal
     | NegativeBinomial
+    | NegativeBinomialMixture
     | ZeroInflatedNegativeBinomial
     | Hurdle
     | Columns

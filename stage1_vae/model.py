@@ -86,6 +86,8 @@ class MultimodalVAE(Autoencoder, Trainable):
     """Family of the unimodal posteriors."""
     incomplete: ClassVar[bool] = True
     """Whether every phase of training uses incomplete rows."""
+    static: bool = True
+    """Whether the shapes in the loss are the same for all batches of complete rows of one size; see `Phase`."""
     shares: ClassVar[bool] = True
     """Whether modalities share a code z. Without it, a private code has `latent` dimensions unless `private` says
     otherwise, but at most as many as its modality has values."""
@@ -158,7 +160,7 @@ class MultimodalVAE(Autoencoder, Trainable):
         return side_by_side(self.shared_prior(), self.private_prior())
 
     def phases(self) -> list[Phase]:
-        return [Phase("joint", list(self.parameters()), self.loss)]
+        return [Phase("joint", list(self.parameters()), self.loss, static=self.static)]
 
     def unimodal(self, batch: Batch) -> Unimodal:
         """Return the posteriors given each modality alone."""

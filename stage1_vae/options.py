@@ -110,6 +110,13 @@ def positive(name: str, value: Any) -> Any:
     return value
 
 
+def not_negative(name: str, value: Any) -> Any:
+    """Return `value` if it is at least 0, otherwise raise an error."""
+    if not value >= 0:
+        raise ValueError(f"{name}: found {value}, expected a number of at least 0")
+    return value
+
+
 def one_of(name: str, value: str, choices: Iterable[str]) -> str:
     """Return `value` if it is one of the choices, otherwise raise an error."""
     if value not in choices:

@@ -20,6 +20,10 @@ class Loss:
     terms: dict[str, Tensor]
 
 
+Objective = Callable[[Batch, torch.Generator, float], Loss]
+"""(batch, generator, kl_weight) → the loss of the batch."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One phase of training.
@@ -31,14 +35,16 @@ class Phase:
         complete: whether the phase uses complete rows only.
         scope: `sample`, or `batch` if the objective is a statistic of the whole batch.
         share: fraction of the epochs in the settings that the phase takes.
+        static: whether the shapes in the objective are the same for all batches of complete rows of one size.
     """
 
     name: str
     parameters: list[nn.Parameter]
-    objective: Callable[[Batch, torch.Generator, float], Loss]
+    objective: Objective
     complete: bool = False
     scope: str = "sample"
     share: float = 1.0
+    static: bool = True
 
 
 class Trainable(nn.Module, ABC):

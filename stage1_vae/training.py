@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage1_vae.adamw import AdamW
+from postprior.stage1_vae.compilation import compiled, pays
 from postprior.stage1_vae.hiding import has_cells, hide, weights
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.nonfinite import Watch, explain
@@ -56,6 +57,7 @@ class Settings:
         seed: seed of the order of rows, of hidden values and of the posterior draws.
         device: `auto` (an accelerator if there is one), or a torch device.
         precision: `no` or `bf16` (automatic mixed precision).
+        compile: `auto` (`torch.compile` where it can pay: `compilation.pays`), or `no`.
 
     Raises:
         ValueError: a setting is invalid.
@@ -71,6 +73,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "no"
+    compile: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "learning_rate"):
@@ -121,6 +124,8 @@ def train(
             continue
         rows, held_out = rows_of(phase, data), None if validation is None else rows_of(phase, validation)
         optimizer = AdamW(phase.parameters, settings.learning_rate)
+        fast = settings.compile == "auto" and not settings.hide_modalities and pays(phase, data.observed, device)
+        objective = compiled(phase.objective) if fast else phase.objective
         best = Best()
         start = 0
         if resume is not None and index == resume.phase:
@@ -146,7 +151,7 @@ def train(
                     part, weight = ranks.part(batch_rows, generator, phase.scope == "batch")
                     batch = load(part)
                     with autocast:
-                        loss = phase.objective(batch, generator, kl_weight)
+                        loss = objective(batch, generator, kl_weight)
                     optimizer.zero_grad()
                     row_weights = weights(batch)
                     weighted = loss.per_sample if row_weights is None else loss.per_sample * row_weights

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent.categorical import draw_component
+from postprior.stage2_latent.clusters import clustered
 from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.draws import Classes, Draws, split
 from postprior.stage2_latent.layouts import join_blocks
@@ -81,6 +82,8 @@ class Density(Stored):
     """Whether the state holds codes of training rows, so that the density memorises them."""
     proposals: int = 64
     """Maximum number of posterior draws per row to score when draws are selected by their score."""
+    clusters: int = 1
+    """Maximum number of clusters, with a conditional density each, if codes have no labels."""
     whitens: bool = True
     """Whether the abstract methods get whitened codes; otherwise they get the codes unchanged."""
 
@@ -110,6 +113,8 @@ class Density(Stored):
             raise ValueError(f"density {self.name}: no encoder was given, expected one: call fit(codes, encoder=…)")
         usable = self._usable(codes)
         self.classes = Classes.fit(codes.select(usable), self.labelled)
+        if self.clusters > 1 and not self.classes.labelled:
+            codes, validation, self.classes = clustered(codes, validation, self._usable, self.clusters, generator)
         unlabelled = usable & (self.classes.of(codes) < 0)
         used = codes.select(usable if self.semi_supervised else usable & ~unlabelled)
         self._check_pair(codes, used, validation)
@@ -253,9 +258,13 @@ class Density(Stored):
         task.record(train=train, validation=validation)
 
     def mean_log_prob(self, x: Tensor, classes: Tensor) -> float:
-        """Return the mean of log p(x | class) over rows of whitened codes, as `record` expects it."""
+        """Return the mean of log p(x | class) over rows of whitened codes, as `record` expects it.
+
+        If classes are clusters, it is the mean of log p(x, class), a lower bound of log p(x).
+        """
+        share = classes.new_zeros(()) if self.classes.labelled else self.classes.probabilities[classes].log()
         with torch.no_grad():
-            return float(self._log_prob_of_classes(x, classes).mean())
+            return float((self._log_prob_of_classes(x, classes) + share).mean())
 
     def _rows_per_chunk(self) -> int:
         """Number of rows that are scored at once."""

@@ -22,6 +22,8 @@ ENOUGH_COMPLETE = 100
 class Classes:
     """The K labels of a density in ascending order; a single class −1 if there are no labels.
 
+    Without labels, there may also be K clusters, the classes −K … −1; codes then have the indices of these as labels.
+
     Args:
         labels: (K,) int64.
         probabilities: p(label), (K,).
@@ -69,11 +71,11 @@ class Classes:
 
     def of(self, codes: Codes) -> Tensor:
         """Return the class index of each row of codes, −1 for no label or one that never occurred; shape (N,)."""
-        if not self.labelled:
+        if not self.labelled and len(self) == 1:
             return torch.zeros(len(codes), dtype=torch.int64)
         if codes.labels is None:
             raise ValueError("codes: validation codes have no labels, expected labels, as the training codes have them")
-        return self.index(codes.labels)
+        return self.index(codes.labels) if self.labelled else codes.labels
 
 
 class Filling(Protocol):

@@ -71,6 +71,8 @@ class FlowMatching(Density):
             velocity; `fit` doubles it as needed.
         tolerance: largest error of the score, as the mean over held-out codes in nats and as the L¹ distance between
             densities.
+        clusters: maximum number of clusters, which take the place of labels if there are none: a field that starts from
+            one Gaussian joins the clusters of codes.
 
     Attributes:
         ode_steps: number of Runge–Kutta steps of the fitted density.
@@ -97,6 +99,7 @@ class FlowMatching(Density):
         weight_decay: float | Sequence[float] = 1.0,
         ode_steps: int = 3,
         tolerance: float = 2e-3,
+        clusters: int = 16,
     ) -> None:
         super().__init__()
         self.structures = [choice("network", name, NETWORKS) for name in candidates_of("network", network)]
@@ -106,6 +109,7 @@ class FlowMatching(Density):
         self.weight_decays = [number("weight_decay", each) for each in candidates_of("weight_decay", weight_decay)]
         self.ode_steps = integer("ode_steps", ode_steps)
         self.tolerance = number("tolerance", tolerance)
+        self.clusters = integer("clusters", clusters)
 
     @property
     def _interval(self) -> int:

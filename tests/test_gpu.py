@@ -31,6 +31,7 @@ def test_every_part_runs_and_a_cpu_agrees_with_itself(tmp_path: Path, monkeypatc
     assert all(0 < entry["losses"] < 1e-3 for entry in single)  # another type is told from the same one
     assert results["generation"]["digits"] == 100
     assert len(results["coherence"]["seconds_and_coherence"]) == 1
+    assert "left_out" in results["compilation"] or results["compilation"]["mvtcae joint"]["compiled"] > 0
     monkeypatch.syspath_prepend(BENCHMARKS)
     from gpu_page import text  # type: ignore[import-not-found]
 

@@ -21,7 +21,7 @@ ROOMS = [
 """Folders and files of pipelines/: each may import only those that come later."""
 DATA = [
     *("export", "importing", "formats", "sources", "pictures", "decoded", "constraints", "conversion"),
-    *("writing", "dataset", "checks", "names", "manifest", "source_values", "rows", "pixels", "arrays"),
+    *("writing", "dataset", "checks", "names", "manifest", "source_values", "rows", "shards", "pixels", "arrays"),
 ]
 """The same for pipelines/data/."""
 

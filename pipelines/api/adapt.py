@@ -21,6 +21,7 @@ from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.data.formats.contents import Roles
 from postprior.pipelines.data.importing.run import SHARES
 from postprior.pipelines.data.rows import Stored
+from postprior.pipelines.data.shards import Shards
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.stage1_vae.adapted import Adapted
@@ -48,7 +49,7 @@ def adapt(
     frames, it reads the columns as dataset folders hold them.
 
     Args:
-        model: A model of MultiVae or Pythae, or any object with the methods of `postprior.Adaptable`.
+        model: A model of MultiVae, Pythae or scvi-tools, or any object with the methods of `postprior.Adaptable`.
         data: The rows that it was trained on, as `synthesise` takes them; or a dataset of MultiVae, with its labels and
             masks. Tensors are arrays.
         label: As in `synthesise`.
@@ -119,7 +120,7 @@ def _rows(data: Any, label: Any) -> Rows:
 
 
 def _array(value: Any) -> Any:
-    if isinstance(value, Stored):
+    if isinstance(value, Stored | Shards):
         return np.asarray(value)
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
 

@@ -9,6 +9,7 @@ import numpy as np
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.decoded import integer_scales
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.data.writing import writing
 from postprior.pipelines.generation.completion import MOST, filled_fields, row_blocks
@@ -53,7 +54,7 @@ def impute(
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
-    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size, out)
+    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size // 4, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     calibration = None
     if calibrated:
@@ -78,8 +79,9 @@ def impute(
             home = stack.enter_context(publish(out, earlier, [folder]))
             places = [home] if draws == 1 else [home / str(draw + 1) for draw in range(draws)]
             provenances = [generator.describe_imputed(data, seed, values, draw) for draw in range(draws)]
+            scales = integer_scales(generator.modalities, data.conversion, data)
             manifests = [
-                Manifest(generator.modalities, len(data), data.label_names, provenance, data.conversion)
+                Manifest(generator.modalities, len(data), data.label_names, provenance, data.conversion, scales)
                 for provenance in provenances
             ]
             writers = [

@@ -56,7 +56,7 @@ def wrapped(model: Any, data: Dataset, origin: Mapping[str, Any] | None = None) 
     It is tried on two rows, and the scales of likelihoods that it gives by their locations are fitted.
 
     Args:
-        model: a model of MultiVae or Pythae, or an object with the methods of `Adaptable`.
+        model: a model of MultiVae, Pythae or scvi-tools, or an object with the methods of `Adaptable`.
         data: training rows.
         origin: how it is built again; None: it is known to this process alone, as long as something keeps the result.
 

@@ -159,11 +159,20 @@ def import_data(
         float | None, typer.Option(help="The share of all rows (or subjects) for the test split; by default 0.2.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of the random split; by default 0.")] = None,
+    shard_size: Annotated[
+        float,
+        typer.Option(
+            metavar="MB", help="Write arrays that are larger as several files of at most this many megabytes."
+        ),
+    ] = 2000,
 ) -> None:
     """Convert your own files into dataset folders for training, validation and test."""
     from postprior.pipelines.data.formats.contents import Roles
     from postprior.pipelines.data.importing.limits import parse_decimals, parse_limits, parse_range
 
+    if not shard_size > 0:
+        raise UserError(f"--shard-size: {shard_size:g} found, expected a number of megabytes above 0; correct it")
+    largest = max(1, int(min(shard_size, 1e9) * 1e6))
     columns = parse_pairs("--modality", modality, "NAME=COLUMN,…", "labs=crp,glucose")
     roles = Roles(
         *(id, label, group, split, tuple(target or ()), tuple(skip or ())),
@@ -198,14 +207,14 @@ def import_data(
         )
         from postprior.pipelines.data.importing.rows import import_rows
 
-        told = import_rows(sources, folder, roles, like)
+        told = import_rows(sources, folder, roles, like, largest)
     else:
         from postprior.pipelines.data.importing.run import import_data
 
         if split is not None:
             check_unused("--split, whose column assigns the rows", **shares)
         given = (0.1 if validation_share is None else validation_share, 0.2 if test_share is None else test_share)
-        told = import_data(sources, folder, roles, given, seed or 0)
+        told = import_data(sources, folder, roles, given, seed or 0, largest)
     tell(*told.brief(folder))
 
 

@@ -7,6 +7,8 @@ manifest.json    {"format": 1, "modalities": {"m0": {"kind": "image", "shape": [
                  and "scales": {"m0": {"offset": 0, "scale": 255}, …} for integers v that are read as
                  x = (v − offset) / scale, with |x| ≤ "bound" if there is one
 m0.npy …         (N, *shape), finite everywhere; missing entries hold a fill value
+m0.00000.npy …   in place of m0.npy or another array of a modality: its rows in several files (see `data.shards`), whose
+                 number is in the manifest, "shards": {"m0": 3, …}
 m0.data.npy, m0.indices.npy, m0.indptr.npy  in place of m0.npy: a sparse vector (N, X) in compressed rows (CSR)
 mask.npy         (N, M) bool, true if a modality is observed, columns in the manifest's order; absent if all are
 m0.observed.npy  (N, *shape) bool, false for missing cells of an observed modality; absent if there are none
@@ -18,6 +20,8 @@ labels.npy (N,) int64, −1 for rows without a label · targets.npy (N, T) float
                  absent if there are none
 """
 
+import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,10 +31,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Rows
+from postprior.pipelines.data.arrays import Rows, blocks
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.manifest import OPTIONAL, SUMMARY, Manifest, files_of, origin_of
 from postprior.pipelines.data.rows import ScaledIntegers, can_scale, load_rows, save_rows, taken
+from postprior.pipelines.data.shards import LARGEST, Shards, is_stored, load_shards
 from postprior.pipelines.data.source_values import SourceValues, StoredValues, save_source_values, selected
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import publish, write_text
@@ -72,7 +77,7 @@ class Dataset:
     modalities: tuple[Modality, ...]
     data: Mapping[str, Rows]
     mask: np.ndarray | None = None
-    cells: dict[str, np.ndarray] = field(default_factory=dict)
+    cells: Mapping[str, Rows] = field(default_factory=dict)
     labels: np.ndarray | None = None
     targets: np.ndarray | None = None
     groups: np.ndarray | None = None
@@ -82,7 +87,7 @@ class Dataset:
     folder: Path | None = None
     conversion: dict[str, Any] | None = None
     filled: np.ndarray | None = None
-    filled_cells: dict[str, np.ndarray] = field(default_factory=dict)
+    filled_cells: Mapping[str, Rows] = field(default_factory=dict)
     source_values: SourceValues = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -114,7 +119,9 @@ class Dataset:
         complete = self.observed.copy()
         for m, modality in enumerate(self.modalities):
             if modality.name in self.cells:
-                complete[:, m] &= self.cells[modality.name].reshape(len(self), -1).all(1)
+                cells = self.cells[modality.name]
+                for rows in blocks(cells):
+                    complete[rows, m] &= cells[rows].reshape(-1, math.prod(modality.shape)).all(1)
         return complete
 
     def missing(self, name: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
@@ -154,15 +161,16 @@ class Dataset:
         cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
         return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
 
-    def save(self, folder: Path, inputs: Iterable[Path] = (), summary: str = "") -> None:
+    def save(self, folder: Path, inputs: Iterable[Path] = (), summary: str = "", largest: int = LARGEST) -> None:
         """Check the samples and publish them as a dataset folder, which replaces an older one of the same origin.
 
         `inputs` are the files or folders that the samples were made from; `summary` is the text of import.txt.
+        Arrays of modalities that have more than `largest` bytes are written as shards.
         """
         check(folder, self.modalities, self.arrays, self.label_names, self.source_values.keys())
         scales = {name: rows.scale for name, rows in self.data.items() if isinstance(rows, ScaledIntegers)}
         manifest = Manifest(self.modalities, len(self), self.label_names, self.provenance, self.conversion, scales)
-        with published(folder, manifest, self.arrays, self.source_values, inputs) as temporary:
+        with published(folder, manifest, self.arrays, self.source_values, inputs, largest) as temporary:
             if summary:
                 write_text(temporary / SUMMARY, summary)
 
@@ -174,9 +182,13 @@ class Dataset:
     @classmethod
     def _load(cls, folder: Path) -> Self:
         manifest = Manifest.read(folder)
-        modalities = manifest.modalities
+        modalities, shards = manifest.modalities, manifest.shards
         cells, filled = (
-            {m.name: load_array(path) for m in modalities if (path := folder / f"{m.name}.{suffix}.npy").exists()}
+            {
+                m.name: load_shards(folder, name, shards)
+                for m in modalities
+                if is_stored(folder, name := f"{m.name}.{suffix}", shards)
+            }
             for suffix in ("observed", "filled")
         )
         optional = {name: path for name in OPTIONAL if (path := folder / f"{name}.npy").exists()}
@@ -189,7 +201,7 @@ class Dataset:
             provenance=manifest.provenance,
             folder=folder,
             conversion=manifest.conversion,
-            source_values=StoredValues(folder, manifest.samples, {m.name: m.shape[-1] for m in modalities}),
+            source_values=StoredValues(folder, manifest.samples, {m.name: m.shape[-1] for m in modalities}, shards),
             **{name: load_array(path, mmap=False) for name, path in optional.items()},
         )
         sources = dataset.source_values.keys()
@@ -199,10 +211,10 @@ class Dataset:
 
 def _load_values(folder: Path, modality: Modality, manifest: Manifest) -> Rows:
     """Load the values of a modality, memory-mapped, in the form in which they are stored."""
-    rows = load_rows(folder, modality.name, modality.shape[-1], np.float32)
+    rows = load_rows(folder, modality.name, modality.shape[-1], np.float32, manifest.shards)
     if (scale := manifest.scales.get(modality.name)) is None:
         return rows
-    if not (isinstance(rows, np.ndarray) and can_scale(rows.dtype)):
+    if not (isinstance(rows, np.ndarray | Shards) and can_scale(rows.dtype)):
         found = f"type {rows.dtype} found for a modality with a scale"
         raise UserError(f"{folder / modality.name}.npy: {found}, expected integers of one or two bytes; import again")
     return ScaledIntegers(rows, scale)
@@ -210,14 +222,19 @@ def _load_values(folder: Path, modality: Modality, manifest: Manifest) -> Rows:
 
 @contextmanager
 def published(
-    folder: Path, manifest: Manifest, arrays: Mapping[str, Rows], values: SourceValues, inputs: Iterable[Path]
+    folder: Path,
+    manifest: Manifest,
+    arrays: Mapping[str, Rows],
+    values: SourceValues,
+    inputs: Iterable[Path],
+    largest: int = LARGEST,
 ) -> Iterator[Path]:
     """Write parts of a dataset into a temporary folder, and publish it after the block has added the rest."""
     with publish(folder, partial(files_of, origin=origin_of(manifest.provenance)), inputs) as temporary:
-        manifest.write(temporary)
+        shards = manifest.shards | save_source_values(temporary, values, manifest.samples, largest)
         for name, array in arrays.items():
-            save_rows(temporary, name, array)
-        save_source_values(temporary, values, manifest.samples)
+            shards |= save_rows(temporary, name, array, sys.maxsize if name in OPTIONAL else largest)
+        replace(manifest, shards=shards).write(temporary)
         yield temporary
 
 

@@ -6,7 +6,7 @@ value there in real and in synthetic rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from postprior.pipelines.data.arrays import Rows, chunks
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.data.rows import Stored
+from postprior.pipelines.data.rows import Scale, ScaledIntegers
 from postprior.stage1_vae.modalities import Modality
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def emptied(rows: Dataset) -> Dataset:
 def _is_empty(rows: Dataset, modality: Modality, whole: np.ndarray) -> bool:
     """Whether values that are stored in little space are the fill value in all rows that are not `whole` (N,) bool."""
     stored = rows.data[modality.name]
-    if not isinstance(stored, Stored) or modality.name in rows.cells:
+    if isinstance(stored, np.ndarray) or modality.name in rows.cells:
         return False
     fill, lacking = fill_values(modality, rows.conversion), np.flatnonzero(~whole)
     return all((values == fill).all() for values in chunks(stored, lacking))
@@ -68,6 +68,33 @@ def fill_values(modality: Modality, conversion: dict[str, Any] | None) -> np.nda
 
     with intact(modality.title):
         return np.asarray(from_description(modality.name, entry).fill)
+
+
+def integer_scales(
+    modalities: Iterable[Modality], conversion: dict[str, Any] | None, given: Dataset | None = None
+) -> dict[str, Scale]:
+    """Return by modality the scales of integers as which values of `as_data` are stored, like those of the data.
+
+    A modality of which `given` rows have observed values that are stored in another way is left out: they must stay.
+    """
+    entries = (conversion or {}).get("modalities", {})
+    if not entries:
+        return {}
+    from postprior.pipelines.data.conversion import ArrayConversion, from_description, intact  # they import pyarrow
+
+    scales = {}
+    for m, modality in enumerate(modalities):
+        if modality.name not in entries:
+            continue
+        with intact(modality.title):
+            own = from_description(modality.name, entries[modality.name])
+            if not isinstance(own, ArrayConversion) or (scale := own.integer_scale) is None:
+                continue
+        rows = None if given is None or not given.observed[:, m].any() else given.data[modality.name]
+        like = isinstance(rows, ScaledIntegers) and (rows.scale, rows.integers.dtype) == (scale, np.dtype(own.dtype))
+        if rows is None or like:
+            scales[modality.name] = scale
+    return scales
 
 
 def rows_as_data(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from postprior.pipelines.data.rows import PARTS, Scale
+from postprior.pipelines.data.shards import shard_files
 from postprior.pipelines.data.source_values import ARRAY, SOURCE, TABLE
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import FORMAT, MANIFEST, check_format, manifest_in, read_json, write_json
@@ -29,6 +30,7 @@ class Manifest:
     provenance: dict[str, Any] = field(default_factory=dict)
     conversion: dict[str, Any] | None = None
     scales: dict[str, Scale] = field(default_factory=dict)
+    shards: dict[str, int] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder that is not published yet."""
@@ -39,6 +41,7 @@ class Manifest:
             "labels": None if self.label_names is None else {"names": list(self.label_names)},
             "provenance": self.provenance,
             **({"scales": {name: scale.describe() for name, scale in self.scales.items()}} if self.scales else {}),
+            **({"shards": self.shards} if self.shards else {}),
             **({} if self.conversion is None else {"conversion": self.conversion}),
         }
         write_json(folder / MANIFEST, content, sort_keys=False)
@@ -63,8 +66,15 @@ class Manifest:
             raise UserError(f"{path}: labels: {labels!r} found, {expected}; correct the manifest")
         label_names = None if names is None else tuple(names)
         scales = _scales(path, content.get("scales", {}))
+        shards = _shards(path, content.get("shards", {}))
         return cls(
-            modalities, content["samples"], label_names, content["provenance"], content.get("conversion"), scales
+            modalities,
+            content["samples"],
+            label_names,
+            content["provenance"],
+            content.get("conversion"),
+            scales,
+            shards,
         )
 
 
@@ -82,6 +92,12 @@ def _scales(path: Path, entries: Any) -> dict[str, Scale]:
         return {str(name): Scale.from_description(entry) for name, entry in entries.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: scales: {error}; correct the manifest") from None
+
+
+def _shards(path: Path, entries: Any) -> dict[str, int]:
+    if isinstance(entries, dict) and all(type(count) is int and count > 0 for count in entries.values()):
+        return entries
+    raise UserError(f"{path}: shards: {entries!r} found, expected numbers of files by array; correct the manifest")
 
 
 def conversion_in(folder: Path) -> dict[str, Any] | None:
@@ -109,4 +125,5 @@ def files_of(folder: Path, origin: str) -> Collection[Path]:
     arrays = {*OPTIONAL, *(name + suffix for name in modalities for suffix in ("", ".observed", ".filled"))}
     arrays |= {name + suffix + part for name in modalities for suffix in ("", SOURCE) for part in PARTS}
     sources = {name + suffix for name in (*modalities, *OPTIONAL) for suffix in (ARRAY, TABLE)}
-    return {Path(name) for name in (MANIFEST, SUMMARY, *(f"{name}.npy" for name in arrays), *sources)}
+    files = {f"{name}.npy" for name in arrays} | shard_files(_shards(folder / MANIFEST, manifest.get("shards", {})))
+    return {Path(name) for name in (MANIFEST, SUMMARY, *files, *sources)}

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from postprior.pipelines.data.arrays import Rows, Values
+from postprior.pipelines.data.arrays import Rows, Values, chunks
+from postprior.pipelines.data.shards import LARGEST, Shards, is_stored, load_shards, save_shards
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.storage import PIECE, load_array, save_array
+from postprior.pipelines.storage import PIECE, save_array
 
 PARTS = (".data", ".indices", ".indptr")
 """Suffixes of the names of the three arrays of sparse rows."""
@@ -35,6 +36,16 @@ class Scale:
         x = (integers.astype(np.float64) - self.offset) / self.scale
         return np.clip(x, -self.bound, self.bound).astype(np.float32)
 
+    def integers(self, numbers: Values, dtype: Any) -> Values:
+        """Return the integers of a type whose numbers are nearest.
+
+        >>> Scale(scale=255).integers(np.array([-0.1, 0.5, 1.1], np.float32), "uint8").tolist()
+        [0, 128, 255]
+        """
+        ends = np.iinfo(dtype)
+        v = np.rint(numbers.astype(np.float64) * self.scale + self.offset)
+        return np.clip(v, ends.min, ends.max).astype(dtype)
+
     def describe(self) -> dict[str, float]:
         """Return a JSON-serialisable description, the inverse of `from_description`."""
         return {key: value for key, value in asdict(self).items() if np.isfinite(value)}
@@ -58,7 +69,7 @@ class ScaledIntegers:
     True
     """
 
-    def __init__(self, integers: Values, scale: Scale) -> None:
+    def __init__(self, integers: Values | Shards, scale: Scale) -> None:
         if not can_scale(integers.dtype):
             raise ValueError(f"integers: found type {integers.dtype}, expected integers of one or two bytes")
         self.integers, self.scale = integers, scale
@@ -129,7 +140,9 @@ class SparseRows:
 
     ndim = 2
 
-    def __init__(self, data: Values, indices: Values, indptr: Values, columns: int, dtype: Any = None) -> None:
+    def __init__(
+        self, data: Values | Shards, indices: Values | Shards, indptr: Values, columns: int, dtype: Any = None
+    ) -> None:
         self.data, self.indices, self.indptr = data, indices, indptr
         self.shape: tuple[int, int] = (len(indptr) - 1, columns)
         self.dtype: np.dtype[Any] = np.dtype(dtype or data.dtype)
@@ -196,7 +209,7 @@ class SparseRows:
     @property
     def finite(self) -> bool:
         """Whether all numbers are finite."""
-        return self.data.dtype.kind in "iub" or bool(np.isfinite(self.data).all())
+        return self.data.dtype.kind in "iub" or all(np.isfinite(chunk).all() for chunk in chunks(self.data))
 
     @property
     def whole(self) -> bool:
@@ -229,7 +242,8 @@ class SparseRows:
         """The same matrix in compressed columns."""
         from scipy.sparse import csr_array
 
-        return csr_array((self.data, self.indices, self.indptr), shape=self.shape).tocsc()
+        parts = np.asarray(self.data), np.asarray(self.indices), self.indptr
+        return csr_array(parts, shape=self.shape).tocsc()
 
 
 Stored = ScaledIntegers | SparseRows
@@ -259,24 +273,35 @@ def taken(rows: Rows, places: Values) -> Rows:
     return rows.taken(places) if isinstance(rows, Stored) else rows[places]
 
 
-def save_rows(folder: Path, name: str, rows: Any) -> None:
-    """Write rows into a folder: an .npy file, or for sparse rows three of them, one for each of `PARTS`."""
-    if isinstance(rows, SparseRows):
-        for part in PARTS:
-            save_array(folder / f"{name}{part}.npy", getattr(rows, part[1:]))
-    else:
-        save_array(folder / f"{name}.npy", rows.integers if isinstance(rows, ScaledIntegers) else rows)
+def save_rows(folder: Path, name: str, rows: Any, largest: int = LARGEST) -> dict[str, int]:
+    """Write rows into a folder: one array, or for sparse rows three of them, one for each of `PARTS`.
+
+    An array of more than `largest` bytes becomes shards; where rows end in `indptr` stays one file.
+
+    Returns:
+        The number of shards by array that has them.
+    """
+    if not isinstance(rows, SparseRows):
+        array = rows.integers if isinstance(rows, ScaledIntegers) else rows
+        return save_shards(folder, name, array, largest)
+    *values, ends = (f"{name}{part}" for part in PARTS)
+    save_array(folder / f"{ends}.npy", rows.indptr)
+    arrays = zip(values, (rows.data, rows.indices), strict=True)
+    return {key: count for part, array in arrays for key, count in save_shards(folder, part, array, largest).items()}
 
 
-def load_rows(folder: Path, name: str, columns: int, dtype: Any = None) -> Values | SparseRows:
-    """Load what `save_rows` wrote, memory-mapped.
+def load_rows(
+    folder: Path, name: str, columns: int, dtype: Any = None, shards: Mapping[str, int] | None = None
+) -> Values | Shards | SparseRows:
+    """Load what `save_rows` wrote and returned as `shards`, memory-mapped.
 
     Sparse rows have this number of columns, and are read in the type `dtype`. A UserError is raised
     if a file is missing or broken, or if the three arrays are not compressed rows.
     """
-    if (folder / f"{name}.npy").exists() or not (folder / f"{name}{PARTS[-1]}.npy").exists():
-        return load_array(folder / f"{name}.npy")
-    data, indices, indptr = (load_array(folder / f"{name}{part}.npy") for part in PARTS)
+    shards = shards or {}
+    if is_stored(folder, name, shards) or not (folder / f"{name}{PARTS[-1]}.npy").exists():
+        return load_shards(folder, name, shards)
+    data, indices, indptr = (load_shards(folder, f"{name}{part}", shards) for part in PARTS)
     rows = SparseRows(data, indices, indptr, columns, dtype)
     if (problem := _problem(rows)) is not None:
         raise UserError(f"{folder / name}{problem}; import the data again.")

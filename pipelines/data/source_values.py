@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from postprior.pipelines.data.rows import PARTS, load_rows, save_rows, taken
+from postprior.pipelines.data.shards import LARGEST
 from postprior.pipelines.errors import UserError, as_user_error
 
 SOURCE = ".source"
@@ -28,13 +29,16 @@ class StoredValues(Mapping[str, Any]):
     """The source values of a folder with a given number of rows: arrays are memory-mapped, tables are read on access.
 
     All files are opened at the start, so that later reads see the same version of the folder. Sparse rows of a modality
-    have `columns[modality]` columns.
+    have `columns[modality]` columns; `shards` are those of `data.manifest`.
     """
 
-    def __init__(self, folder: Path, rows: int, columns: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, rows: int, columns: Mapping[str, int], shards: Mapping[str, int]) -> None:
         paths = sorted(path for suffix in (ARRAY, SPARSE) for path in folder.glob(f"*{suffix}"))
-        names = [path.name.removesuffix(ARRAY).removesuffix(SPARSE) for path in paths]
-        self._loaded: dict[str, Any] = {n: load_rows(folder, f"{n}{SOURCE}", columns.get(n, 0)) for n in names}
+        names = {path.name.removesuffix(ARRAY).removesuffix(SPARSE) for path in paths}
+        names |= {name.removesuffix(SOURCE) for name in shards if name.endswith(SOURCE)}
+        self._loaded: dict[str, Any] = {
+            name: load_rows(folder, f"{name}{SOURCE}", columns.get(name, 0), shards=shards) for name in sorted(names)
+        }
         self._tables: dict[str, tuple[Path, Any]] = {}
         for path in sorted(folder.glob(f"*{TABLE}")):
             import pyarrow.parquet as parquet
@@ -61,18 +65,24 @@ class StoredValues(Mapping[str, Any]):
         return len({**self._loaded, **self._tables})
 
 
-def save_source_values(folder: Path, values: SourceValues, rows: int) -> None:
-    """Write source values with the given number of rows into a folder that is not published yet."""
+def save_source_values(folder: Path, values: SourceValues, rows: int, largest: int = LARGEST) -> dict[str, int]:
+    """Write source values with the given number of rows into a folder that is not published yet.
+
+    Returns:
+        The number of shards by array, where an array has more than `largest` bytes.
+    """
+    shards: dict[str, int] = {}
     for name, content in values.items():
         if len(content) != rows:
             raise ValueError(f"source values of {name}: found {len(content)} rows, expected {rows}")
         if hasattr(content, "dtype"):
-            save_rows(folder, f"{name}{SOURCE}", content)
+            shards |= save_rows(folder, f"{name}{SOURCE}", content, largest)
         else:
             import pyarrow.parquet as parquet
 
             texts = [field.name for field in content.schema if str(field.type) in ("binary", "string")]
             parquet.write_table(content, folder / f"{name}{TABLE}", use_dictionary=texts, write_statistics=False)
+    return shards
 
 
 def selected(values: SourceValues, rows: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from postprior.pipelines.data.checks import check
 from postprior.pipelines.data.dataset import published
-from postprior.pipelines.data.manifest import Manifest
+from postprior.pipelines.data.manifest import OPTIONAL, Manifest
+from postprior.pipelines.data.shards import LARGEST, ShardsWriter, rows_per_shard
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.storage import ArrayWriter
@@ -29,7 +30,8 @@ def writing(
     """Write a dataset folder in pieces, in bounded memory, and publish it when all rows are written.
 
     The block calls `write(start, arrays)` to write the rows start … start + n: arrays[m] (n, *shape) for every modality
-    m, and those named in `written`.
+    m, and those named in `written`. Modalities with a scale in the manifest are stored as integers of their source's
+    type. Arrays of modalities of more than `shards.LARGEST` bytes are written as shards.
 
     Args:
         folder: the dataset folder.
@@ -48,24 +50,34 @@ def writing(
         raise ValueError("label_names: None found, expected the names of the labels that are written")
     if not labels and "labels" not in (known or {}):
         manifest = replace(manifest, label_names=None)
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {m.name: (m.shape, np.float32) for m in manifest.modalities}
+    types = {name: np.dtype((manifest.conversion or {})["modalities"][name]["dtype"]) for name in manifest.scales}
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        m.name: (m.shape, types.get(m.name, np.float32)) for m in manifest.modalities
+    }
     others = {"labels": ((), np.int64), "mask": ((len(manifest.modalities),), np.bool_)}
     others |= {f"{m.name}.observed": (m.shape, np.bool_) for m in manifest.modalities}
     shapes |= {name: others[name] for name in written}
-    done = np.zeros(manifest.samples, bool)
+    done, steps = np.zeros(manifest.samples, bool), dict.fromkeys(shapes, manifest.samples)
+    steps |= {n: rows_per_shard(*shapes[n], LARGEST) for n in shapes if n.partition(".")[0] not in OPTIONAL}
+    counts = {name: -(-manifest.samples // step) for name, step in steps.items()}
+    manifest = replace(manifest, shards={name: count for name, count in counts.items() if count > 1})
 
     @contextmanager
     def writer() -> Iterator[Write]:
         with published(folder, manifest, known or {}, source_values or {}, inputs) as temporary:
-            writers = {
-                name: ArrayWriter(temporary / f"{name}.npy", (manifest.samples, *shape), dtype)
+            writers: dict[str, ArrayWriter | ShardsWriter] = {
+                name: ShardsWriter(temporary, name, (manifest.samples, *shape), dtype, steps[name])
+                if name in manifest.shards
+                else ArrayWriter(temporary / f"{name}.npy", (manifest.samples, *shape), dtype)
                 for name, (shape, dtype) in shapes.items()
             }
 
             def write(start: int, arrays: Mapping[str, np.ndarray]) -> None:
                 check(folder, manifest.modalities, arrays, manifest.label_names if labels else None)
                 for name, writer in writers.items():
-                    writer.write(start, arrays[name])
+                    scale = manifest.scales.get(name)
+                    values = arrays[name]
+                    writer.write(start, values if scale is None else scale.integers(values, types[name]))
                 done[start : start + len(arrays[manifest.modalities[0].name])] = True
 
             yield write

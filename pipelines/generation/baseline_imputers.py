@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from postprior.pipelines.metrics.imputation.imputers import Imputer, Neighbours
 
 CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
+FEATURES = 1 << 26
+"""Largest number of features, rows times features, that imputers learn from: about 1.5 GB of memory."""
 WIDE = 64  # largest number of values of a vector that chained equations take one by one
 T = TypeVar("T")
 Trial = Callable[[], dict[str, RowScores] | Missing]
@@ -27,13 +29,15 @@ Trial = Callable[[], dict[str, RowScores] | Missing]
 def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[str, int], dict[str, Trial]]:
     """Return the number of `neighbours`, if one could be chosen, and a trial of each baseline imputer by name.
 
-    Labels, where rows have one, are features that no task hides.
+    Labels, where rows have one, are features that no task hides. If there are too many training rows, imputers learn
+    from a random subset, and its number of `training_rows` is returned as well.
     """
     from postprior.pipelines.metrics.imputation.chained import Forests, MeanMatching
     from postprior.pipelines.metrics.imputation.imputers import Iterative, Mean
 
     rng, modalities = np.random.default_rng(seed), benchmark.train.modalities
-    learned = features_of(next(iter(benchmark.tasks.values())), benchmark.train, benchmark.train)
+    train = learned_rows(benchmark, seed)
+    learned = features_of(next(iter(benchmark.tasks.values())), train, benchmark.train)
     units = [scale.source.numpy() for scale in benchmark.scales]
     units.append(np.zeros(learned.shape[1] - sum(map(len, units)), int))  # the classes of the label
     widths = [len(unit) for unit in units]
@@ -56,7 +60,16 @@ def baseline_imputers(benchmark: ImputationBenchmark, seed: int) -> tuple[dict[s
         return missing_on_failure(partial(scores_by_task, benchmark, imputer, learned, rng))
 
     trials: dict[str, Trial] = {name: partial(trial, imputer) for name, imputer in imputers.items()}
-    return {} if isinstance(best, Missing) else {"neighbours": best.neighbours}, trials
+    numbers = {} if train is benchmark.train else {"training_rows": len(train)}
+    return numbers | ({} if isinstance(best, Missing) else {"neighbours": best.neighbours}), trials
+
+
+def learned_rows(benchmark: ImputationBenchmark, seed: int) -> Dataset:
+    """Return the training rows, or as many of them at random as have `FEATURES` features."""
+    train, most = benchmark.train, max(1, FEATURES // sum(len(scale.source) for scale in benchmark.scales))
+    if len(train) <= most:
+        return train
+    return train.select(np.sort(np.random.default_rng([seed, 1]).permutation(len(train))[:most]))
 
 
 def features_of(task: HiddenValues, data: Dataset, train: Dataset) -> Floats:
@@ -87,7 +100,7 @@ def best_neighbours(
     from postprior.pipelines.metrics.imputation.imputers import NEIGHBOURS, Neighbours
 
     train, settings = benchmark.train, benchmark.provenance
-    numbers = [k for k in NEIGHBOURS if k <= len(train)] or [len(train)]
+    numbers = [k for k in NEIGHBOURS if k <= len(learned)] or [len(learned)]
     held_out = benchmark.validation.select(np.arange(min(len(benchmark.validation), CHOOSING)))
     choice = HiddenValues.hide("modalities", held_out, benchmark.scales, settings["cells"], rng)
     imputer = Neighbours(widths, numbers[0]).fit(learned, rng)

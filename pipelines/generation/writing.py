@@ -9,6 +9,7 @@ import numpy as np
 
 from postprior.pipelines.blocks import ALONE, Arrays, Sharing
 from postprior.pipelines.data.dataset import Dataset, conformed
+from postprior.pipelines.data.decoded import integer_scales
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.data.writing import writing
@@ -42,10 +43,11 @@ def write_samples(
     """
     request = request if given is None else replace(request, complete=True)
     size = request.size * generator.row_bytes
-    check_space(f"samples: {request.size} rows", memory=0 if given is None else size, disk=size, place=folder)
+    check_space(f"samples: {request.size} rows", memory=0 if given is None else size, disk=size // 4, place=folder)
     rows, labels = request.rows_and_labels(generator.density)
     provenance, names, judges = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}
+    origin: Dataset | None = None
     if given is None:
         drawn, count = partial(generator.blocks, request), -(-rows // ROWS)
     else:
@@ -60,7 +62,8 @@ def write_samples(
         names = judges.label_names
         provenance["labels_from"] = None if names is None else "judges"
     missingness = generator.missingness_of(request)
-    manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion)
+    scales = integer_scales(generator.modalities, generator.conversion, origin)
+    manifest = Manifest(generator.modalities, rows, names, provenance, generator.conversion, scales)
     written = ([] if names is None else ["labels"]) + ([] if missingness is None else missingness.arrays)
     inputs = () if given is None else [given]
 

@@ -83,8 +83,9 @@ def utility(
 ) -> Utility:
     """Train on samples of a density and test on real rows, and vice versa.
 
-    The number of samples is that of the training rows with a label; each seed has its own samples. Without labels or
-    without seeds, there are the numbers of rows only.
+    The number of samples is that of the training rows with a label, or that of the rows that the steps of training
+    can use, if this is smaller; each seed has its own samples. Without labels or without seeds, there are the numbers
+    of rows only.
 
     Args:
         generator: Loads the generator; without labels or seeds, it is not needed.
@@ -118,10 +119,11 @@ def score_both_ways(
 
     The accuracies are those of train on synthetic and test on real, and of train on real and test on synthetic.
     """
-    hits, sample_hits = [], []
+    hits, sample_hits, used = [], [], params.utility.steps * params.utility.batch_size
+    count = min(int(train.labelled.sum()), used)
     with progress(f"utility {name}", 2 * len(params.utility.seeds)) as step:
         for seed in params.utility.seeds:
-            samples = draw_samples(generator, evaluators, int(train.labelled.sum()), seed, params)
+            samples = draw_samples(generator, evaluators, count, seed, params)
             step("samples")
             hits.append(train_classifiers([samples], recipe(params), seed).hits(test))
             sample_hits.append(classifiers_of(real, seed, train, params).hits(samples))

@@ -133,6 +133,7 @@ class Train(Section):
     hide_modalities: Share = 0.0
     device: Device
     precision: Literal["no", "bf16"]
+    compile: Literal["auto", "no"] = "auto"
 
 
 class Encode(Section):

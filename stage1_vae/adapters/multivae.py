@@ -2,8 +2,8 @@
 
 Posteriors and reconstructions are those of `encode` and `decode`, which draw from the posteriors that are returned
 here as distributions. Shared codes are the block z and the codes of one modality the block w_<modality>. Where MultiVae
-draws from one component of a mixture at random (MMVAE, MMVAE+, CMVAE) or uses only its full product (MoPoE, given all
-modalities), the posterior is the mixture. Given some modalities, MoPoE uses their product, as `encode` does.
+draws from one component of a mixture at random (MMVAE, MMVAE+, CMVAE), the posterior is the mixture. MoPoE has the
+product of all given modalities, from which `encode` draws, although its loss averages over the products of all subsets.
 
 MultiVae is not imported: its models bring their modules along.
 """
@@ -182,16 +182,16 @@ def dmvae(model: Any, values: Values) -> tuple[Mixture, Private]:
 
 
 def mopoe(model: Any, values: Values) -> tuple[Mixture, Private]:
-    """Mixture of the products of all subsets given all modalities; the product given some."""
+    """Product of experts of the given modalities, with the prior if all are given.
+
+    Codes of single modalities, which are in the mixture of the loss, agree less: a density that is fitted to the whole
+    mixture draws modalities that agree less often.
+    """
     outputs, private = unimodal(model, values), {}
     if model.multiple_latent_spaces:
         private = {m: normal(o.style_embedding, o.style_log_covariance) for m, o in outputs.items()}
-    if len(values) < len(model.encoders):
-        parts = ([getattr(o, part) for o in outputs.values()] for part in ("embedding", "log_covariance"))
-        return Mixture.single(normal(*model._poe_fusion(*map(torch.stack, parts)))), private
-    found = model.inference(SimpleNamespace(data=values))
-    weights, loc, log_variance = (found[name].transpose(0, 1) for name in ("weights", "mus", "logvars"))
-    return Mixture(weights, normal(loc, log_variance)), private
+    parts = ([getattr(o, part) for o in outputs.values()] for part in ("embedding", "log_covariance"))
+    return Mixture.single(normal(*model._poe_fusion(*map(torch.stack, parts)))), private
 
 
 def mixture(model: Any, values: Values) -> tuple[Mixture, Private]:

@@ -12,7 +12,7 @@ from postprior.stage1_vae.distributions import Normal, kl_divergence
 from postprior.stage1_vae.experts import product_of_experts
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes
-from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.options import not_negative, positive
 from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import uniform
 
@@ -52,9 +52,8 @@ class DMVAE(MultimodalVAE):
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, private=private, **sizes)
-        self.beta, self.bounds = positive("beta", beta), bounds
-        if bounds < 0:
-            raise ValueError(f"bounds: found {bounds}, expected a number of at least 0")
+        self.beta, self.bounds = positive("beta", beta), not_negative("bounds", bounds)
+        self.static = not bounds
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         alone, together = (product_of_experts(experts, subsets, prior) for prior in (None, self.shared_prior()))

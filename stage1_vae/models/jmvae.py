@@ -11,7 +11,7 @@ from postprior.stage1_vae.distributions import kl_divergence
 from postprior.stage1_vae.joint import JointVAE
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import Sizes
-from postprior.stage1_vae.options import positive
+from postprior.stage1_vae.options import not_negative, positive
 from postprior.stage1_vae.phases import Loss, Phase
 
 
@@ -39,9 +39,7 @@ class JMVAE(JointVAE):
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, **sizes)
-        if not alpha >= 0:
-            raise ValueError(f"alpha: found {alpha}, expected a number of at least 0")
-        self.alpha, self.beta = alpha, positive("beta", beta)
+        self.alpha, self.beta = not_negative("alpha", alpha), positive("beta", beta)
 
     def phases(self) -> list[Phase]:
         return [Phase("joint", list(self.parameters()), self.loss, complete=True)]

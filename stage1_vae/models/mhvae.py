@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -17,7 +17,8 @@ from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.model import MultimodalVAE, Sizes, Unimodal
 from postprior.stage1_vae.networks import scatter
 from postprior.stage1_vae.networks.hierarchical import FINEST, Step, build_hierarchy
-from postprior.stage1_vae.options import one_of, positive
+from postprior.stage1_vae.networks.patches import PatchDiscriminator
+from postprior.stage1_vae.options import not_negative, one_of, positive
 from postprior.stage1_vae.phases import Loss
 from postprior.stage1_vae.randomness import seeded, uniform
 
@@ -52,7 +53,10 @@ class MHVAE(MultimodalVAE):
     - It adds inverse standard deviations. Here the product is that of densities, in which precisions are added.
     - Its levels and decoders read the nearest latent only. Here they read all latents above them, through a state to
       which every level adds.
-    - Its adversarial loss is not implemented.
+    - Its adversarial loss is off by default. With a weight λ = `adversarial`, each image modality has a discriminator
+      D_m (`PatchDiscriminator`), and ELBO_S has in addition −λ Σ_m H W (D_m(x̂_m) − 1)², where x̂_m is the mean of
+      p(x_m | z). There only subsets of one modality have this term, and an optimiser with a learning rate of its own
+      trains the discriminators after each step. Here AdamW, which treats every parameter by itself, trains all in one.
 
     The code is z_L, a vector. If every modality is an image, the levels below are feature maps. Otherwise all levels
     are vectors of `latent` dimensions. With one level this is a VAE whose posterior is a product of experts with the
@@ -66,6 +70,8 @@ class MHVAE(MultimodalVAE):
             detail, and every level above on a grid of half the size.
         subsets: number of subsets per row and step.
         beta: weight of the divergences.
+        adversarial: weight λ of the adversarial loss, for sharper and less exact images. 0: there are no
+            discriminators.
     """
 
     def __init__(
@@ -77,12 +83,14 @@ class MHVAE(MultimodalVAE):
         finest: str = "half",
         subsets: int = 2,
         beta: float = 1.0,
+        adversarial: float = 0.0,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(modalities, **sizes)
         self.levels, self.channels = positive("levels", levels), positive("channels", channels)
         self.finest = one_of("finest", finest, FINEST)
         self.subsets, self.beta = positive("subsets", subsets), positive("beta", beta)
+        self.static = levels == 1 and not adversarial
         steps: list[Step] = []
         if levels == 1 and finest == "full":
             raise ValueError(
@@ -94,6 +102,10 @@ class MHVAE(MultimodalVAE):
                     self.modalities, self.latent, self.width, levels, channels, finest, self.networks
                 )
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
+        self.adversarial = not_negative("adversarial", adversarial)
+        if self.adversarial:
+            networks = discriminators(self.modalities, self.width, self.seed)
+            self.discriminators: Mapping[str, PatchDiscriminator] = networks  # type: ignore[assignment]
 
     def unimodal(self, batch: Batch) -> Unimodal:
         raw = torch.stack(self.outputs(batch), 1)
@@ -157,7 +169,24 @@ class MHVAE(MultimodalVAE):
         divergences = [kl_divergence(level.posterior, level.prior).mean(-1) for level in levels]
         divergence = torch.stack(divergences).sum(0)
         terms = {"reconstruction": -likelihood, "kl": divergence, "kl_top": divergences[0]}
-        return Loss(kl_weight * self.beta * divergence - likelihood, terms)
+        loss = kl_weight * self.beta * divergence - likelihood
+        if not self.adversarial:
+            return Loss(loss, terms)
+        adversarial, discriminator = self.adversarial_terms(levels[-1].state, batch)
+        # The loss of the discriminators adds its gradient, but no value: the model does not minimise it.
+        loss = loss + self.adversarial * adversarial + (discriminator - discriminator.detach())
+        return Loss(loss, terms | {"generator": adversarial, "discriminator": discriminator})
+
+    def adversarial_terms(self, state: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the terms of the generator and the discriminators, both (B,), given the last states (B, S, ·)."""
+        generator = discriminator = torch.zeros_like(state[:, 0, 0])
+        for index, modality in enumerate(self.modalities):
+            if modality.name in self.discriminators:
+                rows = batch.observed[:, index]
+                fakes = self.decode_one(modality, state[rows]).mean  # (n, S, *shape)
+                own = self.discriminators[modality.name].terms(fakes, batch.data[modality.name][rows])
+                generator, discriminator = generator + scatter(own[0], rows), discriminator + scatter(own[1], rows)
+        return generator, discriminator
 
     def draw_subsets(self, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Draw S subsets per row, (B, S, M) bool: one from each S-th of the numbers of its non-empty subsets."""
@@ -180,3 +209,19 @@ class MHVAE(MultimodalVAE):
         for level in levels:
             log_weights = log_weights + level.prior.log_prob(level.z) - level.posterior.log_prob(level.z)
         return importance_bound(log_weights, -1)
+
+
+def discriminators(modalities: Sequence[Modality], width: int, seed: int) -> nn.ModuleDict:
+    """Build a discriminator for each image modality whose likelihood has a mean.
+
+    Raises:
+        ValueError: there is no such modality.
+    """
+    images = [m for m in modalities if m.kind == "image" and m.likelihood != "categorical"]
+    if not images:
+        raise ValueError(
+            "adversarial: found no modality that is an image with numbers, expected at least one; "
+            "set vae.options.mhvae.adversarial to 0"
+        )
+    with seeded(seed):
+        return nn.ModuleDict({m.name: PatchDiscriminator(m.shape, width) for m in images})

@@ -45,6 +45,7 @@ class MVAE(MultimodalVAE):
         if subsets < 0:
             raise ValueError(f"subsets: found {subsets}, expected a whole number of at least 0")
         self.subsets, self.beta = subsets, positive("beta", beta)
+        self.static = not subsets
 
     def aggregate(self, experts: Normal, subsets: Tensor) -> Normal:
         return product_of_experts(experts, subsets, self.shared_prior())

@@ -114,7 +114,7 @@ class Nexus(MultimodalVAE):
         return torch.cat(codes, -1).unflatten(0, z.shape[:-1])
 
     def decoder_input(self, modality: Modality, latents: Tensor) -> Tensor:
-        start = self.bottom * self.modalities.index(modality)
+        start = self.bottom * [m.name for m in self.modalities].index(modality.name)
         return latents[..., start : start + self.bottom]
 
     def loss(self, batch: Batch, generator: torch.Generator, kl_weight: float = 1.0) -> Loss:

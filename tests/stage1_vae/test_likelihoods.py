@@ -10,6 +10,7 @@ import torch
 from support.equations import seeded
 from torch import Tensor, distributions
 
+from postprior.stage1_vae.discrete import NegativeBinomial, NegativeBinomialMixture
 from postprior.stage1_vae.likelihoods import COLUMN_LIKELIHOODS, LIKELIHOODS, likelihood, raw_shape
 from postprior.stage1_vae.modalities import COLUMNS, HURDLES, SCALED, Column, Modality
 
@@ -367,3 +368,20 @@ def test_impossible_columns_are_refused() -> None:
         Column("age", "cauchy")
     with pytest.raises(ValueError, match="classes of column age: found None, expected a whole number"):
         Column("age", "categorical")
+
+
+def test_a_mixture_of_two_counts_has_the_density_and_the_moments_of_its_parts() -> None:
+    """π NB₁ + (1 − π) NB₂ against torch, and draws against its mean and variance."""
+    numbers_of = torch.tensor([[[0.2, 1.0], [0.5, 0.1]], [[2.5, 1.5], [0.5, 0.1]]], dtype=torch.float64)
+    logits = torch.tensor([0.4, -1.0], dtype=torch.float64)
+    p = NegativeBinomialMixture(*(NegativeBinomial(mean, theta, 1) for mean, theta in numbers_of), logits)
+    parts = [expected("negative_binomial", part) for part in numbers_of]
+    share = logits.sigmoid()
+    value = torch.arange(400.0, dtype=torch.float64)[:, None].expand(-1, 2)
+    density = share * parts[0].log_prob(value).exp() + (1 - share) * parts[1].log_prob(value).exp()
+    torch.testing.assert_close(p.elementwise_log_prob(value).exp(), density)
+    torch.testing.assert_close(density.sum(0), torch.ones(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(p.mean, (density * value).sum(0), atol=1e-4, rtol=0)
+    draws, variance = p.rsample((20000,), seeded(1)), (density * value.square()).sum(0) - p.mean.square()
+    assert ((draws.mean(0) - p.mean).abs() < 5 * (variance / 20000).sqrt()).all()
+    torch.testing.assert_close(draws.var(0), variance, atol=0, rtol=0.1)

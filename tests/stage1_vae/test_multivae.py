@@ -64,6 +64,8 @@ def test_posterior_means_are_those_of_encode(pair: tuple[str, Any, Adapted], som
         torch.testing.assert_close(parts[None], torch.stack(experts).mean(0), atol=EXACT, rtol=EXACT)
         return
     found = theirs(model, some, batch, return_mean=True)
+    if kind == "MoPoE" and some == NAMES:  # its mean is that of the products of all subsets, its draws are not
+        found.z = model.inference(SimpleNamespace(data=batch.data))["subsets"]["_".join(sorted(NAMES))][0]
     shared = found.all_z[f"z_{model.n_latent}"].flatten(1) if kind == "MHVAE" else found.z
     torch.testing.assert_close(parts[None], shared, atol=EXACT, rtol=EXACT)
     for name in some if len(parts) > 1 else ():
@@ -82,9 +84,6 @@ def test_posterior_scales_are_those_of_the_draws_of_encode(pair: tuple[str, Any,
     torch.manual_seed(0)
     if kind in ("MMVAE", "MMVAEPlus", "CMVAE"):  # all draws of a call come from one expert, chosen at random
         found = torch.cat([theirs(model, [name], batch, N=draws).z for name in some])
-    elif kind == "MoPoE" and some == NAMES:
-        products = [theirs(model, subset, batch, N=draws).z for subset in SUBSETS]
-        found = torch.cat(products)
     elif kind == "MHVAE":
         found = theirs(model, some, batch, N=draws).all_z[f"z_{model.n_latent}"].flatten(2)
     elif kind == "JNF" and len(some) == 2:
@@ -146,7 +145,7 @@ def test_private_codes_are_blocks_and_follow_the_prior_where_their_modality_is_m
         assert same == (name != "b")
 
 
-@pytest.mark.parametrize(("kind", "count"), [("MMVAE", 3), ("MMVAEPlus", 3), ("CMVAE", 3), ("MoPoE", 7)])
+@pytest.mark.parametrize(("kind", "count"), [("MMVAE", 3), ("MMVAEPlus", 3), ("CMVAE", 3), ("MoPoE", 1)])
 def test_mixtures_are_mixtures(kind: str, count: int) -> None:
     adapted = Adapted(adaptable(build(kind, NAMES), {}), MODALITIES).eval()
     assert ours(adapted, NAMES, rows()).weights.shape == (6, count)

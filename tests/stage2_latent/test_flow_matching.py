@@ -1,6 +1,7 @@
 """Flow matching: exact divergence, order of integration, the initial Gaussian, and learning with masks."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -284,7 +285,7 @@ def ring(rows: int, seed: int) -> Codes:
 
 def test_it_learns_what_no_gaussian_is_and_integrates_to_one() -> None:
     """The integral is a sum over a grid that covers the ring."""
-    density = FlowMatching(hidden=32, steps=400, batch=256, weight_decay=0.01)
+    density = FlowMatching(hidden=32, steps=400, batch=256, weight_decay=0.01, clusters=1)
     density.fit(ring(3000, 1), ring(500, 2), seeded())
     z = ring(2000, 3).mean
     radius = z.norm(dim=1)
@@ -358,6 +359,50 @@ def test_the_estimate_with_one_label_is_unbiased() -> None:
 
 
 def test_without_labels_the_estimate_is_the_log_likelihood() -> None:
-    density = FlowMatching(hidden=8, steps=10, batch=64).fit(unlabelled(CODES), generator=seeded())
+    density = FlowMatching(hidden=8, steps=10, batch=64, clusters=1).fit(unlabelled(CODES), generator=seeded())
     z = CODES.mean[:5]
     torch.testing.assert_close(density.estimate_log_prob(z, seeded()), density.log_prob(z))
+
+
+def modes(rows: int, seed: int, centres: int = 6) -> Codes:
+    """Narrow Gaussians on a circle of radius 5, without labels."""
+    generator = seeded(seed)
+    angle = 2 * torch.pi * torch.randint(centres, (rows,), generator=generator) / centres
+    points = 5 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.25 * torch.randn(rows, 2, generator=generator)
+    return Codes.empirical((Block("z", (2,)),), points)
+
+
+def test_without_labels_clusters_of_codes_are_kept_apart() -> None:
+    """The score is the truth, few draws lie between the modes, and the density has no labels."""
+    density = FlowMatching(hidden=16, steps=60, batch=128).fit(modes(900, 1), modes(300, 2), seeded())
+    assert not density.classes.labelled
+    assert len(density.classes) >= 6
+    z = modes(600, 3).mean
+    entropy = math.log(6) + 2 * (0.5 * math.log(2 * math.pi * math.e) + math.log(0.25))
+    assert float(density.log_prob(z).mean()) == pytest.approx(-entropy, abs=0.1)
+    assert density.history[-1]["validation_log_likelihood"] == pytest.approx(-entropy, abs=0.2)
+    drawn = density.sample(2000, seeded())
+    assert drawn.labels is None
+    distance = torch.cdist(drawn.mean, modes(600, 4).mean).min(1).values
+    assert float((distance > 0.5).float().mean()) < 0.03
+    again = FlowMatching.from_state(*density.state())
+    assert torch.equal(again.log_prob(z), density.log_prob(z))
+    with pytest.raises(ValueError, match="fitted without labels"):
+        density.log_prob(z, torch.zeros(len(z), dtype=torch.int64))
+
+
+def test_one_gaussian_has_no_clusters_and_labels_need_none() -> None:
+    generator = seeded(5)
+    codes = Codes.empirical((Block("z", (3,)),), torch.randn(600, 3, generator=generator))
+    assert len(FlowMatching(hidden=4, steps=1).fit(codes, None, seeded()).classes) == 1
+    assert FlowMatching(hidden=4, steps=1).fit(CODES, CODES, seeded()).classes.labels.tolist() == [0, 2]
+
+
+def test_clusters_of_incomplete_codes_are_found_from_what_is_there() -> None:
+    codes, held_out = (unlabelled(labelled(n, seed)[0]) for n, seed in ((600, 1), (200, 2)))
+    observed = torch.ones(len(codes), 2, dtype=torch.bool)
+    observed[::3, 1] = False
+    density = FlowMatching(hidden=8, steps=20).fit(replace(codes, observed=observed), held_out, seeded())
+    assert density.rows["incomplete"] == 200
+    assert len(density.classes) > 1
+    assert bool(density.log_prob(held_out.mean).isfinite().all())

@@ -178,6 +178,12 @@ class ArrayConversion:
             return None
         return Scale(self.offset, self.scale, self.bound) if self.kind in REAL else Scale(self.offset, self.scale)
 
+    @property
+    def integer_scale(self) -> Scale | None:
+        """The scale of decoded images and volumes whose source has small integers; None where they stay floats."""
+        scale = self._scale if self.kind in REAL and can_scale(np.dtype(self.dtype)) else None
+        return None if scale is None or scale.zero is None else scale
+
     def encode(self, array: Values, places: Values) -> tuple[Values, Values]:
         """Encode the rows of an array at `places` (n,), where −1 means no row.
 
@@ -237,7 +243,12 @@ class ArrayConversion:
         return restored
 
     def valid(self, values: Values) -> Values:
-        """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits."""
+        """Return decoded values (n, *shape) as the data have them: with their decimals, and within their limits.
+
+        Those of images and volumes of integers are the numbers of such integers.
+        """
+        if (scale := self.integer_scale) is not None:
+            return scale.numbers(scale.integers(values, self.dtype))
         if self.valid_range is self.decimals is self.total is None:
             return values
         raw = self._unscaled(np.asarray(values, np.float64))

@@ -135,7 +135,7 @@ class Samples:
         texts = np.full(self.dataset.filled.shape, "all", dtype=object)
         for m, conversion in enumerate(self.conversions):
             if (cells := self.dataset.filled_cells.get(conversion.name)) is not None:
-                flat = cells.reshape(len(self), -1)
+                flat = np.asarray(cells).reshape(len(self), -1)
                 for row in np.flatnonzero(flat.any(1) & ~flat.all(1)):
                     texts[row, m] = _describe_cells(conversion, cells[row])
         rows, columns = np.nonzero(self.dataset.filled)

@@ -25,6 +25,7 @@ from postprior.pipelines.data.importing.run import converted
 from postprior.pipelines.data.importing.summary import Summary, completeness, left_out, outliers, overview, patterns
 from postprior.pipelines.data.manifest import files_of
 from postprior.pipelines.data.names import keys_of
+from postprior.pipelines.data.shards import LARGEST
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.publishing import check_folder
 from postprior.pipelines.settings.names import listed
@@ -32,9 +33,10 @@ from postprior.pipelines.storage import MANIFEST
 from postprior.pipelines.texts import Listing, enumerated, shell_quoted
 
 
-def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path) -> Summary:
+def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path, largest: int = LARGEST) -> Summary:
     """Write one dataset folder of rows, which need no label and may lack modalities; return the summary.
 
+    Arrays of more than `largest` bytes are written as shards.
     The sources have the same columns and names of modalities as the sources of the training data; `like` is the folder
     that the import of the training data wrote, or one of its splits. Roles that the user does not name are those of
     the training data, if the sources have them. A UserError is raised for a category, label, feature, shape or type
@@ -52,7 +54,7 @@ def import_rows(sources: Sequence[Path], folder: Path, roles: Roles, like: Path)
         trained, lambda wanted: [part for source in sources for part in read_source(source, wanted)], names, roles
     )
     told = _summary(rows.joined, rows.chosen, rows.dataset.observed, rows.conversions, folder)
-    rows.dataset.save(folder, inputs, told.text)
+    rows.dataset.save(folder, inputs, told.text, largest)
     return told
 
 

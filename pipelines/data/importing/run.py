@@ -26,6 +26,7 @@ from postprior.pipelines.data.importing.limits import limited
 from postprior.pipelines.data.importing.summary import Summary, summary
 from postprior.pipelines.data.manifest import SUMMARY, files_of
 from postprior.pipelines.data.names import keys_of
+from postprior.pipelines.data.shards import LARGEST
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.progress import progress
 from postprior.pipelines.publishing import check_folder, publish, write_text
@@ -42,12 +43,17 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def import_data(
-    sources: Sequence[Path], folder: Path, roles: Roles, shares: tuple[float, float] = SHARES, seed: int = 0
+    sources: Sequence[Path],
+    folder: Path,
+    roles: Roles,
+    shares: tuple[float, float] = SHARES,
+    seed: int = 0,
+    largest: int = LARGEST,
 ) -> Summary:
     """Write the dataset folders train, validation and test and import.txt into `folder`, and return the summary.
 
     Scales and categories are learned from the training rows. The same sources, roles, shares and seed give the same
-    bytes.
+    bytes. Arrays of more than `largest` bytes are written as shards.
     """
     check_folder(folder, previous_splits, sources)
     if seed < 0:
@@ -59,7 +65,7 @@ def import_data(
             contents += read_source(source, roles)
             step(source.name)
         names = [source.name for source in sources]
-        return import_contents(contents, names, folder, roles, shares, seed, sources, step)
+        return import_contents(contents, names, folder, roles, shares, seed, sources, step, largest)
 
 
 def import_contents(
@@ -71,6 +77,7 @@ def import_contents(
     seed: int = 0,
     inputs: Sequence[Path] = (),
     step: Step = lambda text: None,
+    largest: int = LARGEST,
 ) -> Summary:
     """Write the dataset folders of sources that have been read, as `import_data` does; `inputs` are their files."""
     joined = join(contents, roles)
@@ -99,7 +106,7 @@ def import_contents(
     with publish(folder, previous_splits, inputs) as temporary:
         for split, rows in splits.items():
             dataset = converted(joined, rows, learned, targets, labels, names)
-            replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split)
+            replace(dataset, conversion=conversion, provenance=provenance).save(temporary / split, largest=largest)
             step(split)
         write_text(temporary / SUMMARY, told.text)
     return told

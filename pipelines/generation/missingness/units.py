@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from postprior.pipelines.data.arrays import CHUNK
+from postprior.pipelines.data.arrays import CHUNK, Rows
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.names import listed
@@ -103,7 +103,7 @@ class Units:
         )
 
 
-def _packed(present: Flags, cells: Flags, rows: Ints) -> Iterator[NDArray[np.uint8]]:
+def _packed(present: Flags, cells: Rows, rows: Ints) -> Iterator[NDArray[np.uint8]]:
     """Yield the cells that rows (N,) lack although they have the modality, as bits: (N / 8, cells) in pieces."""
     step = max(1, CHUNK // max(1, int(np.prod(cells.shape[1:]))) // 8) * 8
     for start in range(0, len(rows), step):

@@ -108,7 +108,7 @@ MISTAKES = [
     (
         "train.epoch",
         3,
-        "train.epoch is not a known key (did you mean epochs?); known here: batch_size, device, epochs",
+        "train.epoch is not a known key (did you mean epochs?); known here: batch_size, compile, device, epochs",
     ),
     ("colour", 3, "colour is not a known key; known here:"),
     ("train.epochs", -1, "train.epochs: found -1, expected a whole number of at least 1"),
@@ -132,8 +132,9 @@ MISTAKES = [
     ("train.learning_rate", 0, "train.learning_rate: found 0, expected a number above 0"),
     ("train.learning_rate", float("nan"), "train.learning_rate: found NaN, expected a number above 0"),
     ("train.precision", False, "train.precision: found false, expected no or bf16"),
+    ("train.compile", True, "train.compile: found true, expected auto or no"),
     ("train.device", "gpu", "train.device: found the text 'gpu', expected auto, cpu, mps, cuda or cuda:1"),
-    ("train", [1], "train: found a list, expected the keys batch_size, device"),
+    ("train", [1], "train: found a list, expected the keys batch_size, compile, device"),
     (
         "vae.model",
         "mopoee",

@@ -10,7 +10,7 @@ import pytest
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
-from postprior.pipelines.generation.baseline_imputers import baseline_imputers, missing_on_failure
+from postprior.pipelines.generation.baseline_imputers import baseline_imputers, learned_rows, missing_on_failure
 from postprior.pipelines.generation.imputation import HiddenValues, ImputationBenchmark
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation import imputers
@@ -173,6 +173,21 @@ def test_baseline_imputers_use_the_labels_of_rows(trained: Project) -> None:
         assert not isinstance(scores, Missing)
         error = np.sqrt(scores["modalities"]["rmse"][:, 0])
         assert np.nanmean(error[20:]) < 0.1 < 0.8 < np.nanmean(error[:20]), name
+
+
+def test_imputers_learn_from_a_random_subset_of_many_rows(trained: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 rows of 25 features, 40 have 1,000 features; the results say so."""
+    splits = {"train": rows(), "validation": rows(40), "test": rows(30)}
+    benchmark = ImputationBenchmark.from_splits(splits, replace_draws(trained[1], 19))
+    assert learned_rows(benchmark, 0) is benchmark.train
+    assert "training_rows" not in baseline_imputers(benchmark, 0)[0]
+    monkeypatch.setattr("postprior.pipelines.generation.baseline_imputers.FEATURES", 1000)
+    numbers, trials = baseline_imputers(benchmark, 0)
+    assert numbers["training_rows"] == 40 == len(learned_rows(benchmark, 0))
+    assert not isinstance(trials["neighbours"](), Missing)
+    others = [learned_rows(benchmark, seed).data["vector"][0] for seed in (0, 0, 1)]
+    assert (others[0] == others[1]).all()
+    assert (others[0] != others[2]).any()
 
 
 def test_rows_of_one_modality_lose_none() -> None:

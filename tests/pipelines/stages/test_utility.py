@@ -3,15 +3,23 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from postprior.pipelines.artefacts.evaluators import load_evaluators
+from postprior.pipelines.artefacts.project import Project as DataProject
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.scoring.utility import classifiers_of, draw_samples, load_real_classifiers
+from postprior.pipelines.scoring.utility import (
+    about,
+    classifiers_of,
+    draw_samples,
+    load_real_classifiers,
+    score_both_ways,
+)
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.stages.utility import utility, utility_of_real
 from postprior.pipelines.storage import file_hash, load_artefact, read_json
@@ -83,6 +91,23 @@ def test_label_classifiers_label_the_samples_of_a_density_without_labels(project
     assert len(samples) == 30
     known = draw_samples(Generator.load(root / "artefacts/densities/gmm"), None, 30, 1, params)
     assert known.provenance["labels_from"] == "density"
+
+
+def test_no_more_samples_are_drawn_than_training_can_use(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six steps of ten rows use sixty samples, as few as they use of the real rows."""
+    root, params = project
+    drawn: list[int] = []
+
+    def draw(*arguments: Any) -> Dataset:
+        drawn.append(arguments[2])
+        return draw_samples(*arguments)
+
+    monkeypatch.setattr("postprior.pipelines.scoring.utility.draw_samples", draw)
+    few = params.model_copy(update={"utility": params.utility.model_copy(update={"batch_size": 10})})
+    generator, train, test = Generator.load(root / "artefacts/densities/gmm"), *DataProject(root).train_and_test()
+    real = load_real_classifiers(root / "artefacts/utility/real", about(params, train, test))
+    score_both_ways("gmm", generator, None, real, train, test, few)
+    assert drawn == [60, 60]  # two seeds
 
 
 def test_classifiers_with_other_settings_are_refused(project: Project) -> None:
