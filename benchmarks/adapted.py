@@ -56,7 +56,7 @@ WORK = ROOT / ".postprior/adapted"
 ROWS = 1000  # samples, and test rows that they are compared with
 LATENT, PRIVATE = 32, 8  # dimensions of shared and private codes
 COMPONENTS, MAF_EPOCHS = 10, 60  # of the samplers of MultiVae
-DENSITIES = (("gmm", False), ("auto", False), ("gmm", True), ("flow_matching", True), ("flow_matching", False))
+DENSITIES = tuple((name, labels) for labels in (False, True) for name in ("gmm", "flow_matching"))
 """Densities of postprior, and whether they know the labels of the rows."""
 MODELS: dict[str, dict[str, Any]] = {
     "MVTCAE": {},
@@ -176,8 +176,6 @@ def ours(
     def drawn(density: str, labels: bool) -> dict[str, np.ndarray]:
         label, held_out = (known, (others, held)) if labels else (None, others)
         generator = adapt(model, rows, label=label, held_out=held_out, density=density, seed=seed, progress=False)
-        if density == "auto":
-            print(f"  auto: {generator.density.why}", flush=True)
         return {m: np.asarray(x) for m, x in generator.sample(ROWS, seed=seed).data.items()}
 
     return {

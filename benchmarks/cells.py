@@ -3,11 +3,14 @@
 The file is scanpy's `pbmc68k_reduced` (700 cells, 765 genes; `scanpy.datasets.pbmc68k_reduced()`, in its wheel as
 `scanpy/datasets/10x_pbmc68k_reduced.h5ad`). Its `raw.X` holds logarithms of counts divided by the total of their cell.
 Fifteen markers become a table, the other genes stay sparse. Every seed splits the cells anew, runs the commands of this
-package from `import` to `export` and `evaluate-imputation`, and stores its scores in benchmarks/cells:
+package from `import` to `export` and `evaluate-imputation`, and stores its scores in benchmarks/cells, from which the
+tables of docs/evaluation.md are written:
 
 - zeros, negatives, mean absolute correlation of genes, of synthetic and of held-out cells
 - C2ST: AUC of a boosted classifier that separates synthetic from held-out cells, and training from held-out cells
-- accuracy on held-out cells of a logistic regression of the cell type, trained on as many synthetic as training cells
+- accuracy on held-out cells of a logistic regression of the cell type, trained on as many synthetic as training cells,
+  the mean over ten draws of these
+- Kolmogorov–Smirnov distance of the totals of the counts, of synthetic and of training cells, to held-out cells
 - imputation of the markers given the genes, and of cells: energy scores of all imputers
 
     python benchmarks/cells.py 10x_pbmc68k_reduced.h5ad [--seeds SEED …] [--work FOLDER]
@@ -24,17 +27,22 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+from density_page import table
+from missing import replace_block
 from scipy.sparse import csr_matrix
+from scipy.stats import ks_2samp
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from tables import OURS, command
+from tables import OURS, PAGE, command
 from zoo import ROOT
 
+from postprior.pipelines.data.conversion.normalised import counts_of
 from postprior.pipelines.settings.checks import load_params
 from postprior.pipelines.storage import read_json, write_json
 
+anndata.settings.allow_write_nullable_strings = True  # what pandas 3 takes texts for
 WORK, RESULTS = ROOT / ".postprior/cells", ROOT / "benchmarks/cells"
 PARTS = {"train": 0.6, "validation": 0.1, "test": 0.3}
 MARKERS = (
@@ -58,7 +66,10 @@ MARKERS = (
 )
 WANTED = 15
 """Markers of the table: the first of `MARKERS` that the file has."""
+BEGIN, END = "<!-- cells -->", "<!-- /cells -->"
 FOLDS = 5
+DRAWS = 10
+"""Sets of synthetic cells on which the classifier of the cell type is trained, drawn from all of them."""
 
 
 def read(path: Path) -> anndata.AnnData:
@@ -125,10 +136,11 @@ def judged(folder: Path, seed: int) -> dict[str, Any]:
     synthetic, synthetic_labels, _ = dense(folder / "exported")
     train, test = ((rna.obs["part"] == part).to_numpy() for part in ("train", "test"))
     rng = np.random.default_rng(seed)
-    drawn = rng.permutation(len(synthetic))[: train.sum()]
-    accuracy = [
+    draws = [rng.permutation(len(synthetic))[: train.sum()] for _ in range(DRAWS)]
+    sets = [(synthetic[rows], synthetic_labels[rows]) for rows in draws]
+    hits = [
         float(LogisticRegression(max_iter=300).fit(x, y).score(real[test], labels[test]))
-        for x, y in ((synthetic[drawn], synthetic_labels[drawn]), (real[train], labels[train]))
+        for x, y in (*sets, (real[train], labels[train]))
     ]
     genes = rna.n_vars
     return {
@@ -136,8 +148,15 @@ def judged(folder: Path, seed: int) -> dict[str, Any]:
         "negatives": int((synthetic < 0).sum()),
         "correlation": [correlation(x[:, :genes]) for x in (synthetic[: test.sum()], real[test])],
         "c2st_auc": [c2st(x, real[test], rng) for x in (synthetic, real[train])],
-        "accuracy": accuracy,
+        "accuracy": [float(np.mean(hits[:-1])), hits[-1]],
+        "log_totals": [totals(x[:, :genes], real[test][:, :genes]) for x in (synthetic, real[train])],
     }
+
+
+def totals(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the Kolmogorov–Smirnov distance of the logarithms of the totals of the counts of cells x and y."""
+    sums = [counts_of(np.expm1(each.astype(np.float64)))[0].sum(1) for each in (x, y)]
+    return float(ks_2samp(*sums).statistic)
 
 
 def correlation(x: np.ndarray) -> float:
@@ -157,6 +176,43 @@ def c2st(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
     return float(roc_auc_score(origin, odds))
 
 
+def generation_table(results: list[dict[str, Any]]) -> str:
+    """Return the scores of synthetic cells, a line per seed."""
+
+    def pair(values: list[float] | None) -> str:
+        return "" if values is None else " / ".join(f"{value:.3f}" for value in values)
+
+    lines = [
+        [str(each["seed"]), pair(each["zeros"]), str(each["negatives"])]
+        + [pair(each.get(key)) for key in ("correlation", "c2st_auc", "accuracy", "log_totals")]
+        for each in results
+    ]
+    headings = [
+        "zeros of genes",
+        "negatives",
+        "mean absolute correlation",
+        "C2ST AUC ↓",
+        "accuracy ↑",
+        "KS of totals ↓",
+    ]
+    return table(["seed", *headings], lines)
+
+
+def imputation_table(results: list[dict[str, Any]]) -> str:
+    """Return the scores of imputation, a line per task and seed, against the best baseline imputer."""
+    lines = []
+    for task in ("modalities", "cells"):
+        for each in results:
+            scores = each["imputation"][task]
+            ours = scores[OURS]["value"]
+            difference, best = max((rival["energy_score"]["value"], name) for name, rival in scores["against"].items())
+            ends = [scores["against"][best]["energy_score"][end] for end in ("value", "low", "high")]
+            percent = "{:+.1f} % ({:+.1f}, {:+.1f})".format(*(100 * end / (ours - difference) for end in ends))
+            rival, coverage = f"{ours - difference:.3f} (`{best}`)", f"{scores['coverage']['value']:.3f}"
+            lines.append([task, str(each["seed"]), f"{ours:.3f}", rival, percent, coverage])
+    return table(["task", "seed", "energy score", "best baseline imputer", "difference", "coverage"], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="the .h5ad file")
@@ -171,6 +227,8 @@ def main() -> None:
         result = {"seed": seed, **judged(folder, seed), "imputation": imputed}
         write_json(RESULTS / f"pbmc68k-{seed}.json", result)
         print(result, flush=True)
+        stored = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
+        replace_block(PAGE, BEGIN, END, f"{generation_table(stored)}\n\n{imputation_table(stored)}")
 
 
 if __name__ == "__main__":

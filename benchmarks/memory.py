@@ -4,7 +4,7 @@ The source file is written in blocks, imported, and a project is made of it, who
 in a process of its own whose anonymous memory is watched; mapped files do not count. Training takes one epoch with
 narrow networks, because memory does not depend on the number of epochs. Results are added to benchmarks/memory.json.
 
-    python benchmarks/memory.py images [--rows 1000000] [--samples 100000] [--home FOLDER]
+    python benchmarks/memory.py images [--rows 1000000] [--samples 100000] [--until STAGE]
     python benchmarks/memory.py counts [--rows 300000] [--genes 4000] [--share 0.02]
 """
 
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100_000, help="rows to generate")
     parser.add_argument("--genes", type=int, default=4000)
     parser.add_argument("--share", type=float, default=0.02)
+    parser.add_argument("--until", help="the last stage to run, such as encode; by default all run")
     parser.add_argument("--home", type=Path, help="the folder for data and project; by default a temporary one")
     settings = parser.parse_args()
     rows = settings.rows or {"images": 1_000_000, "counts": 300_000}[settings.data]
@@ -108,12 +109,14 @@ def main() -> None:
             name = stage[0] if stage in stages else " ".join(stage)
             found[name] = watched(*stage, place=place)
             print(name, found[name], flush=True)
+            results = read_json(RESULTS) if RESULTS.exists() else {}
+            write_json(RESULTS, results | {f"{settings.data} {rows}": found})
+            if stage[0] == settings.until:
+                break
             if stage[0] == "import":
                 source.unlink()
             if stage[0] == "init":
                 set_up(project, settings.samples)
-            results = read_json(RESULTS) if RESULTS.exists() else {}
-            write_json(RESULTS, results | {f"{settings.data} {rows}": found})
 
 
 if __name__ == "__main__":

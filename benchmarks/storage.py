@@ -30,7 +30,7 @@ from postprior.pipelines.storage import write_json
 
 RESULTS = Path(__file__).with_suffix(".json")
 BATCH, BATCHES, STEPS, SIZE = 256, 100, 10, 16
-POLL = 0.005
+POLL = 0.02
 """Seconds between two looks at the memory of a process."""
 
 

@@ -103,6 +103,15 @@ class NegativeBinomial(Independent):
         """μ, (…, *event)."""
         return self.log_mean.exp()
 
+    @property
+    def variance(self) -> Tensor:
+        """μ + μ²/θ, (…, *event)."""
+        return self.mean + (2 * self.log_mean - self.log_dispersion).exp()
+
+    def times(self, log_factor: Tensor) -> NegativeBinomial:
+        """Return the distribution with μ times exp(`log_factor`), which is broadcast, and the same θ."""
+        return NegativeBinomial(self.log_mean + log_factor, self.log_dispersion, self.event)
+
     def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """Return log p(x) of each coordinate, (…, *event)."""
         theta, log_ratio = self.log_dispersion.exp(), self.log_mean - self.log_dispersion
@@ -130,6 +139,16 @@ class ZeroInflatedNegativeBinomial(Independent):
     def mean(self) -> Tensor:
         """(1 − π) μ, (…, *event)."""
         return (-self.dropout).sigmoid() * self.counts.mean
+
+    @property
+    def variance(self) -> Tensor:
+        """(1 − π) (μ + μ²/θ + π μ²), (…, *event)."""
+        present = (-self.dropout).sigmoid()
+        return present * (self.counts.variance + (1 - present) * self.counts.mean.square())
+
+    def times(self, log_factor: Tensor) -> ZeroInflatedNegativeBinomial:
+        """Return the distribution with μ times exp(`log_factor`), which is broadcast, and the same θ and π."""
+        return ZeroInflatedNegativeBinomial(self.counts.times(log_factor), self.dropout)
 
     def elementwise_log_prob(self, value: Tensor) -> Tensor:
         """Return log p(x) of each coordinate, (…, *event)."""

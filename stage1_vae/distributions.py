@@ -218,7 +218,8 @@ class Mixture:
         count = max(q.weights.shape[-1] for q in mixtures)
 
         def padded(tensors: Sequence[Tensor], fill: float) -> Tensor:
-            return torch.cat([pad(t, (*[0, 0] * (t.dim() - 2), 0, count - t.shape[1]), value=fill) for t in tensors])
+            lacking = [(t, (*[0, 0] * (t.dim() - 2), 0, count - t.shape[1])) for t in tensors]
+            return torch.cat([pad(t, size, value=fill) if any(size) else t for t, size in lacking])  # pad copies
 
         loc, scale = (
             padded([getattr(q.components, name) for q in mixtures], fill)

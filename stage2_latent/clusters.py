@@ -29,21 +29,24 @@ def clustered(
     """Return codes and validation codes with the index of a cluster as label of each row, and the classes of these.
 
     Clusters are the components of a mixture of 1, 2, 4, … Gaussians, at most `most`, fitted to one draw per row by
-    scikit-learn; their number has the highest log-likelihood of held-out draws. A row belongs to the component that is
-    most probable given its draw. With one cluster, all remain as they are.
+    scikit-learn; their number has the highest log-likelihood of held-out draws. Draws are not whitened, which would
+    give the noise of directions without clusters the weight of those with clusters. A row belongs to the component that
+    is most probable given its draw. With one cluster, all remain as they are.
     """
     rows, none = usable(codes), Classes.fit(codes, labelled=False)
     sizes = [2**power for power in range(1, 32) if 2**power <= min(most, int(rows.sum()) // FEWEST)]
     if not sizes:
         return codes, validation, none
     whitening = Whitening.fit(codes.select(rows))
+    size = whitening.root.square().sum(1).mean().sqrt()  # root mean square of the standard deviations
     filling = None if bool(codes.complete[rows].all()) else fit_filling(codes, rows, none)
 
     def drawn(source: Codes) -> np.ndarray[Any, np.dtype[np.float64]]:
         """One draw of every row, (N, D); of a row that is not usable, any numbers."""
         every = torch.arange(len(source))
         part = None if bool(source.complete.all()) else filling or fit_filling(codes, rows, none)
-        return Draws(source, every, torch.zeros_like(every), whitening, 1, part).draw(generator).double().numpy()
+        z = Draws(source, every, torch.zeros_like(every), Whitening.identity(whitening.loc), 1, part).draw(generator)
+        return ((z - whitening.loc) / size).double().numpy()
 
     x = drawn(codes)
     y = x[rows.numpy()][::10] if validation is None else drawn(validation)
@@ -65,11 +68,13 @@ def clustered(
 def _best(x: np.ndarray[Any, Any], held_out: np.ndarray[Any, Any], sizes: list[int], seed: int) -> Any:
     """Return the mixture with the highest mean log-likelihood of held-out points; None if that is one Gaussian."""
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     best, score = None, -np.inf
-    for size in [1, *sizes]:
-        kind = "full" if len(x) >= ENOUGH * size * x.shape[1] else "tied"
-        mixture = GaussianMixture(size, covariance_type=kind, reg_covar=1e-4, random_state=seed % 2**32).fit(x)
-        if (found := mixture.score(held_out)) > score:
-            best, score = (None if size == 1 else mixture), found
+    with threadpool_limits(limits=1):  # with several threads, the last bits would change from run to run
+        for size in [1, *sizes]:
+            kind = "full" if len(x) >= ENOUGH * size * x.shape[1] else "tied"
+            mixture = GaussianMixture(size, covariance_type=kind, reg_covar=1e-4, random_state=seed % 2**32).fit(x)
+            if (found := mixture.score(held_out)) > score:
+                best, score = (None if size == 1 else mixture), found
     return best

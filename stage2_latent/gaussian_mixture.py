@@ -137,7 +137,10 @@ class GaussianMixture(Density):
                 infer(first_guess)
             seed = seed_from(generator)
             x = train.balanced(0, min(self.batch, int(train.counts.max())), generator)
-            return x, clusters(x, components, seed)
+            if self.classes.labelled or train.filling is not None:
+                return x, clusters(x, components, seed)
+            # Whitening would give the noise of directions without clusters the weight of those with clusters.
+            return x, clusters(self.whitening.inverse(x), components, seed)
 
         def scored(mixture: Components, shrinkage: float) -> Candidate:
             self.mixture = mixture

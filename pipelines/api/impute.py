@@ -9,7 +9,7 @@ import numpy as np
 from postprior.pipelines.artefacts.project import Project
 from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.decoded import integer_scales
+from postprior.pipelines.data.decoded import integer_scales, least_bytes
 from postprior.pipelines.data.manifest import ROWWISE, Manifest, files_of
 from postprior.pipelines.data.writing import writing
 from postprior.pipelines.generation.completion import MOST, filled_fields, row_blocks
@@ -54,7 +54,8 @@ def impute(
         values = "mean" if draws == 1 else params.generate.values
     seed = params.generate.seed if seed is None else seed
     size = draws * generator.row_bytes
-    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, len(data) * size // 4, out)
+    disk = draws * len(data) * least_bytes(generator.modalities, data.conversion)
+    check_space(f"draws: {draws} draws of {len(data)} rows", min(MOST, len(data)) * size, disk, out)
     calibrated = draws > 1 and any(is_drawn(values, m) for m in generator.modalities)
     calibration = None
     if calibrated:

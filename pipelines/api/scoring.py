@@ -19,6 +19,7 @@ from postprior.pipelines.data.dataset import SPLITS, Dataset
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.imputation import ImputationBenchmark
 from postprior.pipelines.generation.request import SampleRequest
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.generation.writing import write_samples
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.features.fitting import evaluator_scores, fit_evaluators
@@ -125,8 +126,9 @@ class JudgedProject:
         folders = self.project.artefacts
         model, trained = load_autoencoder(folders.autoencoder)
         hashes = {"autoencoder": trained.hash, "judges": folder_hash(folders.evaluators), "data": self.test.hash}
+        codes, factors = self.codes["test"], RowFactors.from_description(trained.manifest)
         baselines = score_baselines(
-            model, self.evaluators, self.codes["test"], self.train, self.test, hashes, self.params, folders.refiner
+            model, self.evaluators, codes, self.train, self.test, hashes, self.params, folders.refiner, factors
         )
         baselines.save(self.project)
 

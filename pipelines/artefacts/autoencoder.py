@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,18 +72,19 @@ def save_autoencoder(
     digest: str | None,
     history: History,
     confirm: Callable[[], None] = lambda: None,
+    learned: Mapping[str, Any] | None = None,
 ) -> None:
     """Publish a trained model and the metrics of its epochs: artefacts/autoencoder and results/training.csv.
 
     `data` are its training rows, and `digest` is their hash. `confirm` is called last before anything is written, and
-    may raise.
+    may raise. The manifest has what is `learned` of the model, if anything.
     """
     tensors, description = model.state()
     facts = {"model": params.vae.model, "data": digest, "train": params.train.model_dump()}
     if not params.train.hide_cells and (columns := never_missing(data)):
         facts["never_missing"] = columns
     confirm()
-    save_artefact(project.artefacts.autoencoder, KIND, {**description, **facts}, tensors)
+    save_artefact(project.artefacts.autoencoder, KIND, {**description, **facts, **(learned or {})}, tensors)
     write_text(project.results.training, table(history))
 
 

@@ -6,7 +6,8 @@ value there in real and in synthetic rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,12 @@ def integer_scales(
         if rows is None or like:
             scales[modality.name] = scale
     return scales
+
+
+def least_bytes(modalities: Sequence[Modality], conversion: dict[str, Any] | None) -> int:
+    """Return the bytes that the values of a row take at least when they are stored."""
+    integers = integer_scales(modalities, conversion)
+    return sum(math.prod(m.shape) * (1 if m.name in integers else np.dtype(np.float32).itemsize) for m in modalities)
 
 
 def rows_as_data(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CHOOSING = 200  # largest number of validation rows that choose the number of neighbours
 FEATURES = 1 << 26
-"""Largest number of features, rows times features, that imputers learn from: about 1.5 GB of memory."""
+"""Largest number of features, rows times features, that imputers learn from: about 2 GB of memory."""
 WIDE = 64  # largest number of values of a vector that chained equations take one by one
 T = TypeVar("T")
 Trial = Callable[[], dict[str, RowScores] | Missing]

@@ -22,16 +22,16 @@ Columns of tables and entries of vectors have their own factors, weighted with t
 
     s_j = (n_j s̃_j + k s̃) / (n_j + k)    with n_j hidden values and k = `POOLED`.
 
-For data of tables alone, the same rows make two more choices by the CRPS (of classes, the energy score): the power of
+For data of tables alone, the same rows make more choices by the CRPS (of classes, the energy score): the power of
 the likelihood of observed cells (`posterior`), and for each column whether its cells are drawn anew, given the other
-cells of their row, by a forest that learned from training rows (`pseudo_gibbs`). Such draws are values of training
-rows, and their spread is not changed.
+cells of their row, by a forest that learned from training rows (`pseudo_gibbs`). The energy score of all hidden values
+of a row chooses the kind of forests. Such draws are values of training rows, and their spread is not changed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -90,12 +90,12 @@ class Calibration:
         like: Dataset,
         seed: int = 0,
         labels: Ints | None = None,
-        forests: CellForests | None = None,
+        forests: Sequence[CellForests] = (),
     ) -> Self:
         """Fit the calibration for imputing the rows of `like`, on held-out rows of the same modalities.
 
         In each held-out row, the values are hidden that a random row of `like` lacks. `labels` (N,) are those of the
-        held-out rows, as in `imputations`; `forests` are those that may draw cells anew.
+        held-out rows, as in `imputations`; `forests` are those of which one may draw cells anew.
         """
         rows = np.arange(min(len(held_out), MOST))
         rows = np.resize(rows, REPEATED) if like.cells else rows
@@ -104,25 +104,27 @@ class Calibration:
         hiding = Hidden(model, density, held_out.select(rows), like, seed, rows_labels, cls(noise=noise))
         power = hiding.best_power() if has_exact_posterior(model, density) else TRUST
         collected = {m.name: Collected(m) for m in held_out.modalities}
-        first, anew = (Losses(held_out.modalities) for _ in range(2))
+        first, *anew = (Losses(held_out.modalities) for _ in range(1 + len(forests)))
         for places, drawn, likelihoods, generator in hiding.blocks(power, hiding.draws):
             for m, p in likelihoods:
                 own, x = drawn[m.name]
                 collected[m.name].add(p, x, *hiding.truth(m, own))
-            if forests is not None and drawn:
-                calibrated = cls(forests=forests)
-                again = swept(hiding.rows, places, hiding.missing, drawn, rows_labels, calibrated, generator)
-                for losses, each in ((first, drawn), (anew, again)):
-                    losses.add(each, hiding)
+            if forests and drawn:
+                first.add(drawn, hiding)
+            for losses, each in zip(anew, forests if drawn else (), strict=bool(drawn)):
+                changed = cls(forests=each)
+                again = swept(hiding.rows, places, hiding.missing, drawn, rows_labels, changed, generator)
+                losses.add(again, hiding)
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
         temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
-        if forests is None:
+        if not forests:
             return cls(factors, temperatures, power, noise=noise)
-        forests = forests.only(anew.better_than(first))
-        for table, j in forests.forests:
+        losses, best = min(zip(anew, forests, strict=True), key=lambda each: each[0].jointly())
+        best = best.only(losses.better_than(first))
+        for table, j in best.forests:
             if table in factors:
                 factors[table][j] = 1
-        return cls(factors, temperatures, power, forests, noise)
+        return cls(factors, temperatures, power, best, noise)
 
     def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
         """Return the likelihood of a modality with calibrated noise, or probabilities of classes."""
@@ -153,10 +155,15 @@ class Calibration:
         values: Mapping[str, np.ndarray],
         free: Mapping[str, NDArray[np.bool_]],
         labels: Ints | None,
+        context: Floats,
         rng: np.random.Generator,
     ) -> Mapping[str, np.ndarray]:
         """Return rows of tables in which `forests` draw the cells free[m] anew; see `CellForests.swept`."""
-        return values if self.forests is None else self.forests.swept(values, free, labels, rng)
+        return values if self.forests is None else self.forests.swept(values, free, labels, context, rng)
+
+    def context(self, vectors: Mapping[str, np.ndarray], rows: int) -> Floats:
+        """Return what `swept` reads of vectors, values[m] (B, X), of B = `rows` complete rows: (B, C)."""
+        return np.zeros((rows, 0)) if self.forests is None else self.forests.components(vectors, rows)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from postprior.pipelines.data.decoded import as_data, rows_as_data
 from postprior.pipelines.generation.conditional import DRAWS, conditional_draw
 from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior, posterior_draw
 from postprior.pipelines.generation.request import is_drawn
-from postprior.pipelines.metrics.statistics.intervals import Ints
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.pipelines.threads import in_order
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
@@ -46,9 +46,13 @@ class Changes(Protocol):
         values: Mapping[str, np.ndarray],
         free: Mapping[str, NDArray[np.bool_]],
         labels: Ints | None,
+        context: Floats,
         rng: np.random.Generator,
     ) -> Mapping[str, np.ndarray]:
         """Return rows of tables in which the cells free[m] are drawn anew; see `CellForests.swept`."""
+
+    def context(self, vectors: Mapping[str, np.ndarray], rows: int) -> Floats:
+        """Return what `swept` reads of vectors, values[m] (B, X), of B = `rows` complete rows: (B, C)."""
 
     def spread(self, modality: Modality, x: Tensor) -> Tensor:
         """Return what draws (R, n, *shape) of a modality are replaced by."""
@@ -270,7 +274,24 @@ def swept(
     """Return the imputed tables of a block, with arguments as in `on_whole_rows`, drawn anew by `calibration`."""
     rng, draws = np.random.default_rng(seed_from(generator)), len(next(iter(imputed.values()))[1])
     row_labels = None if labels is None else np.tile(labels[rows], draws)
-    return on_whole_rows(data, rows, missing, imputed, partial(calibration.swept, labels=row_labels, rng=rng))
+    context = _context(data, rows, imputed, calibration, draws)
+    change = partial(calibration.swept, labels=row_labels, context=context, rng=rng)
+    return on_whole_rows(data, rows, missing, imputed, change)
+
+
+def _context(data: Dataset, rows: Ints, imputed: Imputed, calibration: Changes, draws: int) -> Floats:
+    """Return what redrawn tables read of the vectors of rows, (draws · n, C); observed vectors are read once."""
+    vectors = {m.name: np.asarray(data.data[m.name][rows]) for m in data.modalities if m.kind == "vector"}
+    context = np.tile(calibration.context(vectors, len(rows)), (draws, 1, 1))  # (draws, n, C)
+    drawn = {name: imputed[name][0] for name in vectors if name in imputed}
+    if drawn and context.size:
+        lacking = np.isin(rows, np.concatenate([*drawn.values()]))
+        whole = {name: np.tile(x[lacking], (draws, 1, 1)) for name, x in vectors.items()}
+        for name, places in drawn.items():
+            whole[name][:, np.isin(rows[lacking], places)] = imputed[name][1]
+        flat = {name: x.reshape(-1, x.shape[-1]) for name, x in whole.items()}
+        context[:, lacking] = calibration.context(flat, draws * lacking.sum()).reshape(draws, lacking.sum(), -1)
+    return context.reshape(draws * len(rows), -1)
 
 
 def _constrained(

@@ -23,8 +23,8 @@ from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields, typical_values
 from postprior.pipelines.generation.missingness.model import Missingness
-from postprior.pipelines.generation.posterior import has_exact_posterior
 from postprior.pipelines.generation.request import REFINED, Labels, SampleRequest, check_values, is_drawn
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.settings.options import check_value
 from postprior.pipelines.settings.params import Count, Seed
@@ -52,6 +52,7 @@ class Generator:
     """Draw multimodal samples: codes from a density, values from the decoders of the autoencoder.
 
     Samples lack values as training rows do, as far as `missingness` has learned; without it, they are complete.
+    The rates of counts of a row share one of `row_factors`, which are 1 unless they were learned.
     `never_missing` has the values of partly observed modalities, by number, that no training row lacked or hid.
 
     Every dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and
@@ -70,10 +71,11 @@ class Generator:
         never_missing: Mapping[str, Sequence[int]] | None = None,
         missingness: Missingness | None = None,
         refiner: Callable[[], tuple[Refiner, str]] | None = None,
+        row_factors: RowFactors | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
         self.conversion, self.never_missing, self.missingness = conversion, never_missing or {}, missingness
-        self._load_refiner = refiner
+        self._load_refiner, self.row_factors = refiner, row_factors or RowFactors()
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Self:
@@ -107,7 +109,9 @@ class Generator:
                 missingness = Missingness.from_state(artefact.arrays, entry, model.modalities)
         never_missing = trained.manifest.get("never_missing")
         refiner = partial(load_refiner, ArtefactFolders(home.parent).refiner, trained.hash)
-        return cls(model, density_of(artefact, folder), hashes, conversion, never_missing, missingness, refiner)
+        factors = RowFactors.from_description(trained.manifest)
+        density = density_of(artefact, folder)
+        return cls(model, density, hashes, conversion, never_missing, missingness, refiner, factors)
 
     @cached_property
     def refiner(self) -> tuple[Refiner, str]:
@@ -234,7 +238,7 @@ class Generator:
         """
         data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            forests = None if train is None else self.cell_forests(train, data, seed)
+            forests = () if train is None else self.cell_forests(train, data, seed)
             calibration = self.calibration(held_out, data, seed, forests)
         blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
@@ -250,17 +254,19 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> CellForests | None:
-        """Learn from training rows what may draw cells of tables anew in the rows of `like`; None if nothing may."""
-        if not has_exact_posterior(self.model, self.density):
-            return None
-        from postprior.pipelines.generation.pseudo_gibbs import CellForests
+    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> tuple[CellForests, ...]:
+        """Learn from training rows what may draw cells of tables anew in the rows of `like`; empty if nothing may."""
+        from postprior.pipelines.generation.pseudo_gibbs import CellForests, can_be_redrawn, kinds_for
+
+        if not can_be_redrawn(self.model):
+            return ()
 
         labels = None if self.labels_of(like) is None else self.labels_of(train)
-        return CellForests.fit(self.model, conformed(train, like.modalities, self.conversion), labels, seed)
+        rows = conformed(train, like.modalities, self.conversion)
+        return tuple(CellForests.fit(self.model, rows, labels, seed, kind) for kind in kinds_for(self.modalities))
 
     def calibration(
-        self, held_out: Dataset, like: Dataset, seed: int, forests: CellForests | None = None
+        self, held_out: Dataset, like: Dataset, seed: int, forests: Sequence[CellForests] = ()
     ) -> Calibration:
         """Calibrate draws for the rows of `like` on held-out rows that were not used in training; see `impute`."""
         from postprior.pipelines.generation.calibration import Calibration
@@ -345,7 +351,7 @@ class Generator:
             for modality in self.model.modalities:
                 likelihood = self.model.decode_one(modality, latents)
                 if is_drawn(values, modality):
-                    x = likelihood.rsample((), generator)
+                    x = self.row_factors.applied(modality, likelihood, generator).rsample((), generator)
                 else:
                     x = typical_values(modality, likelihood, latents, labels, generator, refiner)
                 data[modality.name] = as_data(modality, modality.to_support(x).numpy(), self.conversion)

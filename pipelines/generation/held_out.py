@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Self
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.completion import Changes, decoded_blocks, drawn_values, row_blocks
-from postprior.pipelines.generation.posterior import POWERS, TRUST, has_exact_posterior
+from postprior.pipelines.generation.posterior import has_exact_posterior, powers
 from postprior.pipelines.metrics.imputation.scores import energy_score
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.threads import in_order
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import Likelihood
-from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.modalities import LOGARITHMIC, Modality
 from postprior.stage2_latent.density import Density
 
 DRAWS = 39  # draws per held-out row: their 90 % interval leaves out the two smallest and the two largest
@@ -79,7 +78,7 @@ class Hidden:
             yield rows, block, likelihoods, generator
 
     def best_power(self) -> float:
-        """Return the power of `POWERS` with the least loss of `CHOOSING` rows."""
+        """Return the power of `powers` with the least loss of `CHOOSING` rows."""
 
         def loss(power: float) -> Losses:
             losses = Losses(self.rows.modalities)
@@ -87,39 +86,69 @@ class Hidden:
                 losses.add(drawn, self)
             return losses
 
-        losses = dict(zip(POWERS, in_order(loss, POWERS), strict=True))
-        return min(POWERS, key=lambda power: losses[power].relative_to(losses[TRUST]))
+        candidates = powers(self.rows.modalities)
+        losses = dict(zip(candidates, in_order(loss, candidates), strict=True))
+        return min(candidates, key=lambda power: losses[power].relative_to(losses[candidates[-2]]))
 
 
 class Losses:
-    """Sums of the CRPS of hidden values per column of tables; of classes, of the energy score of their indicators."""
+    """Sums of the energy scores of hidden values: of each column of tables (of a number, the CRPS), and jointly.
+
+    Numbers are in units of their standard deviation in the held-out rows; a class is its indicators, in units of the
+    root of their total variance.
+
+    Attributes:
+        sums: by table, of each column (J,).
+        joint: by table, of all its hidden values of a row together.
+        vectors: by vector, of all its hidden values of a row together, as encoders read them: counts as logarithms.
+    """
 
     def __init__(self, modalities: Sequence[Modality]) -> None:
         self.modalities = [m for m in modalities if m.columns]
         self.sums = {m.name: np.zeros(m.shape) for m in self.modalities}
+        self.joint = {m.name: 0.0 for m in self.modalities}
+        self.vectors = {m.name: 0.0 for m in modalities if m.kind == "vector"}
 
     def add(self, drawn: Mapping[str, tuple[Ints, np.ndarray]], hiding: Hidden) -> None:
         """Add the draws of a block."""
         for m in self.modalities:
-            places, x = drawn.get(m.name, (np.zeros(0, int), np.zeros((1, 0, *m.shape))))
+            if m.name not in drawn:
+                continue
+            (places, x), every = drawn[m.name], np.asarray(hiding.rows.data[m.name])
             truth, hidden = hiding.truth(m, places)
+            parts = []
             for j, classes in enumerate(np.atleast_1d(discrete(m))):
-                rows = np.flatnonzero(hidden[:, j])
-                values, true = x[:, rows, j, None], truth[rows, j, None]
-                if classes:
-                    levels = np.unique(np.concatenate([values.ravel(), true.ravel()]))
-                    values, true = ((each == levels).astype(np.float64) for each in (values, true))
-                self.sums[m.name][j] += energy_score(values, true).sum() if len(rows) else 0
+                columns = x[..., j, None], truth[:, j, None], every[:, j, None]
+                levels = np.unique(np.concatenate([each.ravel() for each in columns])) if classes else None
+                values, true, rows = (each if levels is None else (each == levels).astype(float) for each in columns)
+                spread = rows.var(0, dtype=np.float64).sum() ** 0.5 or 1.0
+                values = np.where(hidden[:, j, None], values, true)  # what is not hidden has no loss
+                parts.append((values / spread, true / spread))
+                self.sums[m.name][j] += energy_score(*parts[-1])[hidden[:, j]].sum()
+            values, true = (np.concatenate(each, -1) for each in zip(*parts, strict=True))
+            self.joint[m.name] += float(energy_score(values, true).sum())
+        for m in hiding.rows.modalities:
+            if m.name in self.vectors and m.name in drawn:
+                places, x = drawn[m.name]
+                truth, hidden = hiding.truth(m, places)
+                read = np.log1p if m.likelihood in LOGARITHMIC else np.asarray
+                self.vectors[m.name] += energy_score(read(np.where(hidden, x, truth)), read(truth)).sum()
 
-    def better_than(self, other: Self) -> set[tuple[str, int]]:
+    def better_than(self, other: Losses) -> set[tuple[str, int]]:
         """Return the columns (table, number) with a smaller loss than in `other`."""
         return {(name, j) for name, each in self.sums.items() for j in np.flatnonzero(each < other.sums[name]).tolist()}
 
-    def relative_to(self, other: Self) -> float:
-        """Return the mean over the columns of their losses in units of those of `other`."""
+    def jointly(self) -> float:
+        """Return the sum of the joint losses over the tables."""
+        return sum(self.joint.values())
+
+    def relative_to(self, other: Losses) -> float:
+        """Return the mean over the columns of their losses in units of those of `other`, and over this and vectors."""
         mine, others = (np.concatenate([*each.sums.values()]) for each in (self, other))
         counted = others > 0
-        return float(np.mean(mine[counted] / others[counted])) if counted.any() else 1.0
+        ratios = [float(np.mean(mine[counted] / others[counted]))] if counted.any() else []
+        ratios += [loss / other.vectors[name] for name, loss in self.vectors.items() if other.vectors[name] > 0]
+        return float(np.mean(ratios)) if ratios else 1.0
 
 
 def discrete(modality: Modality) -> NDArray[np.bool_]:

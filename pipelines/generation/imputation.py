@@ -7,6 +7,7 @@ cells of tables and vectors. Scores are computed on the features that encoders r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.posterior import has_exact_posterior
 from postprior.pipelines.metrics.features.scale import Scale
 from postprior.pipelines.metrics.imputation.scores import (
     SCORES,
@@ -168,7 +170,7 @@ def density_scores(
     benchmark: ImputationBenchmark,
     baselines: dict[str, RowScores],
     seed: int,
-    forests: CellForests | None,
+    forests: Sequence[CellForests],
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer.
 
@@ -186,7 +188,9 @@ def density_scores(
         for key, values in changes.items():
             result[key] = {name: float(each.mean()) for name, each in values.items()}
         if calibration.forests is not None:
-            result["power"], result["drawn_anew"] = calibration.power, calibration.drawn_anew
+            result["drawn_anew"] = calibration.drawn_anew
+        if has_exact_posterior(generator.model, generator.density):
+            result["power"] = calibration.power
         step("scores")
     if task_name == "modalities" and classifiers is not None:
         result["label_agreement"] = agreement(generator, classifiers, task, seed, benchmark.weights)

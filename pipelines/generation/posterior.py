@@ -19,7 +19,7 @@ among `POWERS` on held-out rows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,17 @@ from torch import Tensor
 
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.likelihoods import observed_log_prob
-from postprior.stage1_vae.modalities import Batch
+from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage2_latent.density import Density
 
 POWERS = (0.25, 0.5, 1.0)
-"""Powers τ of the likelihood of observed cells."""
+"""Powers τ of the likelihood of observed cells of tables."""
+OF_VECTORS = (1 / 64, 1 / 16, 1 / 4, 1.0)
+"""The same beside vectors, whose many cells tell less than as many independent ones."""
+VALUES = 1024
+"""Values of all vectors of a row, at most: every step decodes them for all particles."""
+CELLS = 2**22
+"""Cells whose likelihood is computed at once, of rows and particles."""
 TRUST = 0.5
 """The power without held-out rows to choose it."""
 ENCODED, DENSE = 32, 512
@@ -51,13 +57,28 @@ JITTER = 0.02
 def has_exact_posterior(model: Autoencoder, density: Density) -> bool:
     """Return whether `posterior_draw` suits a model and a density.
 
-    All modalities are tables, whose few cells leave several codes plausible; the likelihood of an image would single
-    out one candidate. The decoders read the code itself, not lower levels that are drawn given the code. The density
-    has an exact score that can be computed for every step.
+    The modalities are tables, whose few cells leave several codes plausible, and vectors of bounded size beside them;
+    the likelihood of an image would single out one candidate. The decoders read the code itself, not lower levels that
+    are drawn given the code. The density has an exact score that can be computed for every step.
     """
-    tables = all(m.kind == "table" for m in model.modalities)
-    decodes_codes = model.tractable and type(model).descend is Autoencoder.descend
-    return tables and decodes_codes and density.exact_log_prob and density.proposals > STEPS
+    narrow = sum(m.shape[0] for m in model.modalities if not m.columns) <= VALUES
+    suits = has_tables(model.modalities) and narrow and decodes_codes(model)
+    return suits and density.exact_log_prob and density.proposals > STEPS
+
+
+def has_tables(modalities: Sequence[Modality]) -> bool:
+    """Return whether modalities are tables, alone or beside vectors."""
+    return all(m.tabular for m in modalities) and any(m.columns for m in modalities)
+
+
+def powers(modalities: Sequence[Modality]) -> tuple[float, ...]:
+    """Return the powers of the likelihood among which held-out rows choose."""
+    return POWERS if all(m.columns for m in modalities) else OF_VECTORS
+
+
+def decodes_codes(model: Autoencoder) -> bool:
+    """Return whether the decoders of a model read the code itself, not lower levels that are drawn given the code."""
+    return model.tractable and type(model).descend is Autoencoder.descend
 
 
 def posterior_draw(
@@ -107,8 +128,8 @@ class Target:
         """Return log p(x_S | z) of the observed cells, (B, P)."""
         total = z.new_zeros(len(self.batch.observed), z.shape[1])
         for index, modality in enumerate(self.model.modalities):
-            seen, cells = self.batch.observed[:, index], self.batch.cells.get(modality.name)
-            if bool(seen.any()):
+            rows, cells = self.batch.observed[:, index].nonzero()[:, 0], self.batch.cells.get(modality.name)
+            for seen in rows.split(max(1, CELLS // (z.shape[1] * modality.shape[0]))):
                 p = self.model.decode_one(modality, z if len(z) == 1 else z[seen])
                 mask = None if cells is None else cells[seen].unsqueeze(1)
                 total[seen] += observed_log_prob(p, self.batch.data[modality.name][seen].unsqueeze(1), mask)

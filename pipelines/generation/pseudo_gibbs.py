@@ -12,11 +12,15 @@ conditionals, these are chained equations: van Buuren & Groothuis-Oudshoorn 2011
 https://doi.org/10.18637/jss.v045.i03.) The conditionals are forests whose draws are values of training rows (Doove et
 al. 2014, https://doi.org/10.1016/j.csda.2013.10.025); half of their trees are extremely randomised, which smooths them
 (Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1).
+
+Beside vectors, the principal components of these stand in place of μ_j: they are computed once, not for every cell. The
+conditional of a number is then a forest or predictive mean matching (`metrics.imputation.matching`), whichever predicts
+training rows better that it did not learn from. Vectors keep the draws of their decoders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -26,17 +30,43 @@ from numpy.typing import NDArray
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import as_data
+from postprior.pipelines.generation.posterior import decodes_codes, has_tables
+from postprior.pipelines.generation.vector_components import VectorComponents
 from postprior.pipelines.metrics.imputation.forest import Forest
+from postprior.pipelines.metrics.imputation.matching import Matching
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.modalities import Batch, Modality
+from postprior.stage1_vae.networks.inputs import Table, input_layer
 from postprior.stage1_vae.randomness import generator_from
 
 WIDEST = 64  # columns of all tables, at most
 CELLS = 2**15  # training rows times columns, at most
 FEWEST = 50  # training rows that have a column, at least
-TREES, LEAF, FEATURES = 30, 10, 0.8  # of each kind: trees, rows per leaf at least, share of features per split
-SWEEPS = 5  # rounds over all columns
+TREES = 30  # of each ensemble
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How conditionals are learned.
+
+    Attributes:
+        located: whether the decoded location of a cell is a predictor.
+        smoothed: whether half of the trees are extremely randomised.
+        leaf: rows per leaf, at least.
+        features: share of the predictors that a split may use.
+        sweeps: rounds over all columns.
+    """
+
+    located: bool
+    smoothed: bool
+    leaf: int
+    features: float
+    sweeps: int
+
+
+LOCATED = Kind(True, True, 10, 0.8, 5)
+BESIDE_VECTORS = Kind(False, True, 10, 0.8, 5)
 
 Cell = tuple[str, int]
 """A column: the name of its table, and its number there."""
@@ -44,34 +74,59 @@ Values = Mapping[str, np.ndarray]
 """Rows of tables by name, each (B, J)."""
 
 
+def can_be_redrawn(model: Autoencoder) -> bool:
+    """Return whether a model has tables, alone or beside vectors, and decoders that read the code itself."""
+    return has_tables(model.modalities) and decodes_codes(model)
+
+
+def kinds_for(modalities: Sequence[Modality]) -> tuple[Kind, ...]:
+    """Return the kinds of conditionals of which calibration takes one."""
+    return (LOCATED,) if all(m.columns for m in modalities) else (BESIDE_VECTORS,)
+
+
 @dataclass(frozen=True, eq=False)
 class CellForests:
-    """The conditionals of columns of tables, by `Cell`, for rows of an autoencoder whose modalities are all tables."""
+    """The conditionals of columns of tables, by `Cell`.
+
+    Attributes:
+        model: the autoencoder of the rows.
+        forests: the conditionals, forests or beside vectors also matching.
+        kind: how they were learned.
+        classes: the labels of training rows, (L,); empty if they have none.
+        components: those of the vectors beside the tables.
+    """
 
     model: Autoencoder
-    forests: Mapping[Cell, Forest]
+    forests: Mapping[Cell, Forest | Matching]
+    kind: Kind
+    classes: Ints
+    components: VectorComponents
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int) -> Self:
+    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int, kind: Kind = LOCATED) -> Self:
         """Learn the conditionals of all columns from training rows with labels (N,), −1 for rows without, or None.
 
         What training rows lack is drawn by the autoencoder. There are no forests if the tables have too many columns.
         """
-        columns = [(m.name, j) for m in model.modalities for j in range(m.shape[0])]
+        columns = [(m.name, j) for m in model.modalities if m.columns for j in range(m.shape[0])]
+        classes = np.unique(labels[labels >= 0]) if labels is not None else np.zeros(0, int)
         if len(columns) > WIDEST:
-            return cls(model, {})
+            return cls(model, {}, kind, classes, VectorComponents({}))
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.permutation(len(train))[: CELLS // len(columns)])
         train, labels = train.select(rows), None if labels is None else labels[rows]
         whole, forests = _completed(model, train, generator_from(rng)), {}
+        tables = {m.name: whole[m.name] for m in model.modalities if m.columns}
+        components = VectorComponents.fit([m for m in model.modalities if not m.columns], whole)
+        learner, context = cls(model, {}, kind, classes, components), components(whole, len(train))
         for name, j in columns:
             seen = np.flatnonzero(~train.missing(name)[:, j])
             if len(seen) >= FEWEST:
-                known = {each: values[seen] for each, values in whole.items()}
-                x = _predictors(model, known, None if labels is None else labels[seen], (name, j))
-                forests[name, j] = _forest(_modality(model, name), known[name][:, j], j, x, rng)
-        return cls(model, forests)
+                known = {each: values[seen] for each, values in tables.items()}
+                given = None if labels is None else labels[seen]
+                forests[name, j] = learner._learned((name, j), known, given, context[seen], rng)
+        return replace(learner, forests=forests)
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -84,26 +139,73 @@ class CellForests:
 
     @torch.no_grad()
     def swept(
-        self, values: Values, free: Mapping[str, NDArray[np.bool_]], labels: Ints | None, rng: np.random.Generator
+        self,
+        values: Values,
+        free: Mapping[str, NDArray[np.bool_]],
+        labels: Ints | None,
+        context: Floats,
+        rng: np.random.Generator,
     ) -> dict[str, np.ndarray]:
-        """Return completed rows with the cells free[m] (B, J) drawn anew; labels (B,) as in `fit`.
+        """Return completed rows with the cells free[m] (B, J) drawn anew.
 
         If only one cell of a row is drawn, its conditional stays the same, so that one round suffices.
+
+        Args:
+            labels: as in `fit`, (B,).
+            context: the components of the vectors of the rows, (B, C).
         """
         values = {name: np.array(rows) for name, rows in values.items()}
         places = {cell: rows for cell in self.forests if len(rows := np.flatnonzero(free[cell[0]][:, cell[1]]))}
         if not places:
             return values
         cells = np.stack([free[name][:, j] for name, j in places]).sum(0)
-        for turn in range(SWEEPS):
+        for turn in range(self.kind.sweeps):
             if turn == 1:
                 several = ((cell, rows[cells[rows] > 1]) for cell, rows in places.items())
                 places = {cell: rows for cell, rows in several if len(rows)}
             for (name, j), rows in places.items():
                 whole = {each: array[rows] for each, array in values.items()}
-                x = _predictors(self.model, whole, None if labels is None else labels[rows], (name, j))
-                values[name][rows, j] = self.forests[name, j].draws(x, rng)[:, 0]
+                given, conditional = None if labels is None else labels[rows], self.forests[name, j]
+                predictors = self._indicators if isinstance(conditional, Matching) else self._numbers
+                x = predictors((name, j), whole, given, context[rows])
+                values[name][rows, j] = conditional.draws(x, rng)[:, 0]
         return values
+
+    def _learned(
+        self, cell: Cell, whole: Values, labels: Ints | None, context: Floats, rng: np.random.Generator
+    ) -> Forest | Matching:
+        """Learn a column from complete training rows (N)."""
+        name, j = cell
+        table, values, beside = _modality(self.model, name), whole[name][:, j], bool(self.components.modalities)
+        forest = _forest(table, values, j, self._numbers(cell, whole, labels, context), rng, self.kind, beside)
+        if not beside or table.columns[j].likelihood == "categorical":
+            return forest
+        matching = Matching(values.astype(np.float64), self._indicators(cell, whole, labels, context))
+        return matching if matching.left_out_error < forest.left_out_error else forest
+
+    def _numbers(self, cell: Cell, whole: Values, labels: Ints | None, context: Floats) -> Floats:
+        """Return what predicts a column in complete rows (B), for trees, which read a class by its number.
+
+        That is the other columns, the label, and the components of vectors or the decoded location.
+        """
+        name, j = cell
+        others = [np.delete(values, j, 1) if each == name else values for each, values in whole.items()]
+        known = [] if labels is None else [np.where(labels < 0, np.nan, labels)[:, None]]
+        location = [_location(self.model, whole, cell)[:, None]] if self.kind.located else []
+        return np.concatenate([*others, *known, *location, context], 1)
+
+    def _indicators(self, cell: Cell, whole: Values, labels: Ints | None, context: Floats) -> Floats:
+        """Return the same predictors for regressions: features as encoders read them, with indicators of classes."""
+        parts = []
+        for name, values in whole.items():
+            layer = input_layer(replace(_modality(self.model, name), partial=False))
+            assert isinstance(layer, Table)
+            source = torch.cat([layer.plain, layer.counts, layer.column]).numpy()
+            x = layer(torch.from_numpy(np.asarray(values, np.float32))).numpy()
+            parts.append(x[:, source != cell[1]] if name == cell[0] else x)
+        if labels is not None:
+            parts.append(labels[:, None] == self.classes)
+        return np.concatenate([*parts, context], 1, dtype=np.float64)
 
 
 def _modality(model: Autoencoder, name: str) -> Modality:
@@ -117,14 +219,6 @@ def _completed(model: Autoencoder, rows: Dataset, generator: torch.Generator) ->
         x = m.to_support(model.decode_one(m, z).rsample((), generator)).numpy()
         whole[m.name] = np.where(rows.missing(m.name), as_data(m, x, rows.conversion), rows.data[m.name])
     return whole
-
-
-def _predictors(model: Autoencoder, whole: Values, labels: Ints | None, cell: Cell) -> Floats:
-    """Return what predicts a column in complete rows (B): the other columns, the label, the decoded location."""
-    name, j = cell
-    others = [np.delete(whole[m.name], j, 1) if m.name == name else whole[m.name] for m in model.modalities]
-    known = [] if labels is None else [np.where(labels < 0, np.nan, labels)[:, None]]
-    return np.concatenate([*others, *known, _location(model, whole, cell)[:, None]], 1)
 
 
 def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
@@ -141,13 +235,18 @@ def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
     return location
 
 
-def _forest(table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator) -> Forest:
-    """Learn a column (N,) from its predictors x (N, P)."""
+def _forest(
+    table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator, kind: Kind, left_out: bool
+) -> Forest:
+    """Learn a column (N,) from its predictors x (N, P); with `left_out`, its error for rows left out is known."""
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-    def kind(ensemble: Callable[..., object]) -> object:
+    def ensemble(trees: Callable[..., object], **settings: bool) -> object:
         seed = int(rng.integers(2**31))
-        return ensemble(TREES, min_samples_leaf=LEAF, max_features=FEATURES, random_state=seed)
+        return trees(TREES, min_samples_leaf=kind.leaf, max_features=kind.features, random_state=seed, **settings)
 
     classes = values[:, None] == np.unique(values) if table.columns[column].likelihood == "categorical" else None
-    return Forest(values[:, None], x, [kind(RandomForestRegressor), kind(ExtraTreesRegressor)], classes)
+    ensembles = [ensemble(RandomForestRegressor, oob_score=left_out)]
+    if kind.smoothed:
+        ensembles.append(ensemble(ExtraTreesRegressor))
+    return Forest(values[:, None], x, ensembles, classes)

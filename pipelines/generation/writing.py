@@ -9,7 +9,7 @@ import numpy as np
 
 from postprior.pipelines.blocks import ALONE, Arrays, Sharing
 from postprior.pipelines.data.dataset import Dataset, conformed
-from postprior.pipelines.data.decoded import integer_scales
+from postprior.pipelines.data.decoded import integer_scales, least_bytes
 from postprior.pipelines.data.manifest import Manifest
 from postprior.pipelines.data.source_values import SourceValues
 from postprior.pipelines.data.writing import writing
@@ -43,7 +43,8 @@ def write_samples(
     """
     request = request if given is None else replace(request, complete=True)
     size = request.size * generator.row_bytes
-    check_space(f"samples: {request.size} rows", memory=0 if given is None else size, disk=size // 4, place=folder)
+    disk = request.size * least_bytes(generator.modalities, generator.conversion)
+    check_space(f"samples: {request.size} rows", memory=0 if given is None else size, disk=disk, place=folder)
     rows, labels = request.rows_and_labels(generator.density)
     provenance, names, judges = generator.describe(request), generator.label_names, None
     source_values: SourceValues = {}

@@ -22,6 +22,7 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.decoded import emptied
 from postprior.pipelines.generation.conditional_scores import conditional_scores
 from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.generation.samplers import SAMPLERS, unsuitable
 from postprior.pipelines.metrics.features.evaluator_outputs import EvaluatorOutputs
 from postprior.pipelines.metrics.features.evaluators import Evaluators
@@ -90,6 +91,7 @@ def score_baselines(
     hashes: dict[str, str | None],
     params: Params,
     refiner: Path,
+    factors: RowFactors,
 ) -> ScoredBaselines:
     """Score the baselines and the autoencoder.
 
@@ -97,6 +99,7 @@ def score_baselines(
         codes: The codes of the test rows.
         hashes: Those of `autoencoder`, `judges` (the evaluators) and `data` (the test rows).
         refiner: The folder of the refiner, which is read if values are refined.
+        factors: Those of the rows of the autoencoder.
     """
     settings = params.evaluate
     rng = np.random.default_rng(settings.seed)
@@ -104,7 +107,7 @@ def score_baselines(
         first, second = split_test_rows(test, rng)
         half, values = test.select(first), params.generate.values
         load, prior = partial(load_refiner, refiner, str(hashes["autoencoder"])), DENSITIES["normal"]().fit(codes)
-        prior_generator = Generator(model, prior, {}, test.conversion, refiner=load)
+        prior_generator = Generator(model, prior, {}, test.conversion, refiner=load, row_factors=factors)
         sets = rows_to_score(prior_generator, codes, half, test.select(second), second, settings.seed, values)
         scored = {"reference": half, **sets}
         outputs = {name: evaluators.outputs(scored[name]) for name in substeps(scored, len(scored))}

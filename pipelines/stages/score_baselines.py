@@ -6,6 +6,7 @@ from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.codes import load_codes
 from postprior.pipelines.artefacts.evaluators import load_evaluators
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.scoring import baselines
 from postprior.pipelines.settings.params import Params
 from postprior.pipelines.storage import folder_hash
@@ -22,5 +23,6 @@ def score_baselines(params: Params, root: Path) -> None:
         run.dataset(project.artefacts.data / "test", test.hash)
         judges = folder_hash(project.artefacts.evaluators)
         hashes = {"autoencoder": trained.hash, "judges": judges, "data": test.hash}
-        refiner = project.artefacts.refiner
-        baselines.score_baselines(model, evaluators, codes, train, test, hashes, params, refiner).save(project)
+        refiner, factors = project.artefacts.refiner, RowFactors.from_description(trained.manifest)
+        scored = baselines.score_baselines(model, evaluators, codes, train, test, hashes, params, refiner, factors)
+        scored.save(project)

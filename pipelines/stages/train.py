@@ -9,6 +9,7 @@ from postprior.pipelines.artefacts.adapted import adapted_in
 from postprior.pipelines.artefacts.autoencoder import KIND, History, build, save_autoencoder
 from postprior.pipelines.artefacts.checkpoint import Checkpoint
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.generation.training import train_autoencoder
 from postprior.pipelines.locks import sole_trainer
 from postprior.pipelines.publishing import check_folder
@@ -51,5 +52,6 @@ def train(params: Params, root: Path) -> None:
 
             run.dataset(project.artefacts.data / "train", digest)
             history = train_autoencoder(model, data, validation, params, history, resume, log, job, confirm)
-            save_autoencoder(project, model, params, data, digest, history, confirm)
+            factors = RowFactors.fit(model.to("cpu").eval(), validation, params.seed)
+            save_autoencoder(project, model, params, data, digest, history, confirm, factors.describe())
         checkpoint.path.unlink(missing_ok=True)

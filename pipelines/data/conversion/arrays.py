@@ -1,7 +1,7 @@
 """Convert a numeric array into values for a model, and back."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -49,6 +49,8 @@ LIKELIHOODS = {
     "tokens": "categorical",
 }
 """Kinds of arrays, and their likelihoods."""
+NUMERIC = ("normal", "laplace")
+"""Likelihoods of numeric arrays."""
 KINDS = ("numeric", *LIKELIHOODS)
 """Kinds of arrays; numeric values are normal in vectors, else laplace."""
 UNSCALED: tuple[Number, Number] = (0.0, 1.0)
@@ -79,6 +81,7 @@ class ArrayConversion:
             rounded; None if no value is.
         facts: the `source` of the modality, and what its writer needs to know.
         title: the name of the modality for readers.
+        likelihood: the likelihood of numeric values; None for the default of the kind of modality.
     """
 
     name: str
@@ -97,6 +100,7 @@ class ArrayConversion:
     decimals: int | tuple[int | None, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     title: str = ""
+    likelihood: str | None = None
     fill: ClassVar[float] = 0.0
     """The number of a missing value."""
 
@@ -104,9 +108,19 @@ class ArrayConversion:
     def modality(self) -> Modality:
         """The modality as the model sees it."""
         kind = "sequence" if self.kind == "tokens" else AXES[self.axes]
-        likelihood = LIKELIHOODS.get(self.kind, "normal" if kind == "vector" else "laplace")
+        numeric = self.likelihood or ("normal" if kind == "vector" else "laplace")
+        likelihood = LIKELIHOODS.get(self.kind, numeric)
         shape = channels_first(np.empty((1, *self.shape), bool), self.axes).shape[1:]
         return Modality(self.name, kind, shape, likelihood, self.range, self.classes, title=self.title)
+
+    def with_likelihood(self, likelihood: str) -> Self:
+        """Return the conversion for a manifest with that likelihood, which does not change the values of real arrays.
+
+        It is unchanged if they have no such likelihood.
+        """
+        if self.kind != "numeric" or likelihood not in NUMERIC or likelihood == self.modality.likelihood:
+            return self
+        return replace(self, likelihood=likelihood)
 
     @classmethod
     def fit(

@@ -225,6 +225,8 @@ def _conversion(modality: Modality, entries: Any, facts: Mapping[str, tuple[str,
         if modality.name not in entries:
             return identity_conversion(modality)
         conversion = from_description(modality.name, entries[modality.name], modality.title)
+        if isinstance(conversion, ArrayConversion):
+            conversion = conversion.with_likelihood(modality.likelihood)
         fits = conversion.modality == modality
         for column in conversion.columns if isinstance(conversion, TableConversion) else ():
             named_type(column.type)

@@ -14,6 +14,7 @@ import numpy as np
 
 from postprior.pipelines.metrics.imputation.forest import Forest
 from postprior.pipelines.metrics.imputation.imputers import NEAREST, FillBlock, Imputer
+from postprior.pipelines.metrics.imputation.matching import nearest
 from postprior.pipelines.metrics.imputation.reduction import Reduction
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
@@ -216,12 +217,7 @@ class Matches:
 
     def donors(self, x: Floats) -> Ints:
         """Return the nearest training rows (n, k)."""
-        target, most = _with_intercept(x) @ self.coefficients, len(self.predicted)
-        k = min(DONORS, most)
-        first = (np.searchsorted(self.predicted, target) - k).clip(0, max(most - 2 * k, 0))
-        near = first[:, None] + np.arange(min(2 * k, most))
-        distance = np.abs(self.predicted[near] - target[:, None])
-        return np.take_along_axis(near, np.argpartition(distance, k - 1, 1)[:, :k], 1)
+        return nearest(self.predicted, _with_intercept(x) @ self.coefficients, DONORS)
 
     def draws(self, x: Floats, rng: np.random.Generator) -> Floats:
         donors = self.donors(x)

@@ -30,6 +30,15 @@ class Forest:
         self.orders = leaves.argsort(1, kind="stable")
         self.leaves = np.take_along_axis(leaves, self.orders, 1)
 
+    @property
+    def left_out_error(self) -> float:
+        """The mean squared error of training rows, predicted by the trees of an ensemble that did not learn from them.
+
+        One of the ensembles has to compute these predictions (`oob_score`).
+        """
+        predicted = next(each.oob_prediction_ for each in self.ensembles if hasattr(each, "oob_prediction_"))
+        return float(np.square(self.values - predicted.reshape(self.values.shape)).sum(1).mean())
+
     def draws(self, x: Floats, rng: np.random.Generator) -> Floats:
         """Return for each row x (n, P) the value of a random training row in its leaf of a random tree, (n, w)."""
         x = x.astype(np.float32)

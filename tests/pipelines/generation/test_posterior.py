@@ -14,7 +14,7 @@ from support.equations import repeat, seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from postprior.pipelines.generation.posterior import TRUST, has_exact_posterior, posterior_draw
+from postprior.pipelines.generation.posterior import TRUST, VALUES, Target, has_exact_posterior, posterior_draw
 from postprior.stage1_vae.distributions import Mixture
 from postprior.stage1_vae.modalities import Batch, Column, Modality
 from postprior.stage1_vae.models import MODELS
@@ -122,12 +122,42 @@ def test_every_model_draws_for_rows_that_lack_cells_or_modalities(name: str, mon
         assert name in ("mhvae", "nexus")  # hierarchical
 
 
+def test_vectors_beside_tables_are_read_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Modality("counts", "vector", (5,), "negative_binomial")
+    model = MODELS["mvae"]([TABLES[0], counts], latent=2).eval()
+    codes = Codes.empirical(model.layout, torch.randn(40, 2, generator=seeded()))
+    density = DENSITIES["gaussian"]().fit(codes, generator=seeded())
+    data = {"one": torch.ones(6, 2), "counts": torch.arange(30.0).view(6, 5)}
+    observed = torch.tensor([[True, False], [False, True], [True, True]]).repeat(2, 1)
+    z, batch = torch.randn(6, 7, 2, generator=seeded()), Batch(data, observed)
+    target = Target(model, density, batch, None, 1 / 16)
+    with torch.no_grad():
+        whole = target(z), target(z[:1])
+        monkeypatch.setattr("postprior.pipelines.generation.posterior.CELLS", 1)
+        for scores, again in zip(whole, (target(z), target(z[:1])), strict=True):
+            torch.testing.assert_close(scores, again)
+        p = model.decode_one(counts, z[1])
+    expected = p.log_prob(data["counts"][1]) / 16 + density.log_prob(z[1])
+    torch.testing.assert_close(whole[0][1].double(), expected.double(), atol=1e-4, rtol=1e-5)
+
+
 def test_tables_with_a_density_that_scores_quickly_have_an_exact_posterior() -> None:
     mvae, nexus = (MODELS[name](TABLES, latent=2) for name in ("mvae", "nexus"))
-    vectors = MODELS["mvae"]([TABLES[0], Modality("v", "vector", (3,), "normal")], latent=2)
+    beside, wide, vectors, image = (
+        MODELS["mvae"](modalities, latent=2)
+        for modalities in (
+            [TABLES[0], Modality("v", "vector", (3,), "normal")],
+            [TABLES[0], Modality("v", "vector", (VALUES + 1,), "normal")],
+            [Modality(name, "vector", (3,), "normal") for name in "uv"],
+            [TABLES[0], Modality("v", "image", (1, 8, 8), "normal")],
+        )
+    )
     quick, slow, unscored = (
         SimpleNamespace(exact_log_prob=exact, proposals=n) for exact, n in ((True, 64), (True, 16), (False, 64))
     )
     assert has_exact_posterior(mvae, quick)  # type: ignore[arg-type]
-    for model, density in ((nexus, quick), (vectors, quick), (mvae, slow), (mvae, unscored)):
+    assert has_exact_posterior(beside, quick)  # type: ignore[arg-type]
+    for model in (nexus, wide, vectors, image):
+        assert not has_exact_posterior(model, quick)  # type: ignore[arg-type]
+    for model, density in ((mvae, slow), (mvae, unscored)):
         assert not has_exact_posterior(model, density)  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ from support.equations import seeded
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
-from postprior.pipelines.generation.pseudo_gibbs import CELLS, WIDEST, CellForests
+from postprior.pipelines.generation.held_out import Hidden, Losses
+from postprior.pipelines.generation.pseudo_gibbs import CELLS, LOCATED, WIDEST, CellForests
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
@@ -22,6 +23,7 @@ TABLES = (
     Modality("other", "table", (1,), "columns", columns=(Column("twice", "normal"),), partial=True),
 )
 NOISE = 0.2
+NOTHING = np.zeros((400, 0))  # there is no vector
 
 
 def rows(n: int, seed: int) -> Dataset:
@@ -59,7 +61,9 @@ def test_cells_are_drawn_from_their_distribution_given_the_rest_of_the_row(untra
     start = {"one": test.data["one"].copy(), "other": np.full((400, 1), 9, np.float32)}
     start["one"][:, 1] = 2 - start["one"][:, 1]
     free = {"one": np.tile([False, True], (400, 1)), "other": np.ones((400, 1), bool)}
-    drawn, again = (forests.swept(start, free, np.asarray(test.labels), np.random.default_rng(5)) for _ in range(2))
+    drawn, again = (
+        forests.swept(start, free, np.asarray(test.labels), NOTHING, np.random.default_rng(5)) for _ in range(2)
+    )
     assert all(np.array_equal(drawn[name], again[name]) for name in drawn)
     assert np.array_equal(drawn["one"][:, 0], test.data["one"][:, 0])
     assert np.mean(drawn["one"][:, 1] == test.data["one"][:, 1]) > 0.85
@@ -69,9 +73,9 @@ def test_cells_are_drawn_from_their_distribution_given_the_rest_of_the_row(untra
     assert NOISE < residual[middle].std() < 3 * NOISE  # leaves are not narrow; all rows have 2.0
     sign = np.where(test.labels, 1, -1)
     assert 0.3 * NOISE < (residual * sign)[middle].mean() < NOISE  # E|noise| = 0.8 NOISE, by the label
-    unlabelled = forests.swept(start, free, np.full(400, -1), np.random.default_rng(5))
+    unlabelled = forests.swept(start, free, np.full(400, -1), NOTHING, np.random.default_rng(5))
     assert np.isfinite(unlabelled["other"]).all()
-    kept = forests.only([("one", 1)]).swept(start, free, np.asarray(test.labels), np.random.default_rng(5))
+    kept = forests.only([("one", 1)]).swept(start, free, np.asarray(test.labels), NOTHING, np.random.default_rng(5))
     assert (kept["other"] == 9).all()
 
 
@@ -108,6 +112,40 @@ def test_held_out_rows_choose_what_is_drawn_anew(untrained: Generator, monkeypat
     assert untrained.calibration(held_out, lacking, 0).forests is None
 
 
+@pytest.mark.parametrize("best", [0, 1])
+def test_held_out_rows_choose_the_forests_that_draw(
+    untrained: Generator, monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    """Forests of shuffled rows draw from the columns alone; those of the rows know the relations between them."""
+    monkeypatch.setattr("postprior.pipelines.generation.posterior.STEPS", 2)
+    monkeypatch.setattr("postprior.pipelines.generation.calibration.REPEATED", 100)
+    train, shuffled, held_out = rows(600, 0), rows(600, 0), rows(100, 1)
+    shuffled.data["other"] = shuffled.data["other"][::-1]
+    lacking, _ = without(rows(100, 2), 0.5)
+    sources = (train, shuffled) if best == 0 else (shuffled, train)
+    kinds = (LOCATED, replace(LOCATED, sweeps=4))
+    forests = [CellForests.fit(untrained.model, x, None, 0, kind) for x, kind in zip(sources, kinds, strict=True)]
+    chosen = untrained.calibration(held_out, lacking, 0, forests).forests
+    assert chosen is not None
+    assert chosen.kind is kinds[best]
+    assert ("other", 0) in chosen.forests
+
+
+def test_losses_are_crps_in_standard_deviations_and_joint_energy_scores(untrained: Generator) -> None:
+    """One hidden number y with draws 0 and 2σ: the CRPS is (|y| + |2σ − y|) / 2σ − 1; other cells add nothing."""
+    held_out = rows(50, 0)
+    lacking = replace(held_out, mask=np.tile([True, False], (50, 1)))
+    hiding = Hidden(untrained.model, untrained.density, held_out, lacking, 0, None)
+    losses, y = Losses(TABLES), held_out.data["other"].astype(np.float64)
+    sigma = y.std()
+    draws = np.stack([np.zeros_like(y), np.full_like(y, 2 * sigma)])
+    losses.add({"other": (np.arange(50), draws)}, hiding)
+    expected = ((np.abs(y) + np.abs(2 * sigma - y)) / (2 * sigma) - 1).sum()
+    assert losses.sums["other"][0] == pytest.approx(expected)
+    assert losses.jointly() == pytest.approx(expected)
+    assert losses.sums["one"].tolist() == [0, 0]
+
+
 def test_wide_tables_keep_the_draws_of_the_decoders(untrained: Generator) -> None:
     assert CELLS // WIDEST >= 500  # training rows of the widest tables
     wide = Modality(
@@ -116,3 +154,39 @@ def test_wide_tables_keep_the_draws_of_the_decoders(untrained: Generator) -> Non
     model = MODELS["mvae"]([wide, TABLES[1]], latent=2)
     data = {"w": np.zeros((60, WIDEST + 1), np.float32), "other": np.zeros((60, 1), np.float32)}
     assert not CellForests.fit(model, Dataset((wide, TABLES[1]), data), None, 0).forests
+
+
+WIDTH = 6
+BESIDE = (Modality("vector", "vector", (WIDTH,), "normal"), TABLES[0])
+
+
+def beside_vectors(n: int, seed: int) -> Dataset:
+    """Rows in which rate is the mean of a vector with one factor, plus noise, and plan is the third of rate."""
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=n)
+    vector = factor[:, None] + NOISE * rng.normal(size=(n, WIDTH))
+    rate = vector.mean(1) + NOISE * rng.normal(size=n)
+    data = {"vector": vector, "one": np.stack([rate, np.digitize(rate, [-0.43, 0.43])], 1)}
+    return Dataset(BESIDE, {name: x.astype(np.float32) for name, x in data.items()})
+
+
+def test_cells_are_drawn_given_the_vectors_beside_their_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that is linear in a vector is matched by a regression; missing vectors leave the cells their spread."""
+    monkeypatch.setattr("postprior.pipelines.generation.calibration.REPEATED", 100)
+    model = MODELS["mvae"](BESIDE, latent=2).eval()
+    codes = Codes.empirical(model.layout, torch.randn(60, 2, generator=seeded()))
+    generator = Generator(model, DENSITIES["gaussian"]().fit(codes, generator=seeded()), {})
+    train, held_out, test = beside_vectors(500, 0), beside_vectors(100, 1), beside_vectors(150, 2)
+    lacking = replace(test, mask=np.tile([True, False], (150, 1)))
+    (conditionals,) = generator.cell_forests(train, lacking, 0)
+    kinds = {cell: type(each).__name__ for cell, each in conditionals.forests.items()}
+    assert kinds == {("one", 0): "Matching", ("one", 1): "Forest"}
+    assert generator.calibration(held_out, lacking, 0, (conditionals,)).drawn_anew == {"one": ["rate", "plan"]}
+    drawn = generator.impute(lacking, 5, 0, "draws", held_out, train)
+    assert all(np.array_equal(each.data["vector"], test.data["vector"]) for each in drawn)
+    rates = np.stack([each.data["one"][:, 0] for each in drawn])
+    residual = rates - test.data["vector"].mean(1)
+    assert 0.8 * NOISE < residual[:, np.abs(test.data["one"][:, 0]) < 1].std() < 1.3 * NOISE
+    assert (
+        np.mean([each.data["one"][:, 1] == np.digitize(each.data["one"][:, 0], [-0.43, 0.43]) for each in drawn]) > 0.9
+    )

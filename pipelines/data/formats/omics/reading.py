@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from postprior.pipelines.data.arrays import Values
 from postprior.pipelines.data.conversion.arrays import REAL
-from postprior.pipelines.data.conversion.normalised import NORMALISED
+from postprior.pipelines.data.conversion.normalised import NORMALISED, normalised_kind
 from postprior.pipelines.data.formats.contents import (
     ArrayView,
     Named,
@@ -31,6 +31,10 @@ LEFT_OUT = "left out: {}; --layer NAME reads one in place of X, --obsm NAME read
 UNREADABLE = "columns of unknown encoding, left out: {}"
 DUPLICATE = "features with the name of an earlier one, made unique: {}"
 COUNTS = "counts that are not read: layer {}; --layer NAME reads them in place of X"
+DIVIDED = (
+    "X has been transformed further than counts that were divided by the total of their row, which are not read: layer "
+    "{}; --layer NAME reads them in place of X, as counts again"
+)
 TRIED = 1000
 """Number of stored values, or rows, of a matrix that show whether it has counts."""
 
@@ -186,7 +190,10 @@ def _main(whole: Annotated, slot: str, missing: Values, roles: Roles, facts: dic
     own = {"features": features, "sparse": layout(stored) or False, "slot": slot, "var": describe(frame.columns)}
     view = array_view(whole.path, composed(whole.owner), array, missing, roles, facts | own)
     if view.kind in (*REAL, *NORMALISED):
-        notes.add(COUNTS, _whole(whole, slot))
+        counts = _whole(whole, slot)
+        notes.add(COUNTS, counts)
+        if not counts and view.kind in REAL:
+            notes.add(DIVIDED, _divided(whole, slot))
     return view
 
 
@@ -198,6 +205,17 @@ def _whole(whole: Annotated, slot: str) -> list[str]:
         if slot not in (name, f"layers/{name}") and not is_group(values):
             first = np.asarray(values[:TRIED])
             if first.size and first.dtype.kind in "fiu" and (first >= 0).all() and (first == np.rint(first)).all():
+                found.append(name)
+    return found
+
+
+def _divided(whole: Annotated, slot: str) -> list[str]:
+    """Return the layers, without the one at `slot`, whose first rows are normalised counts, or their logarithms."""
+    found = []
+    for name, stored in whole.layers.items():
+        if slot not in (name, f"layers/{name}") and (layout(stored) or not is_group(stored)):
+            values = matrix(stored)
+            if values.ndim == 2 and values.dtype.kind == "f" and normalised_kind(values, np.arange(len(values))):
                 found.append(name)
     return found
 

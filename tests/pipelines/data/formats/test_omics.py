@@ -260,3 +260,33 @@ def test_a_modality_is_left_out_on_request(tmp_path: Path) -> None:
 def test_a_misspelt_label_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--label typ: no such column found \(did you mean type"):
         import_data([multi(tmp_path / "cells.h5mu")], tmp_path / "data", Roles(label="typ"))
+
+
+def test_normalised_counts_in_raw_are_told_where_x_has_been_scaled(tmp_path: Path) -> None:
+    """As scanpy leaves a file: X has z-scores of log(1 + counts, divided by totals), and raw has these logarithms."""
+    counts = RNG.poisson(1, (N, 30)) + np.eye(N, 30)
+    logarithms = np.log1p(1e4 * counts / counts.sum(1, keepdims=True)).astype(np.float32)
+    scaled = (logarithms - logarithms.mean(0)) / logarithms.std(0)
+    genes = [f"gene{number}" for number in range(30)]
+    for name, x, raw in (("scaled", scaled, logarithms), ("log", logarithms, logarithms), ("other", scaled, scaled)):
+        with h5py.File(tmp_path / f"{name}.h5ad", "w") as file:
+            file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+            frame(file, "obs", CELLS)
+            frame(file, "var", genes)
+            put(file, "X", x)
+            frame(file.create_group("raw"), "var", genes)
+            matrix(file["raw"], raw, "csr_matrix")
+    told = [
+        [line for line in import_data([tmp_path / f"{name}.h5ad"], tmp_path / name, Roles()) if "further" in line]
+        for name in ("scaled", "log", "other")
+    ]
+    assert told == [
+        [
+            "scaled.h5ad: X has been transformed further than counts that were divided by the total of their row, "
+            "which are not read: layer raw; --layer NAME reads them in place of X, as counts again"
+        ],
+        [],
+        [],
+    ]
+    import_data([tmp_path / "scaled.h5ad"], tmp_path / "raw", Roles(layer={"": "raw"}))
+    assert Dataset.load(tmp_path / "raw/train").modalities[0].likelihood == "negative_binomial"

@@ -225,6 +225,28 @@ def test_arrays_may_lack_modalities_and_labels(tmp_path: Path) -> None:
         import_rows([saved(tmp_path / "some", some)], tmp_path / "data/test", Roles(), tmp_path / "data/train")
 
 
+def test_manifests_decide_between_the_likelihoods_of_real_arrays(tmp_path: Path) -> None:
+    """Rows follow the training data, and come back byte for byte; other changes of a manifest are refused."""
+    import_data([saved(tmp_path, views())], tmp_path / "data", Roles())
+    manifest = tmp_path / "data/train/manifest.json"
+    before = manifest.read_text()
+    manifest.write_text(before.replace('"laplace"', '"normal"'))
+    (tmp_path / "some").mkdir()
+    some = {key: array[:7] for key, array in views().items() if key in ("vector", "grey", "scan", "ids")}
+    import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train")
+    new, known = Dataset.load(tmp_path / "new"), Dataset.load(tmp_path / "data/train")
+    assert {m.name: m.likelihood for m in new.modalities} == {"vector": "normal", "grey": "normal", "scan": "normal"}
+    assert conformed(new, known.modalities, known.conversion).observed.sum() == 7 * 3
+    export(tmp_path / "new", tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("*.npz")
+    with np.load(path) as found:
+        for name in ("vector", "grey", "scan"):
+            np.testing.assert_array_equal(found[name], some[name])
+    manifest.write_text(before.replace('"laplace"', '"bernoulli"'))
+    with pytest.raises(UserError, match="it belongs to other data"):
+        import_rows([saved(tmp_path / "some", some)], tmp_path / "new", Roles(), tmp_path / "data/train")
+
+
 def test_data_without_a_conversion_are_refused(tmp_path: Path) -> None:
     from support.kinds import example
 
