@@ -13,10 +13,6 @@ https://doi.org/10.18637/jss.v045.i03.) The conditionals are forests whose draws
 al. 2014, https://doi.org/10.1016/j.csda.2013.10.025); half of their trees are extremely randomised, which smooths them
 (Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1).
 
-Where several cells of a row are missing, μ_j repeats what the chain has drawn for the others, and sharp forests leave
-their values slowly. `LOOSE` conditionals are p(x_j | x_k for k ≠ j, y) by trees that see few columns at each split, as
-in missForest. Calibration takes those of the two `KINDS` that suit held-out rows.
-
 Beside vectors, the principal components of these stand in place of μ_j: they are computed once, not for every cell. The
 conditional of a number is then a forest or predictive mean matching (`metrics.imputation.matching`), whichever predicts
 training rows better that it did not learn from. Vectors keep the draws of their decoders.
@@ -69,8 +65,7 @@ class Kind:
     sweeps: int
 
 
-LOCATED, LOOSE = Kind(True, True, 10, 0.8, 5), Kind(False, False, 5, 1 / 3, 10)
-KINDS = (LOCATED, LOOSE)
+LOCATED = Kind(True, True, 10, 0.8, 5)
 BESIDE_VECTORS = Kind(False, True, 10, 0.8, 5)
 
 Cell = tuple[str, int]
@@ -86,7 +81,7 @@ def can_be_redrawn(model: Autoencoder) -> bool:
 
 def kinds_for(modalities: Sequence[Modality]) -> tuple[Kind, ...]:
     """Return the kinds of conditionals of which calibration takes one."""
-    return KINDS if all(m.columns for m in modalities) else (BESIDE_VECTORS,)
+    return (LOCATED,) if all(m.columns for m in modalities) else (BESIDE_VECTORS,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from postprior.pipelines.data.conversion.forms import CELL, PLAIN
 from postprior.pipelines.data.conversion.identity import identity_conversion
 from postprior.pipelines.data.conversion.texts import matches_values, restored
 from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.names import column_name
 from postprior.pipelines.errors import UserError
 from postprior.stage1_vae.modalities import Modality
 
@@ -92,6 +93,17 @@ class Samples:
             if column.type == CELL:
                 present |= column.is_valid().to_numpy()
         return present
+
+    def labelled_in(self, file: str) -> Values:
+        """(N,) bool: generated rows with a label, if this file is the first one with the column of labels.
+
+        Training rows whose cells are all blank have a line there too, with their label alone.
+        """
+        named = ((each, [*map(column_name, texts)]) for each, texts in self.tables.items())
+        holds = (each for each, names in named if not names or self.label_name in names)
+        if not self.synthetic or self.dataset.labels is None or next(holds, None) != file:
+            return np.zeros(len(self), bool)
+        return np.asarray(self.dataset.labels) >= 0
 
     def generated_values(self, name: str) -> Values:
         """(N, *shape) bool: the values of a modality that were imputed or generated."""

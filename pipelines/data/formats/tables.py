@@ -335,7 +335,8 @@ def write(samples: Samples, conversions: Sequence[TableConversion], path: Path) 
 def table_of(samples: Samples, within: Sequence[TableConversion], file: str, mark: str | None = None) -> pa.Table:
     """Return the table of a file, whose modalities are those `within`, under its headers as written.
 
-    If a decimal `mark` is given, all columns are texts; else they have their original types.
+    If a decimal `mark` is given, all columns are texts; else they have their original types. The file has a line for
+    each row with a value, or with a label that no other file holds (`Samples.labelled_in`).
     """
     columns = samples.roles(mark)
     if (header := samples.id_headers.get(file)) is not None:
@@ -350,7 +351,8 @@ def table_of(samples: Samples, within: Sequence[TableConversion], file: str, mar
     table = pa.table([columns[name] for name in order], names=list(order))
     if within:
         observed = samples.observed({conversion.name for conversion in within})
-        table = table.filter(pa.array(np.any([observed, *map(samples.in_file, within)], 0)))
+        kept = np.any([observed, samples.labelled_in(file), *map(samples.in_file, within)], 0)
+        table = table.filter(pa.array(kept))
     types = (samples.dataset.conversion or {}).get("types", {}).get(file, {}) if mark is None else {}
     return _with_types(table, types).rename_columns(list(order.values()))
 

@@ -11,7 +11,7 @@ from support.equations import seeded
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.held_out import Hidden, Losses
-from postprior.pipelines.generation.pseudo_gibbs import CELLS, LOCATED, LOOSE, WIDEST, CellForests
+from postprior.pipelines.generation.pseudo_gibbs import CELLS, LOCATED, WIDEST, CellForests
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
 from postprior.stage2_latent import DENSITIES
@@ -123,7 +123,7 @@ def test_held_out_rows_choose_the_forests_that_draw(
     shuffled.data["other"] = shuffled.data["other"][::-1]
     lacking, _ = without(rows(100, 2), 0.5)
     sources = (train, shuffled) if best == 0 else (shuffled, train)
-    kinds = (LOCATED, LOOSE)
+    kinds = (LOCATED, replace(LOCATED, sweeps=4))
     forests = [CellForests.fit(untrained.model, x, None, 0, kind) for x, kind in zip(sources, kinds, strict=True)]
     chosen = untrained.calibration(held_out, lacking, 0, forests).forests
     assert chosen is not None

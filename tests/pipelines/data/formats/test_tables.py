@@ -303,6 +303,29 @@ def test_synthetic_rows_go_back_into_the_file(tmp_path: Path) -> None:
     assert back["smoker"].to_pylist() == (rows[:, 3] >= 0.5).tolist()
 
 
+def test_a_synthetic_row_without_cells_keeps_its_label(tmp_path: Path) -> None:
+    """It has a line in the file of the labels and none in the other file."""
+    table = clinic()
+    write(table.drop_columns(["age"]), tmp_path / "clinic.csv")
+    write(table.select(["patient", "age"]), tmp_path / "ages.csv")
+    import_data([tmp_path / "ages.csv", tmp_path / "clinic.csv"], tmp_path / "data", ROLES)
+    train = Dataset.load(tmp_path / "data/train").select(np.arange(3))
+    mask = np.array([[True, True], [True, False], [False, True]])
+    blank = [m.name for m in train.modalities].index("clinic")
+    made = replace(train, ids=None, folder=None, mask=mask, source_values={}, provenance={"sampler": "gmm"})
+    labels = [made.label_names[number] for number in made.labels]  # type: ignore[index, union-attr]
+    made.save(tmp_path / "made")
+    export(tmp_path / "made", tmp_path / "back")
+    back = csv.read_csv(tmp_path / "back/clinic.csv")
+    assert back["patient"].to_pylist() == [0, 1, 2]
+    assert back["diagnosis"].to_pylist() == labels
+    empty = int(np.flatnonzero(~mask[:, blank])[0])
+    cells = back.drop_columns(["patient", "diagnosis"]).slice(empty, 1).to_pylist()[0]
+    assert set(cells.values()) <= {None, ""}
+    other = csv.read_csv(tmp_path / "back/ages.csv")
+    assert other["patient"].to_pylist() == np.flatnonzero(mask[:, 1 - blank]).tolist()
+
+
 def test_folders_with_other_files_are_not_overwritten(tmp_path: Path) -> None:
     path = write(clinic(), tmp_path / "clinic.csv")
     with pytest.raises(UserError, match=r"found the input .*clinic\.csv in it"):
