@@ -24,14 +24,14 @@ Columns of tables and entries of vectors have their own factors, weighted with t
 
 For data of tables alone, the same rows make more choices by the CRPS (of classes, the energy score): the power of
 the likelihood of observed cells (`posterior`), and for each column whether its cells are drawn anew, given the other
-cells of their row, by a forest that learned from training rows (`pseudo_gibbs`). The energy score of all hidden values
-of a row chooses the kind of forests. Such draws are values of training rows, and their spread is not changed.
+cells of their row, by a forest that learned from training rows (`pseudo_gibbs`). Such draws are values of training
+rows, and their spread is not changed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -90,12 +90,12 @@ class Calibration:
         like: Dataset,
         seed: int = 0,
         labels: Ints | None = None,
-        forests: Sequence[CellForests] = (),
+        forests: CellForests | None = None,
     ) -> Self:
         """Fit the calibration for imputing the rows of `like`, on held-out rows of the same modalities.
 
         In each held-out row, the values are hidden that a random row of `like` lacks. `labels` (N,) are those of the
-        held-out rows, as in `imputations`; `forests` are those of which one may draw cells anew.
+        held-out rows, as in `imputations`; `forests` are those that may draw cells anew.
         """
         rows = np.arange(min(len(held_out), MOST))
         rows = np.resize(rows, REPEATED) if like.cells else rows
@@ -104,27 +104,25 @@ class Calibration:
         hiding = Hidden(model, density, held_out.select(rows), like, seed, rows_labels, cls(noise=noise))
         power = hiding.best_power() if has_exact_posterior(model, density) else TRUST
         collected = {m.name: Collected(m) for m in held_out.modalities}
-        first, *anew = (Losses(held_out.modalities) for _ in range(1 + len(forests)))
+        first, anew = (Losses(held_out.modalities) for _ in range(2))
         for places, drawn, likelihoods, generator in hiding.blocks(power, hiding.draws):
             for m, p in likelihoods:
                 own, x = drawn[m.name]
                 collected[m.name].add(p, x, *hiding.truth(m, own))
-            if forests and drawn:
-                first.add(drawn, hiding)
-            for losses, each in zip(anew, forests if drawn else (), strict=bool(drawn)):
-                changed = cls(forests=each)
+            if forests is not None and drawn:
+                changed = cls(forests=forests)
                 again = swept(hiding.rows, places, hiding.missing, drawn, rows_labels, changed, generator)
-                losses.add(again, hiding)
+                for losses, each in ((first, drawn), (anew, again)):
+                    losses.add(each, hiding)
         factors = {name: factor for name, each in collected.items() if (factor := each.factor()) is not None}
         temperatures = {name: t for name, each in collected.items() if (t := each.temperature()) is not None}
-        if not forests:
+        if forests is None:
             return cls(factors, temperatures, power, noise=noise)
-        losses, best = min(zip(anew, forests, strict=True), key=lambda each: each[0].jointly())
-        best = best.only(losses.better_than(first))
-        for table, j in best.forests:
+        forests = forests.only(anew.better_than(first))
+        for table, j in forests.forests:
             if table in factors:
                 factors[table][j] = 1
-        return cls(factors, temperatures, power, best, noise)
+        return cls(factors, temperatures, power, forests, noise)
 
     def tempered(self, modality: Modality, p: Likelihood) -> Likelihood:
         """Return the likelihood of a modality with calibrated noise, or probabilities of classes."""

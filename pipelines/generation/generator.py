@@ -238,7 +238,7 @@ class Generator:
         """
         data, calibration = conformed(data, self.model.modalities, self.conversion), None
         if held_out is not None and any(is_drawn(values, m) for m in self.modalities):
-            forests = () if train is None else self.cell_forests(train, data, seed)
+            forests = None if train is None else self.cell_forests(train, data, seed)
             calibration = self.calibration(held_out, data, seed, forests)
         blocks = [block for _, block in self.completed(data, draws, seed, values, self.labels_of(data), calibration)]
         fields = filled_fields(data)
@@ -254,19 +254,18 @@ class Generator:
             for draw in range(draws)
         ]
 
-    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> tuple[CellForests, ...]:
-        """Learn from training rows what may draw cells of tables anew in the rows of `like`; empty if nothing may."""
-        from postprior.pipelines.generation.pseudo_gibbs import CellForests, can_be_redrawn, kinds_for
+    def cell_forests(self, train: Dataset, like: Dataset, seed: int) -> CellForests | None:
+        """Learn from training rows what may draw cells of tables anew in the rows of `like`; None if nothing may."""
+        from postprior.pipelines.generation.pseudo_gibbs import CellForests, can_be_redrawn
 
         if not can_be_redrawn(self.model):
-            return ()
+            return None
 
         labels = None if self.labels_of(like) is None else self.labels_of(train)
-        rows = conformed(train, like.modalities, self.conversion)
-        return tuple(CellForests.fit(self.model, rows, labels, seed, kind) for kind in kinds_for(self.modalities))
+        return CellForests.fit(self.model, conformed(train, like.modalities, self.conversion), labels, seed)
 
     def calibration(
-        self, held_out: Dataset, like: Dataset, seed: int, forests: Sequence[CellForests] = ()
+        self, held_out: Dataset, like: Dataset, seed: int, forests: CellForests | None = None
     ) -> Calibration:
         """Calibrate draws for the rows of `like` on held-out rows that were not used in training; see `impute`."""
         from postprior.pipelines.generation.calibration import Calibration

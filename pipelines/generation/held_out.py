@@ -92,21 +92,18 @@ class Hidden:
 
 
 class Losses:
-    """Sums of the energy scores of hidden values: of each column of tables (of a number, the CRPS), and jointly.
+    """Sums of the energy scores of hidden values: of each column of tables, and of vectors.
 
-    Numbers are in units of their standard deviation in the held-out rows; a class is its indicators, in units of the
-    root of their total variance.
+    That of a number is the CRPS; that of a class is that of its indicators.
 
     Attributes:
         sums: by table, of each column (J,).
-        joint: by table, of all its hidden values of a row together.
         vectors: by vector, of all its hidden values of a row together, as encoders read them: counts as logarithms.
     """
 
     def __init__(self, modalities: Sequence[Modality]) -> None:
         self.modalities = [m for m in modalities if m.columns]
         self.sums = {m.name: np.zeros(m.shape) for m in self.modalities}
-        self.joint = {m.name: 0.0 for m in self.modalities}
         self.vectors = {m.name: 0.0 for m in modalities if m.kind == "vector"}
 
     def add(self, drawn: Mapping[str, tuple[Ints, np.ndarray]], hiding: Hidden) -> None:
@@ -114,19 +111,15 @@ class Losses:
         for m in self.modalities:
             if m.name not in drawn:
                 continue
-            (places, x), every = drawn[m.name], np.asarray(hiding.rows.data[m.name])
+            places, x = drawn[m.name]
             truth, hidden = hiding.truth(m, places)
-            parts = []
             for j, classes in enumerate(np.atleast_1d(discrete(m))):
-                columns = x[..., j, None], truth[:, j, None], every[:, j, None]
-                levels = np.unique(np.concatenate([each.ravel() for each in columns])) if classes else None
-                values, true, rows = (each if levels is None else (each == levels).astype(float) for each in columns)
-                spread = rows.var(0, dtype=np.float64).sum() ** 0.5 or 1.0
-                values = np.where(hidden[:, j, None], values, true)  # what is not hidden has no loss
-                parts.append((values / spread, true / spread))
-                self.sums[m.name][j] += energy_score(*parts[-1])[hidden[:, j]].sum()
-            values, true = (np.concatenate(each, -1) for each in zip(*parts, strict=True))
-            self.joint[m.name] += float(energy_score(values, true).sum())
+                rows = np.flatnonzero(hidden[:, j])
+                values, true = x[:, rows, j, None], truth[rows, j, None]
+                if classes:
+                    levels = np.unique(np.concatenate([values.ravel(), true.ravel()]))
+                    values, true = ((each == levels).astype(np.float64) for each in (values, true))
+                self.sums[m.name][j] += energy_score(values, true).sum() if len(rows) else 0
         for m in hiding.rows.modalities:
             if m.name in self.vectors and m.name in drawn:
                 places, x = drawn[m.name]
@@ -137,10 +130,6 @@ class Losses:
     def better_than(self, other: Losses) -> set[tuple[str, int]]:
         """Return the columns (table, number) with a smaller loss than in `other`."""
         return {(name, j) for name, each in self.sums.items() for j in np.flatnonzero(each < other.sums[name]).tolist()}
-
-    def jointly(self) -> float:
-        """Return the sum of the joint losses over the tables."""
-        return sum(self.joint.values())
 
     def relative_to(self, other: Losses) -> float:
         """Return the mean over the columns of their losses in units of those of `other`, and over this and vectors."""

@@ -7,7 +7,6 @@ cells of tables and vectors. Scores are computed on the features that encoders r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -170,7 +169,7 @@ def density_scores(
     benchmark: ImputationBenchmark,
     baselines: dict[str, RowScores],
     seed: int,
-    forests: Sequence[CellForests],
+    forests: CellForests | None,
 ) -> dict[str, Any]:
     """Score a density in one task, and compute its paired differences to every baseline imputer.
 

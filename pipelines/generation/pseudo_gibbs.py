@@ -20,7 +20,7 @@ training rows better that it did not learn from. Vectors keep the draws of their
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -44,29 +44,9 @@ WIDEST = 64  # columns of all tables, at most
 CELLS = 2**15  # training rows times columns, at most
 FEWEST = 50  # training rows that have a column, at least
 TREES = 30  # of each ensemble
+LEAF, FEATURES = 10, 0.8  # rows per leaf, at least, and the share of the predictors that a split may use
+SWEEPS = 5  # rounds over all columns
 
-
-@dataclass(frozen=True)
-class Kind:
-    """How conditionals are learned.
-
-    Attributes:
-        located: whether the decoded location of a cell is a predictor.
-        smoothed: whether half of the trees are extremely randomised.
-        leaf: rows per leaf, at least.
-        features: share of the predictors that a split may use.
-        sweeps: rounds over all columns.
-    """
-
-    located: bool
-    smoothed: bool
-    leaf: int
-    features: float
-    sweeps: int
-
-
-LOCATED = Kind(True, True, 10, 0.8, 5)
-BESIDE_VECTORS = Kind(False, True, 10, 0.8, 5)
 
 Cell = tuple[str, int]
 """A column: the name of its table, and its number there."""
@@ -79,11 +59,6 @@ def can_be_redrawn(model: Autoencoder) -> bool:
     return has_tables(model.modalities) and decodes_codes(model)
 
 
-def kinds_for(modalities: Sequence[Modality]) -> tuple[Kind, ...]:
-    """Return the kinds of conditionals of which calibration takes one."""
-    return (LOCATED,) if all(m.columns for m in modalities) else (BESIDE_VECTORS,)
-
-
 @dataclass(frozen=True, eq=False)
 class CellForests:
     """The conditionals of columns of tables, by `Cell`.
@@ -91,20 +66,18 @@ class CellForests:
     Attributes:
         model: the autoencoder of the rows.
         forests: the conditionals, forests or beside vectors also matching.
-        kind: how they were learned.
         classes: the labels of training rows, (L,); empty if they have none.
         components: those of the vectors beside the tables.
     """
 
     model: Autoencoder
     forests: Mapping[Cell, Forest | Matching]
-    kind: Kind
     classes: Ints
     components: VectorComponents
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int, kind: Kind = LOCATED) -> Self:
+    def fit(cls, model: Autoencoder, train: Dataset, labels: Ints | None, seed: int) -> Self:
         """Learn the conditionals of all columns from training rows with labels (N,), −1 for rows without, or None.
 
         What training rows lack is drawn by the autoencoder. There are no forests if the tables have too many columns.
@@ -112,14 +85,14 @@ class CellForests:
         columns = [(m.name, j) for m in model.modalities if m.columns for j in range(m.shape[0])]
         classes = np.unique(labels[labels >= 0]) if labels is not None else np.zeros(0, int)
         if len(columns) > WIDEST:
-            return cls(model, {}, kind, classes, VectorComponents({}))
+            return cls(model, {}, classes, VectorComponents({}))
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.permutation(len(train))[: CELLS // len(columns)])
         train, labels = train.select(rows), None if labels is None else labels[rows]
         whole, forests = _completed(model, train, generator_from(rng)), {}
         tables = {m.name: whole[m.name] for m in model.modalities if m.columns}
         components = VectorComponents.fit([m for m in model.modalities if not m.columns], whole)
-        learner, context = cls(model, {}, kind, classes, components), components(whole, len(train))
+        learner, context = cls(model, {}, classes, components), components(whole, len(train))
         for name, j in columns:
             seen = np.flatnonzero(~train.missing(name)[:, j])
             if len(seen) >= FEWEST:
@@ -159,7 +132,7 @@ class CellForests:
         if not places:
             return values
         cells = np.stack([free[name][:, j] for name, j in places]).sum(0)
-        for turn in range(self.kind.sweeps):
+        for turn in range(SWEEPS):
             if turn == 1:
                 several = ((cell, rows[cells[rows] > 1]) for cell, rows in places.items())
                 places = {cell: rows for cell, rows in several if len(rows)}
@@ -177,7 +150,7 @@ class CellForests:
         """Learn a column from complete training rows (N)."""
         name, j = cell
         table, values, beside = _modality(self.model, name), whole[name][:, j], bool(self.components.modalities)
-        forest = _forest(table, values, j, self._numbers(cell, whole, labels, context), rng, self.kind, beside)
+        forest = _forest(table, values, j, self._numbers(cell, whole, labels, context), rng, beside)
         if not beside or table.columns[j].likelihood == "categorical":
             return forest
         matching = Matching(values.astype(np.float64), self._indicators(cell, whole, labels, context))
@@ -191,7 +164,7 @@ class CellForests:
         name, j = cell
         others = [np.delete(values, j, 1) if each == name else values for each, values in whole.items()]
         known = [] if labels is None else [np.where(labels < 0, np.nan, labels)[:, None]]
-        location = [_location(self.model, whole, cell)[:, None]] if self.kind.located else []
+        location = [_location(self.model, whole, cell)[:, None]] if not self.components.modalities else []
         return np.concatenate([*others, *known, *location, context], 1)
 
     def _indicators(self, cell: Cell, whole: Values, labels: Ints | None, context: Floats) -> Floats:
@@ -236,17 +209,15 @@ def _location(model: Autoencoder, whole: Values, cell: Cell) -> Floats:
 
 
 def _forest(
-    table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator, kind: Kind, left_out: bool
+    table: Modality, values: np.ndarray, column: int, x: Floats, rng: np.random.Generator, left_out: bool
 ) -> Forest:
     """Learn a column (N,) from its predictors x (N, P); with `left_out`, its error for rows left out is known."""
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
     def ensemble(trees: Callable[..., object], **settings: bool) -> object:
         seed = int(rng.integers(2**31))
-        return trees(TREES, min_samples_leaf=kind.leaf, max_features=kind.features, random_state=seed, **settings)
+        return trees(TREES, min_samples_leaf=LEAF, max_features=FEATURES, random_state=seed, **settings)
 
     classes = values[:, None] == np.unique(values) if table.columns[column].likelihood == "categorical" else None
-    ensembles = [ensemble(RandomForestRegressor, oob_score=left_out)]
-    if kind.smoothed:
-        ensembles.append(ensemble(ExtraTreesRegressor))
+    ensembles = [ensemble(RandomForestRegressor, oob_score=left_out), ensemble(ExtraTreesRegressor)]
     return Forest(values[:, None], x, ensembles, classes)

@@ -79,7 +79,7 @@ def imputation_scores(
     scores, tasks = {}, benchmark.tasks
     with suited_to(benchmark.train.modalities), progress(f"evaluate-imputation {name}", len(tasks) + 1) as step:
         rows = next((task.original for task in tasks.values()), None)  # all tasks have the same
-        forests = () if rows is None else generator.cell_forests(benchmark.train, rows, seed)
+        forests = None if rows is None else generator.cell_forests(benchmark.train, rows, seed)
         step("forests")
         for task in tasks:
             known = baseline_scores(baselines, task)
