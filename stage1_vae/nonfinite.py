@@ -16,11 +16,9 @@ LIKELIHOOD = "the log-likelihood of "
 
 
 def not_finite(losses: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return whether a loss of a step or a gradient is not finite, () bool, on their device.
-
-    Gradients whose norm is beyond the range of their type count as infinite.
-    """
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])  # NaN if one is NaN
+    """Return whether a loss of a step or a gradient is not finite, () bool, on their device."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients, 1)  # NaN if one is NaN; faster than the largest gradient
     return ~(losses.detach().isfinite().all() & norm.isfinite())
 
 

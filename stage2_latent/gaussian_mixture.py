@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -130,24 +131,27 @@ class GaussianMixture(Density):
             probabilities = train.infer(replace(mixtures, log_weights=log_weights), generator)
             self.classes = replace(self.classes, probabilities=probabilities)
 
-        def start(components: int) -> tuple[Tensor, Tensor]:
-            """Return points and their clusters."""
+        # Clusters of whitened points see directions of any scale, also those of noise alone. Without labels, where all
+        # depends on the clusters, both kinds of starts are tried.
+        units: list[Callable[[Tensor], Tensor]] = [lambda x: x]
+        if not self.classes.labelled and train.filling is None:
+            units.append(self.whitening.inverse)
+
+        def start(components: int, turn: int = 0) -> tuple[Tensor, Tensor]:
+            """Return points and their clusters, in one of the units in turn."""
             train.filling, self.classes = first_filling, first_classes
             if first_guess is not None:
                 infer(first_guess)
             seed = seed_from(generator)
             x = train.balanced(0, min(self.batch, int(train.counts.max())), generator)
-            if self.classes.labelled or train.filling is not None:
-                return x, clusters(x, components, seed)
-            # Whitening would give the noise of directions without clusters the weight of those with clusters.
-            return x, clusters(self.whitening.inverse(x), components, seed)
+            return x, clusters(units[turn % len(units)](x), components, seed)
 
         def scored(mixture: Components, shrinkage: float) -> Candidate:
             self.mixture = mixture
             return Candidate(self.mean_log_prob(*held_out), shrinkage, self.mixture, self.classes)
 
-        def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor) -> Candidate:
-            """Run EM from the assigned clusters and return the mixture of its best pass."""
+        def run_em(covariance: str, components: int, x: Tensor, assigned: Tensor, recorded: bool = True) -> Candidate:
+            """Run EM from the assigned clusters and return the mixture of its best pass; all passes may be recorded."""
             train.filling, current, passes = first_filling, min(self.shrinkages), []
             start = COVARIANCES[covariance].start(x, assigned, self.rank)
             freedom = max(0, len(train) - len(train.counts) * components)  # rows, less one for each mean
@@ -168,7 +172,8 @@ class GaussianMixture(Density):
                     if turn > self.passes // 2:
                         passes.append(candidate)
                         expected = float(likelihood @ self.classes.probabilities)
-                        task.record(expected, candidate.score, components=components, shrinkage=current)
+                        if recorded:
+                            task.record(expected, candidate.score, components=components, shrinkage=current)
                 if first_filling is not None or first_guess is not None:
                     mixture = maximise(statistics, current).unwhitened(self.whitening)
                     train.filling = None if first_filling is None else mixture
@@ -176,16 +181,20 @@ class GaussianMixture(Density):
                         infer(mixture)
             return max(passes, key=SCORE)
 
-        self.scores, candidates = {}, []
+        self.scores: dict[str, float] = {}
+        candidates = []
         for components in self.sizes:
-            points = start(components)
-            for covariance in self.structures:
-                candidates.append((run_em(covariance, components, *points), covariance))
-                self.scores[f"{covariance} {components}"] = candidates[-1][0].score + float(self.whitening.log_det)
-        best, self.covariance = max(candidates, key=lambda candidate: candidate[0].score)
+            for turn in range(len(units) if components > 1 else 1):
+                points = start(components, turn)
+                for covariance in self.structures:
+                    candidates.append((run_em(covariance, components, *points, recorded=not turn), covariance, turn))
+                    key = f"{covariance} {components}"
+                    score = candidates[-1][0].score + float(self.whitening.log_det)
+                    self.scores[key] = max(self.scores.get(key, -math.inf), score)
+        best, self.covariance, turn = max(candidates, key=lambda candidate: candidate[0].score)
         self.mixture, count = best.mixture, best.mixture.means.shape[1]
         if self.averaged > 1 and count > 1:
-            others = [run_em(self.covariance, count, *start(count)).mixture for _ in range(self.averaged - 1)]
+            others = [run_em(self.covariance, count, *start(count, turn + n)).mixture for n in range(1, self.averaged)]
             self.mixture = type(best.mixture).average([best.mixture, *others])
             score = self.mean_log_prob(*held_out)
             self.scores[f"{self.covariance} {self.averaged} x {count}"] = score + float(self.whitening.log_det)

@@ -241,7 +241,10 @@ def _annotated(
     rows = np.flatnonzero(samples.observed({conversion.name}))
     obs = pd.DataFrame(index=pd.Index(np.asarray(samples.ids.cast(pa.string()).to_pylist(), object)[rows]))
     for frame in (tables or {}).values():
-        obs = obs.join(_named_rows(frame), rsuffix="_2")
+        columns = _named_rows(frame)
+        obs = obs.join(
+            columns.rename(columns={name: f"{name}_2" for name in obs.columns.intersection(columns.columns)})
+        )
     if (labels := samples.labels()) is not None and samples.label_name not in obs:
         obs[str(samples.label_name)] = pd.Categorical(labels.to_pandas()[rows])
     names = conversion.facts.get("features") or map(str, range(conversion.shape[0]))
