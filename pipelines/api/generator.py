@@ -294,7 +294,7 @@ class Generator(drawing.Generator):
         """Score synthetic rows against held-out rows and write the report, one HTML page, to `path`; return the path.
 
         The scores are those of the stages from `train-evaluators` to `compare`, without the augmentation test; they are
-        written to the project as well. If torch may use two threads, a second process scores the imputation meanwhile.
+        written to the project as well. On two cores or more, a second process scores the imputation meanwhile.
 
         Args:
             path: The file of the page.

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
-
-from postprior.pipelines.api.beside import beside
+from postprior.pipelines.api.beside import beside, cores
 from postprior.pipelines.artefacts.autoencoder import load_autoencoder
 from postprior.pipelines.artefacts.baselines import Baselines
 from postprior.pipelines.artefacts.codes import load_codes
@@ -75,7 +73,7 @@ def score(name: str, params: Params, project: Project) -> None:
             step("privacy")
 
         # An adapted autoencoder may be in the memory of this process alone.
-        if torch.get_num_threads() > 1 and params.vae.model != ADAPTED:
+        if cores() > 1 and params.vae.model != ADAPTED:
             with beside(project.root, "evaluate-imputation", name):
                 score_samples()
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from postprior.pipelines.api.beside import beside
+from postprior.pipelines.api.beside import beside, cores
 from postprior.pipelines.errors import UserError
 
 FIFO = "waits"
@@ -48,3 +48,10 @@ def test_an_error_in_the_block_ends_the_command(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), beside(tmp_path, "import", FIFO, "data"):
         raise KeyboardInterrupt
     assert time.monotonic() - start < 20
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cores() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert 1 <= cores() <= (os.cpu_count() or 1)
