@@ -54,7 +54,8 @@ class SyntheticDataset(Dataset):
         missing values as the dtype writes them. Rows without any value of a frame are left out. An array (N, D) is a
         frame of D columns, any other a frame of one column with an array in each row. Values that fewer than five
         training rows have come back as `other`, which becomes one more category of the dtype if it occurs; a line on
-        stderr names these columns. `Roles(keep_rare=True)` keeps such values, and with them the dtype.
+        stderr names these columns. Categories of such values, of ids and of subjects are not in the dtype, because they
+        may name persons. `Roles(keep_rare=True)` keeps such values, and with them the dtype.
 
         Raises:
             UserError: pandas is not installed, or the conversion is damaged.

@@ -77,9 +77,10 @@ def check_numbers(place: str, name: str, observed: pa.ChunkedArray) -> None:
     texts = values.filter(pc.invert(pc.match_substring_regex(values, NUMBER)))
     if len(values) > 2 * len(texts) > 0:
         found = f"the text {texts[0].as_py()!r} found among numbers, expected only numbers and empty cells"
-        mark = shell_quoted(f"{name}={texts[0]}")
+        mark, kind = shell_quoted(f"{name}={texts[0]}"), shell_quoted(f"{name}=categorical")
         remedy = (
-            f"add --na {mark} if it means missing, or correct it, or leave the column out (--skip {shell_quoted(name)})"
+            f"add --na {mark} if it means missing, or --kind {kind} if they are codes, or correct it, or leave the "
+            f"column out (--skip {shell_quoted(name)})"
         )
         raise UserError(f"{place}: column {name}: {found}; {remedy}")
 

@@ -15,7 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from postprior.pipelines.data.conversion import TableConversion
-from postprior.pipelines.data.conversion.categories import check_numbers, common_values, constant_value, is_free_text
+from postprior.pipelines.data.conversion.categories import (
+    RARE,
+    check_numbers,
+    common_values,
+    constant_value,
+    is_free_text,
+)
 from postprior.pipelines.data.conversion.columns import UNMODELLED, named_type
 from postprior.pipelines.data.conversion.forms import NUMBER, PLAIN, Form, usual_dialect
 from postprior.pipelines.data.conversion.texts import is_restored
@@ -54,6 +60,7 @@ from postprior.pipelines.data.names import column_name, composed
 from postprior.pipelines.errors import UserError, as_user_error
 from postprior.pipelines.progress import substeps
 from postprior.pipelines.settings.names import first_duplicate, hint, listed
+from postprior.pipelines.texts import shell_quoted
 
 ABOUT = "a .csv, .tsv, .txt, .parquet or .feather table or a folder of them"
 FACTS: tuple[str, ...] = ("file",)
@@ -269,23 +276,27 @@ def _kind(place: str, name: str, column: pa.ChunkedArray, roles: Roles, notes: N
     kind = column_kind(place, name, column, roles.kinds)
     if roles.only is not None:
         return kind
-    constant = constant_value(column, roles.keep_rare or name in roles.kinds)
-    if constant is not None:
+    requested, texts = name in roles.kinds, pa.types.is_string(column.type)
+    rare_too = requested and (texts or kind != "categorical")  # rare texts become a category, rare numbers do not
+    if constant_value(column, roles.keep_rare or rare_too) is not None:
         notes.add(CONSTANT, [name])
         return UNMODELLED
-    if name in roles.kinds:
-        return kind
-    if is_index(name):
+    if is_index(name) and not requested:
         notes.add("index, not modelled but written back: {}", [name])
         return UNMODELLED
     if kind != "categorical":
         return kind
-    if pa.types.is_string(column.type) and is_free_text(column, roles.keep_rare):
+    if texts and not requested and is_free_text(column, roles.keep_rare):
         check_numbers(place, name, column)
         notes.add(FREE_TEXT, [name])
         return UNMODELLED
     common = common_values(column, roles.keep_rare)
-    if rare := pc.count_distinct(column).as_py() - len(common.values) + common.others:
+    values = pc.count_distinct(column).as_py()
+    if len(common.values) < 2:
+        found = f"{values} values found, {len(common.values) - common.others} of them in {RARE} rows or more"
+        remedy = f"add --keep-rare, or leave the column out (--skip {shell_quoted(name)})"
+        raise UserError(f"{place}: column {name}: {found}, expected two categories or more; {remedy}")
+    if rare := values - len(common.values) + common.others:
         notes.add(OTHERS if common.others else RARE_NUMBERS, [f"{name} ({rare} value{'s' * (rare > 1)})"])
     return kind
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from postprior.pipelines.data.conversion.categories import OTHER
+from postprior.pipelines.data.conversion.categories import OTHER, RARE
 from postprior.pipelines.data.conversion.columns import simplify_type
 from postprior.pipelines.data.formats.contents import Roles, SourceContents
 from postprior.pipelines.data.formats.files import optional
@@ -57,10 +57,31 @@ def read(name: str, frame: pd.DataFrame, roles: Roles) -> SourceContents:
     columns = [frame.iloc[:, place] for place in range(len(headers))]
     arrays = {h: _arrow(name, h, column, h in roles.skip) for h, column in zip(headers, columns, strict=True)}
     table, path = pa.table(arrays), Path(name + SUFFIX)
+    kept = [_without_rare(entry, column, roles) for entry, column in zip(types["columns"], columns, strict=True)]
     if roles.id in headers or (is_plain(frame.index) and id_column(table, roles)):
-        return replace(typed_contents(path, table, roles), frame=types | {"index": None})
-    table = pa.table({header: _arrow(name, header, frame.index.to_series())} | arrays)
-    return replace(typed_contents(path, table, roles, header), frame=types)
+        return replace(typed_contents(path, table, roles), frame={"index": None, "columns": kept})
+    index = frame.index.to_series()
+    table = pa.table({header: _arrow(name, header, index)} | arrays)
+    own = _without_rare(types["index"], index, replace(roles, id=header))
+    return replace(typed_contents(path, table, roles, header), frame={"index": own, "columns": kept})
+
+
+def _without_rare(entry: dict[str, Any], column: pd.Series, roles: Roles) -> dict[str, Any]:
+    """Return the entry of a column without categories that rare rows have, because synthetic rows share these types.
+
+    Ids, subjects and skipped columns keep no category that any row has.
+    """
+    header, dtype = entry["header"], entry["dtype"]
+    if "categories" not in dtype:
+        return entry
+    if header in (roles.id, roles.group, *roles.skip):
+        least = len(column) + 1
+    else:
+        keep = roles.rare_labels == "keep" if header == roles.label and roles.rare_labels else roles.keep_rare
+        least = 1 if keep else RARE
+    rows = column.value_counts(sort=False)  # in the order of the categories
+    common = [value for value, n in zip(dtype["categories"], rows, strict=True) if n == 0 or n >= least]
+    return entry | {"dtype": dtype | {"categories": common}}
 
 
 def types_of(name: str, frame: pd.DataFrame) -> dict[str, Any]:
@@ -173,15 +194,15 @@ def frame_of(table: pa.Table, types: Mapping[str, Any] | None, ids: str | None =
 def restored(column: pa.ChunkedArray, entry: Mapping[str, Any]) -> pd.Series:
     """Return a column (n rows) in a dtype that `described` described.
 
-    A class of rare values is one more category. Whole numbers and booleans that are missing although the dtype has no
-    missing values get the dtype that has.
+    The class of rare values, and categories that the description lacks, are further categories. Whole numbers and
+    booleans that are missing although the dtype has no missing values get the dtype that has.
     """
     import pandas as pd
 
     dtype = dtype_of(entry)
     column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     if isinstance(dtype, pd.CategoricalDtype):
-        return pd.Series(_categorical(column, dtype))
+        return pd.Series(_categorical(column, entry))
     if spans.dtype_of(entry) is not None:
         return spans.restored(column.to_pylist(), entry)
     if isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind == "M"):
@@ -200,17 +221,23 @@ def restored(column: pa.ChunkedArray, entry: Mapping[str, Any]) -> pd.Series:
     return pd.Series(column.to_numpy().astype(dtype))
 
 
-def _categorical(column: pa.ChunkedArray, dtype: pd.CategoricalDtype) -> pd.Categorical:
-    """Return a column of categories; the class of rare values becomes the last category if it occurs."""
+def _categorical(column: pa.ChunkedArray, entry: Mapping[str, Any]) -> pd.Categorical:
+    """Return a column of categories; values that the entry does not have become the last categories."""
     import pandas as pd
 
-    known = pa.array(spans.as_texts(dtype.categories), from_pandas=True)
-    values = column if column.type == known.type else column.cast(known.type)
+    dtype = dtype_of(entry)
+    known = pa.array(spans.as_texts(dtype.categories), from_pandas=True) if len(dtype.categories) else pa.array([])
+    kind = column.type if pa.types.is_null(known.type) else known.type
+    values, known = column.cast(kind), known.cast(kind)
+    found = values.unique().drop_null()
+    new = found.filter(pc.invert(pc.is_in(found, value_set=known))).to_pylist()
+    if new:
+        known = pa.concat_arrays([known, pa.array(new, kind)])
+        span = spans.dtype_of(entry["of"]) is not None
+        own = [spans.parsed(value, entry["of"]) if span and value != OTHER else value for value in new]
+        more = pd.Index(own, dtype=None if OTHER in new else dtype.categories.dtype)
+        dtype = pd.CategoricalDtype(dtype.categories.append(more), dtype.ordered)
     codes = pc.index_in(values, value_set=known)
-    others = pc.and_(codes.is_null(), values.is_valid())
-    if pc.any(others).as_py() and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        dtype = pd.CategoricalDtype([*dtype.categories, OTHER], dtype.ordered)
-        codes = pc.if_else(others, pa.scalar(len(known), codes.type), codes)
     return pd.Categorical.from_codes(codes.fill_null(-1).to_numpy(), dtype=dtype)
 
 

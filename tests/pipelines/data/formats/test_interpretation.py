@@ -163,19 +163,20 @@ def test_rare_texts_are_one_category_and_reach_no_synthetic_row(tmp_path: Path) 
 
 def test_columns_that_cannot_be_modelled_are_written_back(tmp_path: Path) -> None:
     names, near = [f"name {row}" for row in range(ROWS)], ["a"] * (ROWS - 1) + ["b"]
-    text = "\n".join(lines("id names x same near empty", names, X, ["1.50"] * ROWS, near, [""] * ROWS))
-    told, back = returned(tmp_path, "a.csv", text)
+    codes = ["7"] * (ROWS - 1) + ["8"]
+    text = "\n".join(lines("id names x same near empty code", names, X, ["1.50"] * ROWS, near, [""] * ROWS, codes))
+    told, back = returned(tmp_path, "a.csv", text, Roles(kinds={"code": "categorical"}))
     assert back == text
-    assert "constant or nearly, not modelled but written back: same, near, empty" in told
+    assert "constant or nearly, not modelled but written back: same, near, empty, code" in told
     assert "free text or names, not modelled but written back: names" in told
     assert list(columns_of(tmp_path)) == ["x"]
     train = Dataset.load(tmp_path / "data/train")
     Dataset(train.modalities, {"a": np.zeros((1, 1), np.float32)}, conversion=train.conversion).save(tmp_path / "made")
     export(tmp_path / "made", tmp_path / "drawn")
-    assert (tmp_path / "drawn/a.csv").read_text().splitlines()[1].split(",")[3:] == ["1.5", "a", ""]
+    assert (tmp_path / "drawn/a.csv").read_text().splitlines()[1].split(",")[3:] == ["1.5", "a", "", "7"]
     assert "name 1" not in (tmp_path / "data/train/manifest.json").read_text()
     returned(tmp_path, "a.csv", text, Roles(keep_rare=True))
-    assert list(columns_of(tmp_path)) == ["x", "near"]
+    assert list(columns_of(tmp_path)) == ["x", "near", "code"]
 
 
 def test_many_categories_are_grouped_beyond_the_commonest(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ FACES: dict[str, tuple[Callable[[pa.Table], pa.Table], Roles, str]] = {
         Roles(id="patient", label="diagnosis", split="part"),
         r"clinic\.parquet: column crp: the text 'unknown' found among numbers, expected only numbers and empty cells",
     ),
+    "categories that are all rare": (
+        put("crp", [f"c{row}" for row in range(N)]),
+        Roles(id="patient", kinds={"crp": "categorical"}),
+        rf"clinic\.parquet: column crp: {N} values found, 0 of them in 5 rows or more, expected two categories or "
+        "more; add --keep-rare",
+    ),
     "numbers whose squares are none": (
         put("crp", [1e300, 1.5] * 60),
         ROLES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ def test_a_class_of_rare_values_is_one_more_category() -> None:
     column = restored(pa.chunked_array([["b", "other", None]]), described(pd.Series([], dtype=dtype)))
     assert column.cat.categories.tolist() == ["a", "b", "other"]
     assert column.astype(object).tolist() == ["b", "other", np.nan]
+
+
+def test_categories_of_rare_rows_are_not_kept() -> None:
+    """They may be names of persons. Categories without rows are, and rows that have others come back as they were."""
+    levels = pd.Series(["a"] * 8 + ["rare"] * 2).astype(pd.CategoricalDtype(["rare", "a", "none"]))
+    counts = pd.Series([7] * 8 + [9] * 2).astype("category")
+    frame = pd.DataFrame({"levels": levels, "counts": counts, "person": pd.Categorical(list("uvwxyz") * 1 + ["u"] * 4)})
+    roles = Roles(group="person")
+
+    def kept(roles: Roles) -> list[Any]:
+        (contents,) = memory.read({"f": frame}, roles)
+        assert contents.frame is not None
+        return [entry["dtype"]["categories"] for entry in contents.frame["columns"]]
+
+    assert kept(roles) == [["a", "none"], [7], []]
+    assert kept(replace(roles, keep_rare=True)) == [["rare", "a", "none"], [7, 9], []]
+    assert kept(Roles(label="levels", rare_labels="keep"))[0] == ["rare", "a", "none"]
+    (contents,) = memory.read({"f": frame}, roles)
+    back = frame_of(pa.table({name: pa.array(column) for name, column in frame.items()}), contents.frame)
+    pd.testing.assert_frame_equal(back.astype(object), frame.astype(object), check_index_type=False)
+    assert back["levels"].cat.categories.tolist() == ["a", "none", "rare"]
 
 
 def test_frames_are_read_as_files_are(tmp_path: Path) -> None:
