@@ -42,6 +42,7 @@ MARKS = ("<!-- private codes -->", "<!-- /private codes -->")
 ROWS, EPOCHS = 2500, 20
 DENSITY = "flow_matching"
 SCORED = ("reconstruction", "samples")
+ARROWS = {"joint coherence": "↑", "Frechet": "↓", "recall": "↑"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def run(variant: Variant) -> dict[str, Any]:
     from postprior.pipelines.artefacts.codes import load_codes
     from postprior.pipelines.artefacts.evaluators import load_evaluators
     from postprior.pipelines.artefacts.project import Project
-    from postprior.pipelines.generation.conditional_scores import conditional_scores
+    from postprior.pipelines.generation.conditional_scores import conditional_scores, density_conditional_scores
     from postprior.pipelines.generation.generator import Generator
     from postprior.pipelines.stages.encode import encode
     from postprior.pipelines.stages.fit import fit
@@ -106,9 +107,13 @@ def run(variant: Variant) -> dict[str, Any]:
 
     validation, evaluators = Project(folder).dataset("validation"), load_evaluators(artefacts.evaluators)
     scores, (model, _) = ValidationScores(evaluators, validation), load_autoencoder(artefacts.autoencoder)
-    every, rng = np.ones((1, len(validation))), np.random.default_rng(0)
-    conditional = conditional_scores(model, evaluators.classifiers, validation, every, rng)
     generator = Generator.load(artefacts.densities / DENSITY)
+    # intervals are not read, so that the scores have the weights of all rows and of one half-sample
+    judged = evaluators.classifiers, validation, np.ones((2, len(validation))), np.random.default_rng(0)
+    conditional = {
+        "model": conditional_scores(model, *judged),
+        "density": density_conditional_scores(model, generator.density, *judged)["conditional_coherence"],
+    }
     codes = load_codes(artefacts.codes / "validation")
     return {
         "model": variant.model,
@@ -119,7 +124,9 @@ def run(variant: Variant) -> dict[str, Any]:
             "reconstruction": scores(reconstructions(generator, codes, validation, scores.halves)),
             "samples": scores(generator.sample(SETS * scores.rows, seed=1)),
         },
-        "conditional_coherence": {size: score["value"] for size, score in conditional.items()},
+        "conditional_coherence": {
+            through: {size: score["value"] for size, score in found.items()} for through, found in conditional.items()
+        },
         "seconds": read_json(folder / "seconds.json"),
     }
 
@@ -136,13 +143,15 @@ def reconstructions(generator: Generator, codes: Codes, data: Dataset, parts: Se
 def write_table() -> None:
     """Write the table of all finished variants into docs/quality.md."""
     runs = [read_json(path) for path in sorted(FILES.glob("*.json"))]
-    heads = ["model", "shared", "private", "bounds", "seconds", "1 observed ↑", "4 observed ↑"]
-    heads += [f"{score}, {row}" for score in ("joint ↑", "Frechet ↓", "recall ↑") for row in SCORED]
+    heads = ["model", "shared", "private", "bounds", "seconds"]
+    conditional = [(through, size) for through in ("model", "density") for size in ("1", "4")]
+    heads += [f"{size} observed, {through} ↑" for through, size in conditional]
+    heads += [f"{score} of {row} {arrow}" for score, arrow in ARROWS.items() for row in SCORED]
     lines = []
     for run in runs:
         line = [f"`{run['model']}`", str(run["latent"]), str(run["options"]["private"])]
         line += [str(run["options"].get("bounds", "")), f"{run['seconds']['train']:.0f}"]
-        line += [f"{run['conditional_coherence'][size]:.3f}" for size in ("1", "4")]
+        line += [f"{run['conditional_coherence'][through][size]:.3f}" for through, size in conditional]
         for score, digits in (("joint_coherence", 3), ("frechet_distance", 1), ("recall", 2)):
             line += [f"{run['rows'][row][score]:.{digits}f}" for row in SCORED]
         lines.append(line)
