@@ -62,7 +62,7 @@ class Variant:
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("dmvae", 32, {"private": 4, "bounds": 0}),
+        Variant("dmvae", 32, {"private": 4, "bounds": 1}),
         Variant("dmvae", 24, {"private": 16, "bounds": 0}),
         Variant("dmvae", 24, {"private": 16, "bounds": 1}),
         Variant("mmvaeplus", 32, {"private": 8}),
