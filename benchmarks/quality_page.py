@@ -125,15 +125,17 @@ def privacy_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
 
 
 def membership_table(pairs: dict[tuple[str, str], list[Run]]) -> str:
-    """Return the table of the two parts of the membership attack, for the runs that were split."""
+    """Return the table of the parts of the membership attack, for the runs that were split."""
     found = read_json(MEMBERSHIP) if MEMBERSHIP.exists() else {}
+    parts = {"all": "training against test rows", "rows": "against new rows", "digits": "new against test rows"}
     lines = []
     for (model, density), runs in pairs.items():
         for run in runs:
-            if parts := found.get(f"{model}-{density}-{run['seed']}"):
-                spaces = [f"{parts[part][space]:.3f}" for part in ("rows", "digits") for space in ("joint", "codes")]
-                lines.append([f"`{model}` + `{density}`", str(run["seed"]), *spaces])
-    return table(["row", "seed", "AUC of rows", "of rows, codes", "AUC of digits", "of digits, codes"], lines)
+            for seen, aucs in found.get(f"{model}-{density}-{run['seed']}", {}).items():
+                cells = [f"{aucs[part][space]:.3f}" for part in parts for space in ("joint", "codes")]
+                lines.append([f"`{model}` + `{density}`", str(run["seed"]), seen.replace("_", " "), *cells])
+    heads = [f"{head}{space}" for head in parts.values() for space in ("", ", codes")]
+    return table(["row", "seed", "the attacker sees", *heads], lines)
 
 
 ATTACKS = ("near_copies", "membership_auc")

@@ -33,30 +33,15 @@ def temperature_by_validation(
     have at most a share `COPIES` of near copies, as in the stage `privacy` with validation rows as the fresh ones; 1 if
     there is none. So coherence is bought with variety and near copies only as far as it is needed.
     """
-    from postprior.pipelines.metrics.scores import ReferenceSet, score
-    from postprior.pipelines.metrics.statistics.intervals import halves
-
-    validation = project.dataset("validation")
-    outputs, names = evaluators.outputs(validation), tuple(m.name for m in validation.modalities)
-    classes = len(validation.label_names or ())
-    sides = [outputs.select(rows) for rows in halves(validation.sources, validation.labels, np.random.default_rng(0))]
-    ones = np.ones((1, len(sides[0])))
-    spaces = [ReferenceSet.fit(side, ones, 5, names, classes) for side in sides]
-    nearness = Nearness(project)
-
-    def mean_scores(sets: list[EvaluatorOutputs]) -> Scores:
-        """Return scores, averaged over sets of rows that alternate between the two references, the second first."""
-        found = [score(rows, ones, spaces[1 - index % 2]) for index, rows in enumerate(sets)]
-        return {key: float(np.mean([scores[key][0] for scores in found])) for key in BARS}
+    scores, nearness = ValidationScores(evaluators, project.dataset("validation")), Nearness(project)
 
     def trial(temperature: float) -> Scores:
-        samples = generator.sample(SETS * ones.shape[1], seed=1, temperature=temperature)
-        sets = [evaluators.outputs(samples.select(rows)) for rows in np.split(np.arange(len(samples)), SETS)]
-        return mean_scores(sets) | nearness(generator, samples)
+        samples = generator.sample(SETS * scores.rows, seed=1, temperature=temperature)
+        return scores(samples) | nearness(generator, samples)
 
-    real = mean_scores(sides)
     trials = {str(t): trial(t) for t in TEMPERATURES}
-    return max((t for t in TEMPERATURES if satisfied(trials[str(t)], real)), default=1.0), {"real": real, **trials}
+    chosen = max((t for t in TEMPERATURES if satisfied(trials[str(t)], scores.real)), default=1.0)
+    return chosen, {"real": scores.real, **trials}
 
 
 def satisfied(found: Scores, real: Scores) -> bool:
@@ -65,6 +50,41 @@ def satisfied(found: Scores, real: Scores) -> bool:
     return all(sign * found[key] >= sign * BARS[key] * real[key] for key, sign in signs.items()) and all(
         found[key] <= COPIES for key in ("near_copies", "near_copies_of_codes")
     )
+
+
+class ValidationScores:
+    """The scores `BARS` of rows, with one half of the validation rows as the reference, and then with the other.
+
+    Attributes:
+        halves: the rows of each half.
+        rows: number of rows of a half.
+        real: scores of each half relative to the other.
+    """
+
+    def __init__(self, evaluators: Evaluators, validation: Dataset) -> None:
+        from postprior.pipelines.metrics.scores import ReferenceSet
+        from postprior.pipelines.metrics.statistics.intervals import halves
+
+        outputs, names = evaluators.outputs(validation), tuple(m.name for m in validation.modalities)
+        rng, classes = np.random.default_rng(0), len(validation.label_names or ())
+        self.halves, self.evaluators = halves(validation.sources, validation.labels, rng), evaluators
+        self.rows = len(self.halves[0])
+        sides, ones = [outputs.select(rows) for rows in self.halves], np.ones((1, self.rows))
+        self.spaces = [ReferenceSet.fit(side, ones, 5, names, classes) for side in sides]
+        self.real = self._means(sides)
+
+    def __call__(self, data: Dataset) -> Scores:
+        """Return the scores of a multiple of `rows` rows, averaged over sets of that size."""
+        sets = np.split(np.arange(len(data)), len(data) // self.rows)
+        return self._means([self.evaluators.outputs(data.select(rows)) for rows in sets])
+
+    def _means(self, sets: list[EvaluatorOutputs]) -> Scores:
+        """Return scores, averaged over sets of rows that alternate between the two references, the second first."""
+        from postprior.pipelines.metrics.scores import score
+
+        ones = np.ones((1, self.rows))
+        found = [score(rows, ones, self.spaces[1 - index % 2]) for index, rows in enumerate(sets)]
+        return {key: float(np.mean([scores[key][0] for scores in found])) for key in BARS}
 
 
 class Nearness:
