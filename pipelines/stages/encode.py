@@ -22,4 +22,5 @@ def encode(params: Params, root: Path) -> None:
             save_codes(
                 project.artefacts.codes / split, codes, {"autoencoder": artefact.hash, "data": splits[split].hash}
             )
-            run.metrics({f"{split}_posterior_variance": float(codes.posterior().variance.mean())})
+            variances = (codes.posterior(rows).variance.double().sum() for rows in codes.chunks())
+            run.metrics({f"{split}_posterior_variance": float(sum(variances)) / (len(codes) * codes.dimensions)})
