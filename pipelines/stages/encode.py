@@ -16,7 +16,7 @@ def encode(params: Params, root: Path) -> None:
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     splits = project.splits()
     read = [project.artefacts.autoencoder, *(project.artefacts.data / split for split in splits)]
-    sharing = sharing_of(project, params, "encode", read)
+    sharing = sharing_of(project, params, "stages.encode", read)
     with track("encode", params, root) as run:
         for split, codes in encoded(model, splits, params.encode.components, params.seed, sharing):
             save_codes(

@@ -15,6 +15,7 @@ from support.project import small, write_params
 from support.ranked import commands, on_ranks, variables
 
 from postprior.pipelines import ranks
+from postprior.pipelines.api.detect import detect
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.represent import represent
 from postprior.pipelines.artefacts.checkpoint import Checkpoint
@@ -46,8 +47,9 @@ def by_blocks(job: Ranks, root: Path) -> None:
         root / "artefacts/many",
         project.artefacts.autoencoder,
         root / "artefacts/codes.npz",
-        sharing=sharing_of(project, params, "encode"),
+        sharing=sharing_of(project, params, "api.represent"),
     )
+    lines += detect("gmm", root / "artefacts/holes", params, root, root / "artefacts/scores.csv")
     assert bool(lines) == job.is_first
 
 
