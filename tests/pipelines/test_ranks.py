@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,14 @@ def test_commands_that_share_no_rows_are_refused(tmp_path: Path) -> None:
     assert (first.wait(), other.wait()) == (1, 1)
     assert first.said.startswith("postprior: error: compare: found 2 processes, expected one, because only train, ")
     assert not other.said
+
+
+def test_a_rank_waits_in_vain_for_one_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables(2)[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "MEETING", timedelta(seconds=0.1))
+    with pytest.raises(UserError, match=r"^ranks: 2 processes cannot meet \("):
+        ranks.meet()
 
 
 def test_one_process_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
