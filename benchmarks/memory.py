@@ -114,20 +114,20 @@ def measure(home: Path, rows: int, settings: argparse.Namespace) -> None:
     }
     stages |= {" ".join(stage): stage for stage in words(DENSITIES)}
     first, last = (list(stages).index(name) for name in (settings.since, settings.until))
-    key, found = f"{settings.data} {rows}", {}
-    if first:
-        found = read_json(RESULTS)[key]
-    else:
+    key = f"{settings.data} {rows}"
+    if not first:
         home.mkdir(parents=True, exist_ok=True)
         if settings.data == "images":
             write_pictures(source, rows)
         else:
             write_cells(source, rows, settings.genes, settings.share)
-        found = {"rows": rows, "samples": settings.samples, "source_bytes": source.stat().st_size}
+        facts = {"rows": rows, "samples": settings.samples, "source_bytes": source.stat().st_size}
+        write_json(RESULTS, (read_json(RESULTS) if RESULTS.exists() else {}) | {key: facts})
     for name in list(stages)[first : last + 1]:
-        found[name] = watched(*stages[name], place=home if name in ("import", "init") else home / "project")
-        print(name, found[name], flush=True)
-        write_json(RESULTS, (read_json(RESULTS) if RESULTS.exists() else {}) | {key: found})
+        found = watched(*stages[name], place=home if name in ("import", "init") else home / "project")
+        print(name, found, flush=True)
+        results = read_json(RESULTS)
+        write_json(RESULTS, results | {key: results[key] | {name: found}})
         if name == "import":
             source.unlink()
         if name == "init":
