@@ -3,9 +3,13 @@
 The source file is written in blocks, imported, and a project is made of it, whose stages run one after the other, each
 in a process of its own whose anonymous memory is watched; mapped files do not count. Training takes one epoch with
 narrow networks, because memory does not depend on the number of epochs. Results are added to benchmarks/memory.json.
+A stage has the name that it has there, such as "fit gmm". A folder that is given keeps data and project, so that
+another call can go on where this one ended.
 
-    python benchmarks/memory.py images [--rows 1000000] [--samples 100000] [--until STAGE]
+    python benchmarks/memory.py images [--rows 1000000] [--samples 100000]
     python benchmarks/memory.py counts [--rows 300000] [--genes 4000] [--share 0.02]
+    python benchmarks/memory.py images --home FOLDER --until train
+    python benchmarks/memory.py images --home FOLDER --since encode
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import math
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,33 +95,43 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100_000, help="rows to generate")
     parser.add_argument("--genes", type=int, default=4000)
     parser.add_argument("--share", type=float, default=0.02)
-    parser.add_argument("--until", help="the last stage to run, such as encode; by default all run")
+    parser.add_argument("--since", metavar="STAGE", default="import", help="the first stage to run")
+    parser.add_argument("--until", metavar="STAGE", default="compare", help="the last stage to run")
     parser.add_argument("--home", type=Path, help="the folder for data and project; by default a temporary one")
     settings = parser.parse_args()
     rows = settings.rows or {"images": 1_000_000, "counts": 300_000}[settings.data]
-    with tempfile.TemporaryDirectory(dir=settings.home) as home:
-        source = Path(home, {"images": "pictures.npz", "counts": "cells.h5ad"}[settings.data])
+    with nullcontext(settings.home) if settings.home else tempfile.TemporaryDirectory() as home:
+        measure(Path(home).resolve(), rows, settings)
+
+
+def measure(home: Path, rows: int, settings: argparse.Namespace) -> None:
+    """Run the stages in a folder one after the other, and write what was measured after each."""
+    source = home / {"images": "pictures.npz", "counts": "cells.h5ad"}[settings.data]
+    labels = ("--label", "labels") if settings.data == "images" else ()
+    stages = {
+        "import": ("import", str(source), "data", *labels),
+        "init": ("init", "project", "--from", "data", "--no-git"),
+    }
+    stages |= {" ".join(stage): stage for stage in words(DENSITIES)}
+    first, last = (list(stages).index(name) for name in (settings.since, settings.until))
+    key = f"{settings.data} {rows}"
+    if not first:
+        home.mkdir(parents=True, exist_ok=True)
         if settings.data == "images":
             write_pictures(source, rows)
         else:
             write_cells(source, rows, settings.genes, settings.share)
-        labels = ("--label", "labels") if settings.data == "images" else ()
-        stages = [("import", str(source), "data", *labels), ("init", "project", "--from", "data", "--no-git")]
-        found: dict[str, Any] = {"rows": rows, "samples": settings.samples, "source_bytes": source.stat().st_size}
-        project = Path(home, "project")
-        for stage in (*stages, *words(DENSITIES)):
-            place = Path(home) if stage in stages else project
-            name = stage[0] if stage in stages else " ".join(stage)
-            found[name] = watched(*stage, place=place)
-            print(name, found[name], flush=True)
-            results = read_json(RESULTS) if RESULTS.exists() else {}
-            write_json(RESULTS, results | {f"{settings.data} {rows}": found})
-            if stage[0] == settings.until:
-                break
-            if stage[0] == "import":
-                source.unlink()
-            if stage[0] == "init":
-                set_up(project, settings.samples)
+        facts = {"rows": rows, "samples": settings.samples, "source_bytes": source.stat().st_size}
+        write_json(RESULTS, (read_json(RESULTS) if RESULTS.exists() else {}) | {key: facts})
+    for name in list(stages)[first : last + 1]:
+        found = watched(*stages[name], place=home if name in ("import", "init") else home / "project")
+        print(name, found, flush=True)
+        results = read_json(RESULTS)
+        write_json(RESULTS, results | {key: results[key] | {name: found}})
+        if name == "import":
+            source.unlink()
+        if name == "init":
+            set_up(home / "project", settings.samples)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from postprior.pipelines.errors import UserError
 if TYPE_CHECKING:
     from postprior.stage1_vae.ranks import Ranks
 
-TIMEOUT = timedelta(hours=3)
-"""Longest time for which a rank waits for another one."""
+MEETING, TIMEOUT = timedelta(minutes=10), timedelta(hours=3)
+"""Longest times for which a rank waits for another one: until they have met, and afterwards."""
 _stores: list[Any] = []
 """What the ranks of this job have in common, once they have met."""
 
@@ -52,6 +52,8 @@ def meet() -> Ranks:
         store, rank, count = next(distributed.rendezvous("env://", timeout=TIMEOUT))
         if here == count:  # then torchrun keeps its store when it starts the ranks again
             store = distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", ""), store)
+        store.set(f"rank {rank}", "here")  # a rank that dies before they have met cannot be noticed
+        store.wait([f"rank {each}" for each in range(count)], MEETING)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
     except (ValueError, RuntimeError) as error:
         raise UserError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class ArrayWriter:
     ...     writer = ArrayWriter(Path(root, "a.npy"), (3, 2), np.float32)
     ...     writer.write(0, np.ones((2, 2)))
     ...     writer.write(2, np.zeros((1, 2)))
-    ...     load_array(Path(root, "a.npy"), mmap=False).tolist()
+    ...     load_array(Path(root, "a.npy")).tolist()
     [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
     """
 
@@ -117,15 +117,17 @@ def _pieces(array: Any) -> Iterator[np.ndarray]:
         yield array[start : start + step]
 
 
-def load_array(path: Path, mmap: bool = True) -> np.ndarray:
-    """Read the array in an .npy file, read-only and memory-mapped unless `mmap` is false.
+def load_array(path: Path, mmap_mode: Literal["r", "c"] | None = "r") -> np.ndarray:
+    """Read the array in an .npy file, memory-mapped: read-only, or with "c" such that changes stay in memory.
+
+    If `mmap_mode` is None, the array is in memory.
 
     Raises:
         UserError: the file is missing, truncated, a pickle or an array of objects.
     """
     try:
         with naming(path):
-            array = np.lib.format.open_memmap(path, mode="r")
+            array = np.lib.format.open_memmap(path, mode=mmap_mode or "r")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: this array is missing; make the folder again with all its files.") from None
     except (ValueError, EOFError) as error:
@@ -133,12 +135,15 @@ def load_array(path: Path, mmap: bool = True) -> np.ndarray:
             f"{path}: not a complete .npy array ({error}); pickles and truncated files are refused, "
             "write it again with numpy.save(…, allow_pickle=False)."
         ) from None
-    return array if mmap else np.array(array)
+    return np.array(array) if mmap_mode is None else array
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """The output of a stage in a folder: a manifest, named tensors, named arrays, and the hash of all of these."""
+    """The output of a stage in a folder: a manifest, named tensors, named arrays, and the hash of all of these.
+
+    Arrays are memory-mapped; changes of them stay in memory.
+    """
 
     manifest: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -285,7 +290,7 @@ def _load_artefact(folder: Path, kind: str) -> Artefact:
             with as_user_error(SafetensorError, f"{folder / name}: not a file of tensors", "make the folder again"):
                 tensors = load(content)  # not load_file, which opens the path a second time after the header
         if name.endswith(".npy"):
-            arrays[name.removesuffix(".npy")] = load_array(folder / name)
+            arrays[name.removesuffix(".npy")] = load_array(folder / name, "c")
     return Artefact(manifest, tensors, arrays, _canonical_hash(manifest))
 
 

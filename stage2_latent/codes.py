@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -16,6 +16,8 @@ from postprior.stage2_latent.layouts import Layout, coordinates
 __all__ = ["Block", "Codes"]
 
 EMPIRICAL = "empirical"
+FLOATS = 2**22
+"""Maximum number of floats of the rows of a table in a temporary tensor; more rows are taken in chunks."""
 COLUMNS = ("loc", "scale", "weights", "observed", "labels", "whole")
 """Fields that hold a tensor with N rows, or None."""
 
@@ -99,15 +101,19 @@ class Codes:
         """Posterior means, (N, D)."""
         return self._blank(self.posterior().mean)
 
-    def posterior(self) -> Mixture:
-        """Return the posteriors, batch shape (N,); empirical codes give normals of scale 0, which have no score."""
-        scale = torch.zeros_like(self.loc) if self.scale is None else self.scale
-        return Mixture(self.weights, FAMILIES.get(self.family, Normal)(self.loc, scale))
+    def posterior(self, rows: Tensor | slice = slice(None)) -> Mixture:
+        """Return the posteriors of the given rows, batch shape (n,), by default of all.
+
+        Empirical codes give normals of scale 0, which have no score.
+        """
+        loc = self.loc[rows]
+        scale = torch.zeros_like(loc) if self.scale is None else self.scale[rows]
+        return Mixture(self.weights[rows], FAMILIES.get(self.family, Normal)(loc, scale))
 
     def draw(self, generator: torch.Generator, rows: Tensor | None = None) -> Tensor:
         """Return one fresh posterior draw per row, (n, D); int64 `rows` may repeat, None means all rows."""
         rows = torch.arange(len(self), device=self.loc.device) if rows is None else rows
-        component = draw_component(self.weights, rows, generator)
+        component = draw_component(self.weights[rows], torch.arange(len(rows), device=rows.device), generator)
         z = self.loc[rows, component]
         if self.scale is not None:
             z = FAMILIES[self.family](z, self.scale[rows, component]).rsample((), generator)
@@ -135,11 +141,16 @@ class Codes:
             prior=None if self.prior is None else self.prior.marginal(columns),
         )
 
-    def known(self, rows: Tensor | None = None) -> Tensor:
-        """Return the mask of the coordinates that have a posterior, (n, D) bool, for the given rows (None: all)."""
-        return coordinates(self.layout, self.observed if rows is None else self.observed[rows])
+    def known(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return the mask of the coordinates that have a posterior, (n, D) bool, for the given rows, by default all."""
+        return coordinates(self.layout, self.observed[rows])
 
-    def _blank(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
+    def chunks(self) -> Iterator[slice]:
+        """Yield slices that cover all rows, each with at most `FLOATS` coordinates of components, or one row."""
+        step = max(1, FLOATS // self.loc[0].numel())
+        yield from (slice(start, start + step) for start in range(0, len(self), step))
+
+    def _blank(self, z: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         if bool(self.observed.all()):
             return z
         return z.masked_fill(~self.known(rows), torch.nan)
@@ -168,14 +179,16 @@ class Codes:
             raise ValueError(f"codes: found {len(self.ids)} ids, expected {N}, one per row")
 
     def _check_values(self) -> None:
-        known = self.known().unsqueeze(1)
-        if not bool((self.loc.isfinite() | ~known).all()):
-            raise ValueError("codes: loc holds NaN or infinity, expected finite numbers: encode the data again")
-        if self.scale is not None and not bool((((self.scale > 0) & self.scale.isfinite()) | ~known).all()):
-            raise ValueError("codes: scale holds numbers that are not positive and finite: encode the data again")
-        total = self.weights.sum(-1)
-        if not bool((self.weights >= 0).all() and ((total - 1).abs() < 1e-3).all()):
-            raise ValueError("codes: weights must be probabilities that sum to 1 over the components of each row")
+        for rows in self.chunks():
+            known = self.known(rows).unsqueeze(1)
+            if not bool((self.loc[rows].isfinite() | ~known).all()):
+                raise ValueError("codes: loc holds NaN or infinity, expected finite numbers: encode the data again")
+            scale = None if self.scale is None else self.scale[rows]
+            if scale is not None and not bool((((scale > 0) & scale.isfinite()) | ~known).all()):
+                raise ValueError("codes: scale holds numbers that are not positive and finite: encode the data again")
+            weights = self.weights[rows]
+            if not bool((weights >= 0).all() and ((weights.sum(-1) - 1).abs() < 1e-3).all()):
+                raise ValueError("codes: weights must be probabilities that sum to 1 over the components of each row")
         if self.labels is None:
             return
         if self.labels.dtype != torch.int64:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from postprior.stage2_latent.codes import Codes
+from postprior.stage2_latent.layouts import coordinates
 
-FLOATS = 2**24
-"""Maximum number of floats in a temporary tensor; more rows are summed in chunks."""
 ITERATIONS = 100
 """Maximum number of iterations of EM for missing blocks."""
 TOLERANCE = 1e-6
@@ -33,7 +32,8 @@ def moments(codes: Codes, classes: Tensor | None = None, count: int = 1) -> tupl
     """
     if classes is None:
         classes = torch.zeros(len(codes), dtype=torch.int64, device=codes.loc.device)
-    patterns, group = codes.known().unique(dim=0, return_inverse=True)  # (P, D)
+    patterns, group = codes.observed.unique(dim=0, return_inverse=True)
+    patterns = coordinates(codes.layout, patterns)  # (P, D)
     centre, sums = _sums(codes, classes, count, group, len(patterns))
     total = sums[..., 0, 0].sum(0).clamp_min(1)  # (K,)
     if bool(patterns.all()):
@@ -61,18 +61,21 @@ def _sums(codes: Codes, classes: Tensor, count: int, group: Tensor, patterns: in
 
     Unknown coordinates count as 0.
     """
-    C, D = codes.loc.shape[1:]
-    posterior, known = codes.posterior(), codes.known()
-    used = classes >= 0
-    mean = posterior.mean.masked_fill(~known, 0).double()[used]
-    centre = mean.sum(0) / known[used].sum(0).clamp_min(1)
-    sums = mean.new_zeros(patterns * count, 1 + D, 1 + D)
+    D = codes.dimensions
+    sums = codes.loc.new_zeros(patterns * count, 1 + D, 1 + D, dtype=torch.float64)
     place = group * count + classes
-    for rows in used.nonzero().squeeze(-1).split(max(1, FLOATS // (C * D))):
-        observed = known[rows].unsqueeze(1)
-        components = posterior.components[rows]
+    used = [rows.start + (classes[rows] >= 0).nonzero().squeeze(-1) for rows in codes.chunks()]
+    centre, known = sums.new_zeros(D), place.new_zeros(D)
+    for rows in used:
+        observed = codes.known(rows)
+        centre += codes.posterior(rows).mean.masked_fill(~observed, 0).double().sum(0)
+        known += observed.sum(0)
+    centre /= known.clamp_min(1)
+    for rows in used:
+        posterior, observed = codes.posterior(rows), codes.known(rows).unsqueeze(1)
+        components = posterior.components
         loc = (components.loc.double() - centre).masked_fill(~observed, 0)  # (n, C, D)
-        weights = posterior.weights[rows].double().unsqueeze(-1)  # (n, C, 1)
+        weights = posterior.weights.double().unsqueeze(-1)  # (n, C, 1)
         variance = components.variance.double().masked_fill(~observed, 0)
         points = torch.cat([torch.ones_like(loc[..., :1]), loc], dim=-1)
         noise = torch.nn.functional.pad((weights * variance).sum(1), (1, 0))  # (n, 1 + D)

@@ -131,7 +131,7 @@ def test_a_stage_runs_no_code_that_its_hash_leaves_out(first: tuple[Path, str]) 
     assert len(told) >= len(STAGES)
     for path in told:
         command = path.name.split()[0]
-        left_out = set(path.read_text().splitlines()) - closure(command.replace("-", "_")).keys()
+        left_out = set(path.read_text().splitlines()) - closure(f"stages.{command.replace('-', '_')}").keys()
         silent = tuple(f"postprior.pipelines.{room}" for room in (*SILENT, "commands", "settings", "texts"))
         harmless = {  # what the command line and MLflow import: names of scores, and an error that is told in one line
             "postprior.pipelines",

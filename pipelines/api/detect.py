@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from postprior.pipelines.artefacts.project import Project
+from postprior.pipelines.artefacts.sharing import sharing_of
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.data.formats.tables import write_table
 from postprior.pipelines.detection.detector import Detection, Detector
@@ -36,6 +37,7 @@ def detect(
     """Score the rows of a dataset folder with density `name`; return lines that report how many rows were flagged.
 
     The training rows of the project, artefacts/data/train, define what is normal; all of them must be normal rows.
+    Several ranks share the rows; the first one writes and reports.
 
     Args:
         out: A .csv, .tsv or .parquet file with one line per row, in the order of `folder`: id or number of the row;
@@ -66,11 +68,15 @@ def detect(
             f"alpha: found {alpha}, expected at least {least:.3g}, the smallest p-value possible with {n} calibration "
             "rows; use a larger alpha or more calibration rows (--calibration)"
         )
-    data = Dataset.load(folder)
+    data, train = Dataset.load(folder), project.artefacts.data / "train"
+    read = [place, train, calibration or project.artefacts.data / "test", folder]
+    sharing = sharing_of(project, params, "api.detect", read)
     with track("detect", params, root, density=name) as run:
         run.dataset(folder, data.hash)
         detector = Detector.fit(Generator.load(place), normal, held_out, params.seed)
-        detection = detector.score(data)
+        detection = detector.shared_score(data, sharing)
+        if detection is None:
+            return []
         flagged = detection.flagged(alpha)
         with publish_path(out) as path:
             write_table(as_table(detector.normal.modalities, data, detection, flagged), path)

@@ -71,7 +71,7 @@ def impute(
         *(project.artefacts.data / part for part in ("train", "validation")),
         folder,
     ]
-    sharing, count = sharing_of(project, params, "evaluate_imputation", read), len(row_blocks(data))
+    sharing, count = sharing_of(project, params, "api.impute", read), len(row_blocks(data))
     with sharing.blocks(f"impute {name}", [draws, values, seed], count, compute) as blocks:
         if blocks is None:
             return []

@@ -33,7 +33,7 @@ class Checkpoint:
     @classmethod
     def of(cls, folder: Path, params: Params, *data: Dataset) -> Self:
         """Return the checkpoint of a run in a folder, identified by settings, data and the code of the stage."""
-        code = fingerprint("train", custom_code(params.vae.networks.values()))
+        code = fingerprint("stages.train", custom_code(params.vae.networks.values()))
         model = [params.vae.model, params.vae.sizes, params.vae.chosen]
         return cls._of(folder, "train", params.seed, model, params.train.model_dump(), [s.hash for s in data], code)
 
@@ -44,7 +44,7 @@ class Checkpoint:
         It does not depend on the settings of draws, which may change after the training.
         """
         settings = None if params.refine is None else params.refine.model_dump(exclude=set(DRAWING))
-        code = fingerprint("refine")
+        code = fingerprint("stages.refine")
         found = cls._of(folder, "refine", params.seed, settings, autoencoder, [s.hash for s in data], code)
         return cls(folder / f"refine-{found.path.name}", found.stage)
 

@@ -17,20 +17,23 @@ from pathlib import Path
 
 SILENT = ("tracking", "progress", "signals", "locks", "ranks", "errors")
 """Subpackages that show, log or stop a stage and do not affect the bytes of its results."""
-STAGES = "postprior.pipelines.stages"
+PIPELINES = "postprior.pipelines"
 BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 """Nodes that an import statement is one of, or that may contain one."""
 ROOT = Path(__file__).parents[2]
 """The folder of the package `postprior`."""
 
 
-def closure(stage: str) -> dict[str, Path]:
-    """Return the files of a stage by module, and other files in the same folders by their path in the package."""
+def closure(module: str) -> dict[str, Path]:
+    """Return the files that a module of pipelines needs, by module, and other files in the same folders by their path.
+
+    The module has a name such as "stages.fit".
+    """
     modules: dict[str, Path] = {}
-    pending = [f"{STAGES}.{stage}"]
+    pending = [f"{PIPELINES}.{module}"]
     while pending:
         name = pending.pop()
-        if name in modules or name.startswith(tuple(f"postprior.pipelines.{s}" for s in SILENT)):
+        if name in modules or name.startswith(tuple(f"{PIPELINES}.{s}" for s in SILENT)):
             continue
         if path := _location(name):
             modules[name] = path
@@ -40,10 +43,10 @@ def closure(stage: str) -> dict[str, Path]:
     return modules | {path.relative_to(ROOT).as_posix(): path for path in files if path.suffix not in (".py", ".pyc")}
 
 
-def fingerprint(stage: str, custom: Iterable[Path] = ()) -> str:
-    """Return the hash of the files of a stage and of files with user-defined classes."""
+def fingerprint(module: str, custom: Iterable[Path] = ()) -> str:
+    """Return the hash of the files that a module of pipelines needs, and of files with user-defined classes."""
     digest = hashlib.sha256()
-    for name, path in [*sorted(closure(stage).items()), *((path.name, path) for path in custom)]:
+    for name, path in [*sorted(closure(module).items()), *((path.name, path) for path in custom)]:
         content = path.read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()

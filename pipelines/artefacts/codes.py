@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from postprior.pipelines.blocks import ALONE, Arrays, Sharing
+from postprior.pipelines.data.arrays import zeros
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import as_user_error
 from postprior.pipelines.progress import progress, substeps
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # reading codes does not need the model
 
 KIND = "codes"
 ROWS = 512  # rows per encoded block; it is fixed, so that bytes depend only on the data
+ABSENT = {"weights": 0.0, "loc": 0.0, "scale": 1.0}
+"""Parameters of the components that a row does not have."""
 
 
 def posteriors(model: Autoencoder, data: Dataset, components: int, generator: torch.Generator) -> Codes:
@@ -60,21 +63,18 @@ def shared_posteriors(
 
 
 def codes_of(model: Autoencoder, data: Dataset, blocks: Iterable[tuple[int, Arrays]]) -> Codes:
-    """Return the codes of rows, given the weights, locations, scales and families of the mixtures of all blocks."""
-    mixtures = []
-    for _, arrays in blocks:
-        weights, loc, scale = (torch.from_numpy(arrays[name]) for name in ("weights", "loc", "scale"))
-        mixtures.append(Mixture(weights, FAMILIES[arrays["family"].tobytes().decode()](loc, scale)))
-    q = Mixture.stack(mixtures)
+    """Return the codes of rows, given the weights, locations, scales and families of the mixtures of all blocks.
+
+    Large tables are kept in temporary files.
+    """
+    columns, family = joined(blocks, len(data))
     with torch.no_grad():
         prior = model.prior()
     with as_user_error(ValueError, "the autoencoder cannot encode these rows", "train it again, or check the rows"):
         return Codes(
             layout=model.layout,
-            family=q.components.name,
-            loc=q.components.loc,
-            scale=q.components.scale,
-            weights=q.weights,
+            family=family,
+            **{name: torch.from_numpy(column) for name, column in columns.items()},
             observed=observed_blocks(model, torch.from_numpy(np.array(data.observed))),
             prior=prior if isinstance(prior, Mixture) else Mixture.single(prior),
             labels=None if data.labels is None else torch.from_numpy(np.array(data.labels, np.int64)),
@@ -82,6 +82,28 @@ def codes_of(model: Autoencoder, data: Dataset, blocks: Iterable[tuple[int, Arra
             ids=None if data.ids is None else [str(name) for name in data.ids],
             whole=torch.from_numpy(data.observed.all(1)),
         )
+
+
+def joined(blocks: Iterable[tuple[int, Arrays]], rows: int) -> tuple[dict[str, np.ndarray], str]:
+    """Return weights (N, C), locations and scales (N, C, D) of the mixtures of all blocks, in order, and their family.
+
+    Mixtures with fewer components than others gain components of weight 0.
+    """
+    columns: dict[str, np.ndarray] = {}
+    family = ""
+    for start, arrays in blocks:
+        family = arrays["family"].tobytes().decode()
+        for name, absent in ABSENT.items():
+            values, before = arrays[name], columns.get(name)
+            count = values.shape[1]
+            if before is None or before.shape[1] < count:
+                columns[name] = zeros((rows, *values.shape[1:]), values.dtype)
+                if before is not None:
+                    columns[name][:start, : before.shape[1]] = before[:start]
+                    columns[name][:start, before.shape[1] :] = absent
+            column = columns[name][start : start + len(values)]
+            column[:, :count], column[:, count:] = values, absent
+    return columns, family
 
 
 def encoded(
@@ -140,10 +162,9 @@ def _prior_tensors(codes: Codes) -> dict[str, Tensor]:
 
 
 def load_codes(folder: Path) -> Codes:
-    """Load the codes in a folder, with the prior of their autoencoder."""
+    """Load the codes in a folder, memory-mapped, with the prior of their autoencoder."""
     artefact = load_artefact(folder, KIND)
-    manifest, prior = artefact.manifest, artefact.tensors
-    arrays = {name: np.array(array) for name, array in artefact.arrays.items()}
+    manifest, prior, arrays = artefact.manifest, artefact.tensors, artefact.arrays
     ids = arrays.pop("ids", None)
     with rebuilding(folder):
         columns: dict[str, Any] = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in COLUMNS}

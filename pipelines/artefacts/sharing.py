@@ -12,15 +12,16 @@ from postprior.pipelines.settings.params import ADAPTED, Params
 from postprior.pipelines.storage import folder_hash
 
 
-def sharing_of(project: Project, params: Params, stage: str, read: Iterable[Path] = ()) -> Sharing:
+def sharing_of(project: Project, params: Params, module: str, read: Iterable[Path] = ()) -> Sharing:
     """Meet the other ranks, and return how they share blocks of rows.
 
-    Blocks of an earlier job are used again if it had the same settings, code of the stage and folders that are `read`.
+    Blocks of an earlier job are used again if it had the same settings, code of the module, such as "stages.encode",
+    and folders that are `read`.
     """
     job = ranks.meet()
     if job.size == 1:
         return ALONE
     adapted = [adaptation(params).build] if params.vae.model == ADAPTED else []
-    code = fingerprint(stage, custom_code([*params.vae.networks.values(), *adapted]))
+    code = fingerprint(module, custom_code([*params.vae.networks.values(), *adapted]))
     hashes = [folder_hash(folder) for folder in read if folder.exists()]
     return Sharing(job, project.blocks, (params.model_dump_json(), code, *hashes))

@@ -20,7 +20,7 @@ from postprior.stage1_vae.imports import UserCodeError
 BROKEN_PIPE = 141
 """The exit code that shells give programs which SIGPIPE ends: 128 + its number."""
 
-SHARED = ("train", "encode", "generate", "impute", "represent")
+SHARED = ("train", "encode", "generate", "impute", "detect", "represent")
 """Commands whose rows several ranks share."""
 
 

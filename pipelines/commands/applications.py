@@ -105,7 +105,7 @@ def represent(
 
     project = Project(root)
     autoencoder, components = project.artefacts.autoencoder, settings.encode.components
-    sharing = sharing_of(project, settings, "encode", [autoencoder, dataset])
+    sharing = sharing_of(project, settings, "api.represent", [autoencoder, dataset])
     tell(*represent(dataset, autoencoder, out, seed, components, force, sharing))
     if out.suffix == ".npz":
         tell(f"Go on with: postprior fit gmm --codes {shell_quoted(out)} --out FOLDER")

@@ -202,7 +202,7 @@ class Dataset:
             folder=folder,
             conversion=manifest.conversion,
             source_values=StoredValues(folder, manifest.samples, {m.name: m.shape[-1] for m in modalities}, shards),
-            **{name: load_array(path, mmap=False) for name, path in optional.items()},
+            **{name: load_array(path, None) for name, path in optional.items()},
         )
         sources = dataset.source_values.keys()
         check(folder, modalities, dataset.arrays, manifest.label_names, sources, manifest.samples)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from postprior.pipelines.blocks import ALONE, Sharing
 from postprior.pipelines.data.dataset import Dataset, conformed
 from postprior.pipelines.detection.rarity import CodeDistance, Floats, alarm_rate, p_values, surprisals
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.texts import enumerated
 
 if TYPE_CHECKING:
-    from postprior.pipelines.detection.normative import Surprisals
+    from postprior.pipelines.detection.normative import Part, Surprisals
     from postprior.pipelines.generation.generator import Generator
 
 MOST = 2000  # largest number of training rows that represent normal rows
@@ -35,6 +36,18 @@ class Detection:
     row_statistics: dict[str, Floats]  # `code` and `distance` of the code of all observed modalities, (N,)
     contributions: Floats  # (N, M), contribution of each modality to the score, 0 if missing; they sum to the score
     features: dict[str, Floats]  # by table and vector, (N, J): surprisal of each value, 0 if the value is missing
+
+    def record(self, part: Part, scored: dict[str, Any], calibration: Floats) -> None:
+        """Fill in the scores of a part of the rows, given the sorted scores of its calibration rows."""
+        rows, observed = part.rows, np.ix_(part.rows, np.flatnonzero(part.pattern))
+        self.score[rows] = scored["score"]
+        self.p_value[rows] = p_values(calibration, scored["score"])
+        self.calibrated_on[rows] = len(calibration)
+        self.contributions[observed] = scored["contributions"]
+        for kind, place in {"statistics": observed, "row_statistics": rows, "features": rows}.items():
+            for name, values in scored[kind].items():
+                if values.size:
+                    getattr(self, kind)[name][place] = values
 
     def flagged(self, alpha: float) -> NDArray[np.bool_]:
         """Return which rows (N,) have a p-value of at most `alpha`; on average a share `alarm_rate` of normal rows."""
@@ -90,6 +103,14 @@ def _feature_surprisals(normal: Floats, cells: Floats) -> Floats:
     return values.reshape(N, kinds, J).mean(1)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What rows with one pattern of modalities are compared with."""
+
+    normative: NormativeModel
+    scores: Floats  # of the calibration rows, sorted
+
+
 class Detector:
     """Score rows with a generator trained on normal rows only (Lawry Aguila et al. 2023, arXiv 2303.12706).
 
@@ -116,7 +137,7 @@ class Detector:
 
     def __init__(self, generator: Generator, normal: Dataset, calibration: Dataset, seed: int) -> None:
         self.generator, self.normal, self.calibration, self.seed = generator, normal, calibration, seed
-        self._normatives: dict[bytes, tuple[NormativeModel, Floats]] = {}
+        self._references: dict[bytes, Reference] = {}
 
     @classmethod
     def fit(cls, generator: Generator, train: Dataset, calibration: Dataset, seed: int = 0) -> Self:
@@ -158,60 +179,63 @@ class Detector:
             UserError: The modalities are not those of the model, a row has no observed value, targets are missing, or
                 fewer than `FEWEST` training rows have the modalities of a row.
         """
-        data = _mask_empty(conformed(data, self.generator.model.modalities, self.generator.conversion), "data")
-        _check_targets(data, self.normal, "data")
-        detection = _empty_detection(data)
-        patterns, group = np.unique(data.observed, axis=0, return_inverse=True)
-        for number, pattern in enumerate(patterns):
-            rows = np.flatnonzero(group.ravel() == number)
-            normative, calibration = self._normative(pattern)
-            scored = self._score_pattern(normative, data.select(rows), pattern, SCORED)
-            detection.score[rows] = scored["score"]
-            detection.p_value[rows] = p_values(calibration, scored["score"])
-            detection.calibrated_on[rows] = len(calibration)
-            observed = np.ix_(rows, np.flatnonzero(pattern))
-            detection.contributions[observed] = scored["contributions"]
-            for kind, place in {"statistics": observed, "row_statistics": rows, "features": rows}.items():
-                for name, values in scored[kind].items():
-                    if values.size:
-                        getattr(detection, kind)[name][place] = values
+        detection = self.shared_score(data, ALONE)
+        assert detection is not None  # there is one rank
         return detection
 
-    def _normative(self, pattern: NDArray[np.bool_]) -> tuple[NormativeModel, Floats]:
-        """Return the normative model of a pattern (M,) and the sorted scores of its calibration rows."""
-        key = pattern.tobytes()
-        if key not in self._normatives:
-            normal, calibration = (  # rows that have at least the modalities of the pattern
-                data.select(np.flatnonzero((data.observed | ~pattern).all(1)))
-                for data in (self.normal, self.calibration)
-            )
-            if len(normal) < FEWEST:
-                modalities = zip(self.generator.model.modalities, pattern, strict=True)
-                names = enumerated([m.title for m, observed in modalities if observed])
-                raise UserError(
-                    f"data: found rows with {names}, but only {len(normal)} training rows have these modalities, "
-                    f"expected at least {FEWEST}; leave such rows out"
+    def shared_score(self, data: Dataset, sharing: Sharing) -> Detection | None:
+        """Return what `score` does, computed by the ranks of a job; None on all but the first."""
+        from postprior.pipelines.detection.normative import surprisals_of
+
+        data = _mask_empty(conformed(data, self.generator.model.modalities, self.generator.conversion), "data")
+        _check_targets(data, self.normal, "data")
+        parts = self._parts(data)
+        with surprisals_of(self.generator.model, self.generator.density, parts, sharing) as found:
+            if found is None:
+                return None
+            detection, references = _empty_detection(data), dict(self._references)
+            for part, surprisals in zip(parts, found, strict=True):
+                purpose, key = part.seed[-1], part.pattern.tobytes()
+                if purpose == TRAIN:
+                    normative = NormativeModel.fit(surprisals, part.targets, self.seed)
+                    references[key] = Reference(normative, np.zeros(0))
+                    continue
+                reference = references[key]
+                scored = reference.normative.score(surprisals, part.targets)
+                if purpose == CALIBRATION:
+                    references[key] = replace(reference, scores=np.sort(scored["score"]))
+                else:
+                    detection.record(part, scored, reference.scores)
+        self._references = references
+        return detection
+
+    def _parts(self, data: Dataset) -> list[Part]:
+        """Return the rows of each pattern of modalities, after normal and calibration rows of a pattern that is new."""
+        from postprior.pipelines.detection.normative import Part
+
+        parts = []
+        patterns, group = np.unique(data.observed, axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            if pattern.tobytes() not in self._references:
+                normal, calibration = (  # rows that have at least the modalities of the pattern
+                    np.flatnonzero((rows.observed | ~pattern).all(1)) for rows in (self.normal, self.calibration)
                 )
-            normative = NormativeModel.fit(self._surprisals(normal, pattern, TRAIN), normal.targets, self.seed)
-            scored = self._score_pattern(normative, calibration, pattern, CALIBRATION)
-            self._normatives[key] = normative, np.sort(scored["score"])
-        return self._normatives[key]
+                self._check_enough(pattern, normal)
+                parts.append(Part(self.normal, normal, pattern, (self.seed, TRAIN)))
+                if len(calibration):
+                    parts.append(Part(self.calibration, calibration, pattern, (self.seed, CALIBRATION)))
+            parts.append(Part(data, np.flatnonzero(group.ravel() == number), pattern, (self.seed, SCORED)))
+        return parts
 
-    def _score_pattern(
-        self, normative: NormativeModel, rows: Dataset, pattern: NDArray[np.bool_], stream: int
-    ) -> dict[str, Any]:
-        """Score rows by the modalities of a pattern (M,)."""
-        if not len(rows):
-            return {"score": np.zeros(0)}
-        return normative.score(self._surprisals(rows, pattern, stream), rows.targets)
-
-    def _surprisals(self, rows: Dataset, pattern: NDArray[np.bool_], stream: int) -> Surprisals:
-        import torch
-
-        from postprior.pipelines.detection.normative import Surprisals
-
-        model, density = self.generator.model, self.generator.density
-        return Surprisals.of(model, density, rows, torch.from_numpy(pattern), self.seed, stream)
+    def _check_enough(self, pattern: NDArray[np.bool_], normal: NDArray[np.int64]) -> None:
+        """Raise a UserError if fewer than `FEWEST` training rows have the modalities of a pattern (M,)."""
+        if len(normal) < FEWEST:
+            modalities = zip(self.generator.model.modalities, pattern, strict=True)
+            names = enumerated([m.title for m, observed in modalities if observed])
+            raise UserError(
+                f"data: found rows with {names}, but only {len(normal)} training rows have these modalities, "
+                f"expected at least {FEWEST}; leave such rows out"
+            )
 
 
 def _mask_empty(data: Dataset, place: str) -> Dataset:

@@ -1,13 +1,18 @@
 """Surprisals of rows under an autoencoder and a density: reconstruction, prediction from other modalities, code."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from postprior.pipelines.artefacts.codes import observed_blocks
+from postprior.pipelines.blocks import ALONE, Arrays, Block, Sharing
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.detection.rarity import Floats
 from postprior.stage1_vae.autoencoder import Autoencoder
@@ -39,29 +44,73 @@ class Surprisals:
     cells: dict[str, Floats]  # by modality, (N, 2, J), or (N, 1, J) if there is only one modality
 
     @classmethod
-    def of(cls, model: Autoencoder, density: Density, data: Dataset, pattern: Tensor, *seed: int) -> Self:
-        """Compute the surprisals of N rows from the modalities of a pattern (M,); other modalities are ignored.
+    def joined(cls, blocks: Sequence[Arrays]) -> Self:
+        """Return the surprisals of the rows of all blocks (at least one), given those of each: see `Part.block`."""
+        whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        codes = tuple(whole.pop(f"code.{place}") for place in range(whole["code"].shape[1]))
+        cells = {name.removeprefix("cells."): whole.pop(name) for name in [*whole] if name.startswith("cells.")}
+        return cls(**whole, codes=codes, cells=cells)
 
-        The density replaces the prior of the model. All draws are determined by the numbers of the seed.
-        """
-        blocks, rows = [], OF_TABLES if all(m.kind == "table" for m in data.modalities) else ROWS
-        for number, start in enumerate(range(0, len(data), rows)):
-            batch = data.batch(slice(start, start + rows))
-            batch = Batch(batch.data, pattern.expand(len(batch), -1), batch.cells)
-            blocks.append(_block(model, density, batch, pattern, generator_for("cpu", *seed, number)))
-        return cls(
-            np.concatenate([block.reconstruction for block in blocks]),
-            np.concatenate([block.inconsistency for block in blocks]),
-            np.concatenate([block.code for block in blocks]),
-            tuple(np.concatenate(codes) for codes in zip(*(block.codes for block in blocks), strict=True)),
-            {name: np.concatenate([block.cells[name] for block in blocks]) for name in blocks[0].cells},
-        )
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of which only the modalities of a pattern are read.
+
+    Args:
+        data: The dataset of the rows.
+        rows: Indices of the n rows, (n,).
+        pattern: The P modalities that are read, (M,).
+        seed: Numbers that determine all draws.
+    """
+
+    data: Dataset
+    rows: NDArray[np.int64]
+    pattern: NDArray[np.bool_]
+    seed: tuple[int, ...]
+
+    @property
+    def starts(self) -> range:
+        """Places in `rows` at which blocks begin."""
+        return range(0, len(self.rows), OF_TABLES if all(m.kind == "table" for m in self.data.modalities) else ROWS)
+
+    @property
+    def targets(self) -> Floats | None:
+        """Targets of the rows (n, T), if the dataset has any."""
+        return None if self.data.targets is None else self.data.targets[self.rows]
+
+    def block(self, model: Autoencoder, density: Density, number: int) -> Arrays:
+        """Return the surprisals of the rows of a block; the density replaces the prior of the model."""
+        start = self.starts[number]
+        batch, pattern = self.data.batch(self.rows[start : start + self.starts.step]), torch.from_numpy(self.pattern)
+        batch = Batch(batch.data, pattern.expand(len(batch), -1), batch.cells)
+        return _block(model, density, batch, pattern, generator_for("cpu", *self.seed, number))
+
+
+@contextmanager
+def surprisals_of(
+    model: Autoencoder, density: Density, parts: Sequence[Part], sharing: Sharing = ALONE
+) -> Iterator[Iterator[Surprisals] | None]:
+    """Yield the surprisals of parts with at least one row, in order, on the first rank, and None on the others."""
+    places = [(part, number) for part in parts for number in range(len(part.starts))]
+
+    def compute(numbers: range) -> Iterator[Block]:
+        for place in numbers:
+            part, number = places[place]
+            yield place, part.block(model, density, number)
+
+    with sharing.blocks("detect", [part.seed for part in parts], len(places), compute) as blocks:
+        if blocks is None:
+            yield None
+        else:
+            arrays = (block for _, block in blocks)
+            yield (Surprisals.joined(list(islice(arrays, len(part.starts)))) for part in parts)
 
 
 @torch.no_grad()
 def _block(
     model: Autoencoder, density: Density, batch: Batch, pattern: Tensor, generator: torch.Generator
-) -> Surprisals:
+) -> dict[str, Floats]:
+    """Return the fields of `Surprisals` as arrays by name, with numbered `codes`."""
     single = torch.eye(len(pattern), dtype=torch.bool)[pattern]  # (P, M), patterns of one modality
     modalities = [m for m, observed in zip(model.modalities, pattern.tolist(), strict=True) if observed]
     codes, states = model.candidates(batch, DRAWS, generator)  # (B, K, D)
@@ -81,13 +130,10 @@ def _block(
     scores = [_code_log_prob(model, density, z[:, :, place], blocks) for place, blocks in enumerate(known)]
     means = [z[:, :, place].mean(0)[:, coordinates(model.layout, blocks)] for place, blocks in enumerate(known)]
     featured = [m.name for m in modalities if m.tabular]
-    return Surprisals(
-        _array(totals[0]),
-        _array(totals[1] if len(totals) > 1 else totals[0][:, :0]),
-        _array(-torch.stack(scores, 1)),
-        tuple(map(_array, means)),
-        {name: _array(torch.stack([by_name[name] for by_name in cells], 1)) for name in featured},
-    )
+    surprisals = {"reconstruction": totals[0], "inconsistency": totals[1] if len(totals) > 1 else totals[0][:, :0]}
+    surprisals |= {"code": -torch.stack(scores, 1)} | {f"code.{place}": mean for place, mean in enumerate(means)}
+    surprisals |= {f"cells.{name}": torch.stack([by_name[name] for by_name in cells], 1) for name in featured}
+    return {name: values.double().numpy() for name, values in surprisals.items()}
 
 
 def _completed(
@@ -100,10 +146,6 @@ def _completed(
         given = split_blocks(model.layout, codes[:, :, place].flatten(0, 1), known)
         drawn.append(density.condition(given, generator).loc[:, 0].to(codes).unflatten(0, codes.shape[:2]))
     return torch.stack(drawn, 2)
-
-
-def _array(values: Tensor) -> Floats:
-    return values.double().numpy()
 
 
 def _cell_surprisals(

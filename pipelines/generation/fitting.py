@@ -25,6 +25,9 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 from postprior.stage2_latent.task import PartialEncoder
 
+MOST, MOST_HELD_OUT = 1_000_000, 100_000
+"""Largest numbers of training rows that a density is fitted to, and of held-out rows that it is selected by."""
+
 
 class FrozenEncoder:
     """The trained encoder for densities that need it: training inputs by row, and posteriors of inputs.
@@ -83,7 +86,7 @@ def fit_density(
             fitted to the codes.
     """
     fitting, options = read_entry(name, written)
-    rows = {split: fitted_rows(name, fitting, split, table) for split, table in codes.items()}
+    rows = {split: fitted_rows(name, fitting, split, table, seed) for split, table in codes.items()}
     tables = {split: as_fitted(fitting, table, rows[split]) for split, table in codes.items()}
     try:
         kind, arguments = fitting.kind, options
@@ -123,17 +126,19 @@ def tell_about_labels(name: str, density: Density) -> None:
         tell(f"fit {name}: {unlabelled} training rows have no label and are left out; {remedy}", err=True)
 
 
-def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes) -> Tensor:
-    """Return the rows of a split that the density is fitted to or selected by: (n,) int64."""
-    if fitting.rows == "all":
-        return torch.arange(len(codes))
-    if not len(rows := complete_rows(codes)):
+def fitted_rows(name: str, fitting: Fitting, split: str, codes: Codes, seed: int) -> Tensor:
+    """Return the rows of a split that the density is fitted to or selected by, (n,) int64: a random subset of many."""
+    rows = torch.arange(len(codes)) if fitting.rows == "all" else complete_rows(codes)
+    if not len(rows):
         key = f"density.{name}.rows"
         raise UserError(f"{key}: found no complete {split} row, expected at least one; set it to all")
-    return rows
+    most = MOST if split == "train" else MOST_HELD_OUT
+    if len(rows) <= most:
+        return rows
+    return rows[torch.randperm(len(rows), generator=generator_for("cpu", seed, 4))[:most].sort().values]
 
 
 def as_fitted(fitting: Fitting, codes: Codes, rows: Tensor) -> Codes:
     """Return codes of the fitted rows (n,), without labels if the density is fitted without labels."""
-    codes = codes if fitting.rows == "all" else codes.select(rows)
+    codes = codes if len(rows) == len(codes) else codes.select(rows)
     return codes if fitting.labels else replace(codes, labels=None, label_names=None)

@@ -23,5 +23,6 @@ def check_memorisation(
     """
     fitting = Fitting(**fit["fitting"])
     sides = {"train": train, "held-out": held_out}
-    tables = {side: as_fitted(fitting, codes, fitted_rows(name, fitting, side, codes)) for side, codes in sides.items()}
+    rows = {side: fitted_rows(name, fitting, side, codes, seed) for side, codes in sides.items()}
+    tables = {side: as_fitted(fitting, codes, rows[side]) for side, codes in sides.items()}
     return memorisation(density, tables["train"], tables["held-out"], generator_for("cpu", seed, 2))

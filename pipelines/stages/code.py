@@ -29,10 +29,10 @@ def code(params: Params, root: Path) -> None:
     user_files = {module: own[setting] for module, setting in RUNNERS.items()}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         if path.stem != "code":
-            modules = closure(path.stem)
+            modules = closure(f"stages.{path.stem}")
             files = [file for module, user_code in user_files.items() if module in modules for file in user_code]
             stage = path.stem.replace("_", "-")  # as in dvc.yaml
-            write_text(project.artefacts.code / stage, fingerprint(path.stem, files) + "\n")
+            write_text(project.artefacts.code / stage, fingerprint(f"stages.{path.stem}", files) + "\n")
     # With no number of rows in `augment.sizes`, no stage makes these folders, which `compare` depends on.
     for folder in (project.artefacts.augmentation, project.results.scores("augmentation", "").parent):
         folder.mkdir(parents=True, exist_ok=True)

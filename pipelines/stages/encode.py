@@ -16,10 +16,11 @@ def encode(params: Params, root: Path) -> None:
     model, artefact = load_autoencoder(project.artefacts.autoencoder)
     splits = project.splits()
     read = [project.artefacts.autoencoder, *(project.artefacts.data / split for split in splits)]
-    sharing = sharing_of(project, params, "encode", read)
+    sharing = sharing_of(project, params, "stages.encode", read)
     with track("encode", params, root) as run:
         for split, codes in encoded(model, splits, params.encode.components, params.seed, sharing):
             save_codes(
                 project.artefacts.codes / split, codes, {"autoencoder": artefact.hash, "data": splits[split].hash}
             )
-            run.metrics({f"{split}_posterior_variance": float(codes.posterior().variance.mean())})
+            variances = (codes.posterior(rows).variance.double().sum() for rows in codes.chunks())
+            run.metrics({f"{split}_posterior_variance": float(sum(variances)) / (len(codes) * codes.dimensions)})

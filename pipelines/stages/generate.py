@@ -34,7 +34,7 @@ def generate(
     folder = project.artefacts.synthetic / name if out is None else out
     labelled = labelled_in(project.artefacts.data / "train")
     evaluators = partial(load_evaluators, project.artefacts.evaluators) if labelled else None
-    sharing = sharing_of(project, params, "generate", [project.artefacts.evaluators])
+    sharing = sharing_of(project, params, "stages.generate", [project.artefacts.evaluators])
     with track("generate", params, root, density=name) as run:
         write_samples(generator, request, folder, evaluators, given, f"generate {name}", sharing)
         if sharing.ranks.is_first:

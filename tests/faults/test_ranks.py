@@ -15,6 +15,8 @@ from support.ranked import commands
 from postprior.pipelines.settings.params import Params
 
 KILLS = int(os.environ.get("POSTPRIOR_KILLS", "20"))
+GRACE = 5
+"""Seconds after which the other rank is killed as well, as torchrun does: it may wait for one that never came."""
 WORDS = ("train", "encode", "generate normal --samples 5000")
 
 
@@ -41,6 +43,8 @@ def test_a_kill_of_a_rank_changes_no_byte(trained: tuple[Path, Params], tmp_path
         job = commands(root, words)
         time.sleep(chosen.uniform(0, seconds[words]))
         job[killed].send(signal.SIGKILL)
+        time.sleep(GRACE)
+        job[1 - killed].send(signal.SIGKILL)
         codes = [rank.wait() for rank in job]
         case = (number, words, killed, codes, [rank.said for rank in job])
         assert set(codes) <= {0, 1, -signal.SIGKILL}, case

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from support.project import small, write_params
 from support.ranked import commands, on_ranks, variables
 
 from postprior.pipelines import ranks
+from postprior.pipelines.api.detect import detect
 from postprior.pipelines.api.impute import impute
 from postprior.pipelines.api.represent import represent
 from postprior.pipelines.artefacts.checkpoint import Checkpoint
@@ -46,8 +48,9 @@ def by_blocks(job: Ranks, root: Path) -> None:
         root / "artefacts/many",
         project.artefacts.autoencoder,
         root / "artefacts/codes.npz",
-        sharing=sharing_of(project, params, "encode"),
+        sharing=sharing_of(project, params, "api.represent"),
     )
+    lines += detect("gmm", root / "artefacts/holes", params, root, root / "artefacts/scores.csv")
     assert bool(lines) == job.is_first
 
 
@@ -178,6 +181,14 @@ def test_commands_that_share_no_rows_are_refused(tmp_path: Path) -> None:
     assert (first.wait(), other.wait()) == (1, 1)
     assert first.said.startswith("postprior: error: compare: found 2 processes, expected one, because only train, ")
     assert not other.said
+
+
+def test_a_rank_waits_in_vain_for_one_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables(2)[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "MEETING", timedelta(seconds=0.1))
+    with pytest.raises(UserError, match=r"^ranks: 2 processes cannot meet \("):
+        ranks.meet()
 
 
 def test_one_process_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,8 @@ def test_json_that_cannot_be_read(tmp_path: Path, text: str | bytes | None) -> N
 def test_arrays_come_back(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     array = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
     save_array(tmp_path / "a.npy", array)
-    for mmap in (True, False):
-        loaded = load_array(tmp_path / "a.npy", mmap)
+    for mmap_mode in ("r", "c", None):
+        loaded = load_array(tmp_path / "a.npy", mmap_mode)
         assert loaded.dtype == array.dtype
         np.testing.assert_array_equal(loaded, array)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), array)

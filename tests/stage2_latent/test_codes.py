@@ -259,6 +259,20 @@ def test_moments_of_complete_codes_are_the_closed_form() -> None:
     torch.testing.assert_close(covariance[0], between + noise.diag())
 
 
+def test_chunks_of_rows_are_checked_and_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks cover each row once, and moments are those of all rows at once."""
+    expected, (_, lacking) = moments(CODES), holed()
+    of_patterns = moments(lacking)
+    monkeypatch.setattr("postprior.stage2_latent.codes.FLOATS", 4 * CODES.loc[0].numel())
+    assert [len(range(50)[rows]) for rows in CODES.chunks()] == [4] * 12 + [2]
+    torch.testing.assert_close(moments(CODES), expected)
+    torch.testing.assert_close(moments(lacking), of_patterns)
+    loc = CODES.loc.clone()
+    loc[49, 0, 3] = torch.inf
+    with pytest.raises(ValueError, match="loc holds NaN or infinity"):
+        replace(CODES, loc=loc)
+
+
 def test_moments_of_a_class_are_those_of_its_rows() -> None:
     classes = torch.arange(50) % 3 - 1
     means, covariances = moments(CODES, classes, 2)

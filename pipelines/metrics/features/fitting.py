@@ -18,6 +18,8 @@ from postprior.pipelines.progress import progress
 from postprior.pipelines.settings.params import Params
 from postprior.stage1_vae.randomness import generator_for
 
+MOST = 20_000  # maximum number of test rows
+
 
 def fit_evaluators(train: Dataset, params: Params, root: Path, log: Callable[..., None] | None = None) -> Evaluators:
     """Fit the feature extractor and, if there are labels, train the label classifiers.
@@ -52,7 +54,12 @@ def train_classifiers(train: Dataset, params: Params, log: Callable[..., None] |
 
 
 def evaluator_scores(evaluators: Evaluators, test: Dataset, seed: int) -> dict[str, Any]:
-    """Return the content of evaluators.json: the extractor, its numbers of features and the classifiers' accuracy."""
+    """Return the content of evaluators.json: the extractor, its numbers of features and the classifiers' accuracy.
+
+    The accuracy is that on at most `MOST` test rows, a random subset.
+    """
+    if len(test) > MOST:
+        test = test.select(np.sort(np.random.default_rng((seed, 1)).permutation(len(test))[:MOST]))
     with progress("test the evaluators", 1) as step:
         outputs = evaluators.outputs(test)
         step("")

@@ -36,11 +36,11 @@ def test_user_defined_files_are_found_and_others_are_skipped(own: Path) -> None:
 
 def test_a_hash_depends_only_on_the_files(own: Path) -> None:
     files = custom_code(["mine:Encoder"])
-    before = fingerprint("train", files)
-    assert fingerprint("train", files) == before
-    assert fingerprint("train") != before != fingerprint("encode", files)
+    before = fingerprint("stages.train", files)
+    assert fingerprint("stages.train", files) == before
+    assert fingerprint("stages.train") != before != fingerprint("stages.encode", files)
     (own / "mine.py").write_text("class Encoder: pass\n")
-    assert fingerprint("train", files) != before
+    assert fingerprint("stages.train", files) != before
 
 
 def test_a_user_defined_network_is_part_of_the_stages_that_run_networks(own: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_user_defined_network_is_part_of_the_stages_that_run_networks(own: Pat
 
 def test_computed_names_count() -> None:
     """Densities are looked up in a table, and fidelity scores in the registry."""
-    assert "postprior.stage2_latent.flow_matching" in closure("fit")
-    assert "postprior.pipelines.metrics.fidelity.frechet" in closure("evaluate")
-    assert not any("stage2_latent.flow" in name or ".metrics." in name for name in closure("train"))
-    assert {name for name in closure("compare") if name.endswith(".css")} == {"pipelines/report/style.css"}
+    assert "postprior.stage2_latent.flow_matching" in closure("stages.fit")
+    assert "postprior.pipelines.metrics.fidelity.frechet" in closure("stages.evaluate")
+    assert not any("stage2_latent.flow" in name or ".metrics." in name for name in closure("stages.train"))
+    assert {name for name in closure("stages.compare") if name.endswith(".css")} == {"pipelines/report/style.css"}

@@ -12,7 +12,7 @@ from support.equations import agree
 
 from postprior.pipelines.artefacts.codes import posteriors
 from postprior.pipelines.data.dataset import Dataset
-from postprior.pipelines.detection.normative import DRAWS, Surprisals
+from postprior.pipelines.detection.normative import DRAWS, Part, Surprisals, surprisals_of
 from postprior.pipelines.detection.rarity import CodeDistance, generalised_pareto, surprisals
 from postprior.stage1_vae.modalities import Column, Modality
 from postprior.stage1_vae.models import MODELS
@@ -122,9 +122,17 @@ def exact() -> tuple[Any, Density, Dataset]:
     return model, density, data
 
 
+def surprisals_in(model: Any, density: Density, data: Dataset, pattern: torch.Tensor) -> Surprisals:
+    """Return the surprisals of all rows, from the modalities of a pattern."""
+    part = Part(data, np.arange(len(data)), pattern.numpy(), (0,))
+    with surprisals_of(model, density, [part]) as found:
+        assert found is not None
+        return next(found)
+
+
 def of_repeated(model: Any, density: Density, data: Dataset, pattern: torch.Tensor) -> Surprisals:
     """Return surprisals of every row repeated many times, with independent noise."""
-    return Surprisals.of(model, density, data.select(np.repeat(np.arange(len(data)), TIMES)), pattern, 0)
+    return surprisals_in(model, density, data.select(np.repeat(np.arange(len(data)), TIMES)), pattern)
 
 
 def unlikely(model: Any, data: Dataset, subset: torch.Tensor, m: int) -> torch.Tensor:
@@ -168,7 +176,7 @@ def test_code_is_the_expected_log_density_of_the_whole_rows_and_each_modalitys_c
 
 def test_cells_sum_to_their_modality() -> None:
     model, density, data = exact()
-    found = Surprisals.of(model, density, data, WHOLE, 0)
+    found = surprisals_in(model, density, data, WHOLE)
     for m in range(3):
         cells = found.cells[f"m{m}"]  # (N, 2, J)
         np.testing.assert_allclose(cells[:, 0].sum(1), found.reconstruction[:, m], rtol=1e-5)
@@ -180,7 +188,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
     model, density, data = exact()
     pattern = torch.tensor([True, False, True])
     garbage = replace(data, data={**data.data, "m1": np.full_like(data.data["m1"], 1e6)})
-    one, other = (Surprisals.of(model, density, rows, pattern, 0) for rows in (data, garbage))
+    one, other = (surprisals_in(model, density, rows, pattern) for rows in (data, garbage))
     np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
     np.testing.assert_array_equal(one.inconsistency, other.inconsistency)
     np.testing.assert_array_equal(one.code, other.code)
@@ -189,7 +197,7 @@ def test_a_pattern_is_the_rows_without_the_other_modalities() -> None:
     found = of_repeated(model, density, data, pattern)
     draws = torch.from_numpy(found.inconsistency[:, 0]).unflatten(0, (-1, TIMES))
     agree(draws, unlikely(model, data, torch.tensor([False, False, True]), 0))
-    alone = Surprisals.of(model, density, data, torch.tensor([False, True, False]), 0)
+    alone = surprisals_in(model, density, data, torch.tensor([False, True, False]))
     assert alone.inconsistency.shape == (5, 0)
     assert alone.cells["m1"].shape == (5, 1, linear.SIZE)
 
@@ -209,7 +217,7 @@ def test_missing_cells_are_neither_read_nor_counted() -> None:
     changed[:, 1] = 1e6
     both = torch.ones(2, dtype=torch.bool)
     one, other = (
-        Surprisals.of(model, density, replace(data, data={**data.data, "t": t}, cells={"t": seen}), both, 0)
+        surprisals_in(model, density, replace(data, data={**data.data, "t": t}, cells={"t": seen}), both)
         for t in (data.data["t"], changed)
     )
     np.testing.assert_array_equal(one.reconstruction, other.reconstruction)
@@ -225,7 +233,7 @@ def test_private_codes_of_missing_modalities_are_integrated_out() -> None:
     rows = {m.name: RNG.normal(size=(60, *m.shape)).astype(np.float32) for m in modalities}
     data = Dataset(modalities, rows)
     density = DENSITIES["gaussian"]().fit(posteriors(model, data, 1, torch.Generator()))
-    found = Surprisals.of(model, density, data, torch.ones(2, dtype=torch.bool), 0)
+    found = surprisals_in(model, density, data, torch.ones(2, dtype=torch.bool))
     assert [codes.shape[1] for codes in found.codes] == [4, 3, 3]
     covariance = density.whitening.root @ density.whitening.root.T
     assert covariance.shape == (4, 4)
@@ -247,7 +255,7 @@ def test_a_density_predicts_the_private_codes_of_a_modality_from_the_others() ->
     told = {}
     for name in ("gaussian", "normal"):
         density = DENSITIES[name]().fit(codes)
-        one, other = (Surprisals.of(model, density, rows, both, 0).inconsistency for rows in (data, swapped))
+        one, other = (surprisals_in(model, density, rows, both).inconsistency for rows in (data, swapped))
         told[name] = (other.mean(0) - one.mean(0)) / one.std(0) * math.sqrt(len(data))  # in standard errors
     assert (told["gaussian"] > 5).all()
     assert (np.abs(told["normal"]) < 1).all()
@@ -256,10 +264,10 @@ def test_a_density_predicts_the_private_codes_of_a_modality_from_the_others() ->
 def test_rows_beyond_all_bounds_stay_finite() -> None:
     model, density, data = exact()
     far = {name: np.full_like(x, 1e30) for name, x in data.data.items()}
-    found = Surprisals.of(model, density, replace(data, data=far), WHOLE, 0)
+    found = surprisals_in(model, density, replace(data, data=far), WHOLE)
     for values in (found.reconstruction, found.inconsistency, found.code, *found.codes):
         assert np.isfinite(values).all()
-    near = Surprisals.of(model, density, data, WHOLE, 0)
+    near = surprisals_in(model, density, data, WHOLE)
     assert (found.reconstruction.min(0) > near.reconstruction.max(0)).all()
     assert (found.code.min(0) > near.code.max(0)).all()
 
@@ -273,7 +281,7 @@ def test_rows_beyond_all_bounds_stay_finite_where_private_codes_are_predicted(na
     options = {"gmm": {"components": [1], "passes": 5}, "flow_matching": {"hidden": 8, "steps": 10}}[name]
     density = DENSITIES[name](**options).fit(posteriors(model, data, 1, torch.Generator()))
     far = replace(data, data={key: np.full_like(x, 1e30) for key, x in rows.items()})
-    found = Surprisals.of(model, density, far, torch.ones(2, dtype=torch.bool), 0)
+    found = surprisals_in(model, density, far, torch.ones(2, dtype=torch.bool))
     assert np.isfinite(found.inconsistency).all()
 
 

@@ -57,6 +57,13 @@ def test_what_the_stage_writes(tmp_path: Path) -> None:
     assert (tmp_path / "results/metrics/latent.json").read_bytes() == before
 
 
+def test_of_many_rows_a_random_subset_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postprior.pipelines.scoring.latent.MOST", 80)
+    found = diagnosed(tmp_path)
+    assert found["samples"] == 80
+    assert found["representation"]["linear_probe"]["low"] > 0.8
+
+
 def test_what_is_shared_is_scored_alone(tmp_path: Path) -> None:
     """Only the private block depends on the labels."""
 

@@ -17,9 +17,10 @@ from postprior.pipelines.artefacts.codes import complete_rows, load_codes, poste
 from postprior.pipelines.artefacts.density import load_density, log_likelihoods
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.errors import UserError
+from postprior.pipelines.generation import fitting
 from postprior.pipelines.generation.fitting import fit_density
 from postprior.pipelines.generation.memorisation import check_memorisation
-from postprior.pipelines.settings.params import Params
+from postprior.pipelines.settings.params import Fitting, Params
 from postprior.pipelines.stages.fit import fit
 from postprior.pipelines.storage import load_artefact, save_artefact
 from postprior.stage1_vae.randomness import generator_for
@@ -29,11 +30,12 @@ from postprior.stage2_latent.codes import Codes
 Trained = tuple[Path, Params]
 GMM = {"components": 1, "passes": 10}
 TRAIN, VALIDATION, TEST = (labelled(rows, seed)[0] for rows, seed in ((300, 1), (100, 2), (80, 3)))
+SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 def fitted(written: dict[str, Any], **changes: Codes) -> tuple[Any, dict[str, Any]]:
     """Fit an entry to known codes, and return the loaded density and its manifest."""
-    tables = {"train": TRAIN, "validation": VALIDATION, "test": TEST} | changes
+    tables = SPLITS | changes
     density, known = fit_density("mine", written, tables, seed=0)
     tensors, description = density.state()
     return DENSITIES[description["density"]].from_state(tensors, description), description | known
@@ -70,9 +72,7 @@ def test_blocks_fitted_apart_are_independent() -> None:
 
 
 def test_complete_rows_are_those_with_every_modality() -> None:
-    parts = {
-        name: some_whole(codes) for name, codes in {"train": TRAIN, "validation": VALIDATION, "test": TEST}.items()
-    }
+    parts = {name: some_whole(codes) for name, codes in SPLITS.items()}
     kept = {name: codes.select(complete_rows(codes)) for name, codes in parts.items()}
     density, manifest = fitted({"kind": "gmm", "rows": "complete", **GMM}, **parts)
     alone, told = fitted({"kind": "gmm", **GMM}, **kept)
@@ -97,6 +97,20 @@ def test_encode_marks_the_rows_with_every_modality(trained: Trained, tmp_path: P
     assert codes.whole.tolist() == mask.all(1).tolist()
     assert complete_rows(codes).tolist() == [row for row in range(len(data)) if row % 4]
     assert bool(codes.complete.all())  # the shared code is inferred from the observed modalities
+
+
+def test_of_many_rows_a_random_subset_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The density is that of these rows, and memorisation is checked against the same ones."""
+    monkeypatch.setattr(fitting, "MOST", 90)
+    monkeypatch.setattr(fitting, "MOST_HELD_OUT", 60)
+    entry = Fitting(kind="gmm")
+    rows = {split: fitting.fitted_rows("mine", entry, split, table, 0) for split, table in SPLITS.items()}
+    assert [len(chosen.unique()) for chosen in rows.values()] == [90, 60, 60]
+    assert rows["train"].max() > 200
+    density, manifest = fitted({"kind": "gmm", **GMM})
+    alone, _ = fitted({"kind": "gmm", **GMM}, **{split: SPLITS[split].select(rows[split]) for split in SPLITS})
+    assert manifest["rows"]["used"] == 90
+    assert torch.equal(density.log_prob(TEST.mean), alone.log_prob(TEST.mean))
 
 
 def test_the_encoder_gets_the_rows_that_are_fitted(trained: Trained, tmp_path: Path) -> None:

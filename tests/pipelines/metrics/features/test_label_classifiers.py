@@ -15,6 +15,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.metrics.features.evaluator_outputs import accuracy
 from postprior.pipelines.metrics.features.evaluators import Evaluators
 from postprior.pipelines.metrics.features.extractor import BLOCK
+from postprior.pipelines.metrics.features.fitting import evaluator_scores
 from postprior.pipelines.metrics.features.label_classifiers import LabelClassifiers
 from postprior.pipelines.metrics.features.learning import train_label_classifiers
 from postprior.pipelines.stages.augment import augment
@@ -157,6 +158,15 @@ def test_label_classifiers_need_labels() -> None:
     classifiers = LabelClassifiers(rows.modalities, NAMES, 8)
     with pytest.raises(ValueError, match="labels"):
         next(train_label_classifiers(classifiers, Dataset(rows.modalities, rows.data), 1, 8, 1e-3, torch.Generator()))
+
+
+def test_of_many_test_rows_a_random_subset_is_used(
+    classifiers: LabelClassifiers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postprior.pipelines.metrics.features.fitting.MOST", 300)
+    found = evaluator_scores(evaluators(classifiers), data(seed=1), seed=0)
+    assert found["samples"] == 300
+    assert found["accuracy"]["value"] > 0.95
 
 
 def test_the_accuracy_is_that_of_the_rows_with_a_label(classifiers: LabelClassifiers) -> None:
