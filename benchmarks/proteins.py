@@ -1,11 +1,11 @@
-"""Compares proteins that TOTALVI of scvi-tools imputes with those that a density of postprior imputes by its networks.
+"""Compares proteins that TOTALVI of scvi-tools imputes with those that its networks impute through a density.
 
-1,500 cells of docs/examples/cells.py are simulated per seed. A third of them lack the proteins, in a batch of their own,
-as scvi-tools expects. TOTALVI is trained on all cells. Its imputation is the mean of 25 draws of its posterior given the
-genes, decoded in the batch with proteins; that of postprior is the mean of 25 draws through `gmm`, without labels.
-Both are compared with the hidden counts: the root mean square error of log(1 + count), the difference of squared errors
-by cell with its standard error, and the correlation with the true rates, the median over proteins. Results are written
-to benchmarks/proteins.json and docs/adapted.md. `make bench-scvi` creates the environment that scvi-tools needs.
+1,500 cells of docs/examples/cells.py are simulated per seed. A third of them lack the proteins, in a batch of their
+own, as scvi-tools expects. TOTALVI is trained on all cells. It imputes the mean of 25 draws of its posterior given the
+genes, decoded in the batch with proteins; postprior imputes the mean of 25 draws through `gmm`, without labels. Both
+are compared with the hidden counts: the root mean square error of log(1 + count), the difference of squared errors by
+cell with its standard error, and the correlation with the true rates, the median over proteins. Results are written to
+benchmarks/proteins.json and docs/adapted.md. `make bench-scvi` creates the environment that scvi-tools needs.
 
     .venv-scvi/bin/python benchmarks/proteins.py [--seeds 3]
 """
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, help="number of seeds; one that has its results is not run again"
     )
-    runs = read_json(RESULTS)["runs"] if RESULTS.exists() else []
+    runs = read_json(RESULTS)["runs"] if RESULTS.exists() else []  # these seeds are not run again
     for seed in range(len(runs), parser.parse_args().seeds):
         runs.append(compared(seed))
         print(runs[-1], flush=True)
