@@ -100,6 +100,9 @@ $(RIVAL)/.ready: constraints.txt
 	$(RIVAL)/bin/python -m pip install --quiet --no-deps multivae==1.0.3 pythae==0.1.2 torchvision==0.28.0
 	@touch $@
 
+bench-scvi: $(SCVI)/.ready ## compare imputed proteins with those of TOTALVI of scvi-tools, in a separate environment; docs/adapted.md
+	$(SCVI)/bin/python benchmarks/proteins.py
+
 bench-densities: $(READY) ## compare the densities with each other and with the mixtures of other libraries; docs/densities.md
 	$(BIN)/python benchmarks/densities.py
 

@@ -56,7 +56,12 @@ WORK = ROOT / ".postprior/adapted"
 ROWS = 1000  # samples, and test rows that they are compared with
 LATENT, PRIVATE = 32, 8  # dimensions of shared and private codes
 COMPONENTS, MAF_EPOCHS = 10, 60  # of the samplers of MultiVae
-DENSITIES = tuple((name, labels) for labels in (False, True) for name in ("gmm", "flow_matching"))
+THEIRS = ("MultiVae, prior", f"MultiVae, GMM({COMPONENTS})", "MultiVae, MAF")
+DENSITIES = {
+    f"postprior, {name}{' with labels' if labels else ''}": (name, labels)
+    for labels in (False, True)
+    for name in ("gmm", "flow_matching")
+}
 """Densities of postprior, and whether they know the labels of the rows."""
 MODELS: dict[str, dict[str, Any]] = {
     "MVTCAE": {},
@@ -163,12 +168,10 @@ def their_samplers(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[]
     def prior() -> dict[str, np.ndarray]:
         return decoded(model, model.generate_from_prior(ROWS))
 
-    return {"MultiVae, prior": prior, "MultiVae, GMM(10)": mixture, "MultiVae, MAF": flow}
+    return dict(zip(THEIRS, (prior, mixture, flow), strict=True))
 
 
-def ours(
-    model: Any, bench: Bench, seed: int, densities: Collection[str]
-) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+def ours(model: Any, bench: Bench, seed: int) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
     """Return functions that fit a density of postprior and draw from it, without labels and with them."""
     rows, others = ({m: np.asarray(x) for m, x in bench.splits[s].data.items()} for s in ("train", "validation"))
     known, held = (np.asarray(bench.splits[split].labels) for split in ("train", "validation"))
@@ -178,11 +181,7 @@ def ours(
         generator = adapt(model, rows, label=label, held_out=held_out, density=density, seed=seed, progress=False)
         return {m: np.asarray(x) for m, x in generator.sample(ROWS, seed=seed).data.items()}
 
-    return {
-        f"postprior, {density}{' with labels' if labels else ''}": partial(drawn, density, labels)
-        for density, labels in DENSITIES
-        if density in densities
-    }
+    return {title: partial(drawn, *density) for title, density in DENSITIES.items()}
 
 
 def trained(name: str, seed: int, epochs: int, bench: Bench) -> tuple[Any, float]:
@@ -203,26 +202,33 @@ def trained(name: str, seed: int, epochs: int, bench: Bench) -> tuple[Any, float
     return model.eval(), stored["seconds"]
 
 
-def run(name: str, seed: int, epochs: int, densities: Collection[str], bench: Bench) -> None:
-    """Score all samplers of a trained model that are not in its file yet, and write them one by one."""
+def missing(name: str, seed: int, densities: Collection[str]) -> list[str]:
+    """Return what the file of a model and a seed does not have yet."""
+    file = RESULTS / f"{name}-{seed}.json"
+    found = read_json(file)["samplers"] if file.exists() else {}
+    wanted = (*THEIRS, *(title for title, (density, _) in DENSITIES.items() if density in densities), RECONSTRUCTIONS)
+    return [title for title in wanted if title not in found]
+
+
+def run(name: str, seed: int, epochs: int, titles: Collection[str], bench: Bench) -> None:
+    """Score samplers of a trained model, and write them one by one."""
     model, seconds = trained(name, seed, epochs, bench)
     file = RESULTS / f"{name}-{seed}.json"
     print(f"{name}, seed {seed}: trained in {seconds} s", flush=True)
     rows = len(bench.splits["train"])
     about = {"model": name, "seed": seed, "epochs": epochs, "rows": rows, "training_seconds": seconds}
     result = read_json(file) if file.exists() else {**about, "samplers": {}}
-    for title, sampler in {**their_samplers(model, bench, seed), **ours(model, bench, seed, densities)}.items():
-        if title in result["samplers"]:
-            continue
+    samplers = {**their_samplers(model, bench, seed), **ours(model, bench, seed)}
+    for title in filter(samplers.__contains__, titles):
         with seeded(seed):
             start = time.process_time()
-            samples = sampler()
+            samples = samplers[title]()
         spent = round(time.process_time() - start, 1)
         result["samplers"][title] = {**bench.scores(samples), "seconds": spent}
         shown = {key: value["value"] for key, value in result["samplers"][title].items() if key != "seconds"}
         print(f"  {title}: {spent} s, {shown}", flush=True)
         write_json(file, result)
-    if RECONSTRUCTIONS not in result["samplers"]:
+    if RECONSTRUCTIONS in titles:
         held = {m: x[:ROWS] for m, x in bench.tensors("test").items()}
         with torch.no_grad(), seeded(seed):
             again = decoded(model, model.encode(SimpleNamespace(data=held)))
@@ -234,7 +240,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare samplers on trained models of MultiVae.")
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="models; all by default")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
-    parser.add_argument("--densities", nargs="*", default=sorted({name for name, _ in DENSITIES}), metavar="DENSITY")
+    parser.add_argument(
+        "--densities", nargs="*", default=sorted({name for name, _ in DENSITIES.values()}), metavar="DENSITY"
+    )
     parser.add_argument("--epochs", type=int, default=25, help="epochs of training")
     parser.add_argument("--rows", type=int, default=2500, help="training rows")
     arguments = parser.parse_args()
@@ -242,10 +250,14 @@ def main() -> None:
         parser.error(f"models: found {', '.join(sorted(unknown))}, expected some of {', '.join(MODELS)}")
     torch.set_num_threads(1)
     for seed in range(arguments.seeds):
+        todo = {name: missing(name, seed, arguments.densities) for name in arguments.models}
+        if not any(todo.values()):
+            continue
         bench = Bench(seed, arguments.rows)
-        for name in arguments.models:
-            run(name, seed, arguments.epochs, arguments.densities, bench)
-            write_page()
+        for name in todo:
+            if todo[name]:
+                run(name, seed, arguments.epochs, todo[name], bench)
+                write_page()
 
 
 def write_page() -> None:

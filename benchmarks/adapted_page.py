@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from density_page import table
@@ -19,7 +20,7 @@ COLUMNS = (  # score, number of decimals, heading
 
 
 def write_table(runs: list[dict[str, Any]]) -> None:
-    """Write one table a model; each number is the mean over seeds, with the interval of a single seed."""
+    """Write one table a model; each score is the mean over seeds, with its interval."""
     parts = []
     for name in dict.fromkeys(run["model"] for run in runs):
         same = [run for run in runs if run["model"] == name]
@@ -42,11 +43,18 @@ def write_table(runs: list[dict[str, Any]]) -> None:
 
 
 def cell(values: list[Any], digits: int) -> str:
-    """Return the mean of scores, and the interval if there is one seed; nothing for a score that a row lacks."""
+    """Return the mean of scores over seeds with its interval; nothing for a score that a seed lacks.
+
+    Models, judges and samples of seeds are independent, so the distance of an end of the interval from the mean is the
+    root of the sum of squared distances, divided by the number of seeds.
+    """
     if any(value is None for value in values):
         return ""
-    numbers = [value["value"] if isinstance(value, dict) else value for value in values]
-    mean = f"{sum(numbers) / len(numbers):.{digits}f}"
-    if len(values) == 1 and isinstance(values[0], dict):
-        return f"{mean} ({values[0]['low']:.{digits}f}–{values[0]['high']:.{digits}f})"
-    return mean
+    if not isinstance(values[0], dict):
+        return f"{sum(values) / len(values):.{digits}f}"
+    mean = sum(value["value"] for value in values) / len(values)
+    low, high = (
+        mean + sign * math.hypot(*(value[end] - value["value"] for value in values)) / len(values)
+        for sign, end in ((-1, "low"), (1, "high"))
+    )
+    return f"{mean:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

@@ -72,8 +72,8 @@ def score(name: str, params: Params, project: Project) -> None:
             privacy(name, generator, synthetic, splits, judged.codes, params).save(project, name)
             step("privacy")
 
-        # An adapted autoencoder may be in the memory of this process alone.
-        if cores() > 1 and params.vae.model != ADAPTED:
+        in_memory = params.vae.model == ADAPTED and "build" not in params.vae.chosen  # of this process alone
+        if cores() > 1 and not in_memory:
             with beside(project.root, "evaluate-imputation", name):
                 score_samples()
         else:

@@ -7,7 +7,7 @@ process has. Nothing is pickled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from postprior.pipelines.data.dataset import Dataset
@@ -33,7 +34,7 @@ LIVE: WeakValueDictionary[str, Any] = WeakValueDictionary()
 WEIGHTS = "weights.safetensors"
 """The weights in a project that was made from an autoencoder in memory."""
 TRIED, FITTED = 2, 512
-"""Rows that are tried, and that scales of likelihoods are fitted to."""
+"""Rows that are tried, and rows that have a modality to which the scale of its likelihood is fitted, at most."""
 
 
 def adapted_in(params: Params, data: Dataset, root: Path) -> Adapted:
@@ -79,11 +80,10 @@ def wrapped(model: Any, data: Dataset, origin: Mapping[str, Any] | None = None) 
         digest = _digest(adapted)
         adapted.origin["object"] = digest
         LIVE[digest] = source
-    complete = np.flatnonzero(data.observed.all(1))
-    if not len(complete):
-        raise UserError("model: found no complete row in the data, expected one on which the model can be tried")
-    adapted.tractable = _tried(adapted, data.batch(np.resize(complete[:TRIED], TRIED)))
-    adapted.fit_scales(data.batch(np.arange(min(FITTED, len(data)))))
+    rows = _observed_rows(data)
+    adapted.tractable = _tried(adapted, _put_together(data, [np.resize(having, TRIED) for having in rows]))
+    spread = [having[np.linspace(0, len(having) - 1, FITTED).astype(int)] for having in rows]
+    adapted.fit_scales(data.batch(np.unique(np.concatenate(spread))))
     return adapted
 
 
@@ -107,6 +107,9 @@ def adapted_of(tensors: dict[str, Tensor], manifest: Mapping[str, Any]) -> Adapt
 
 def built(path: str, options: Mapping[str, Any]) -> Any:
     """Call the user's function that returns the autoencoder."""
+    if path.startswith("__main__:"):
+        found = f"{path}, a function of the program that runs, which no other process can import"
+        raise UserError(f"build: found {found}, expected one of a module: package.module:function")
     try:
         function = import_object(path)
     except ValueError as error:
@@ -147,6 +150,23 @@ def _load_weights(model: Any, path: Path) -> None:
         model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise UserError(f"{path}: {str(error).splitlines()[-1].strip()}; save the weights of this model") from None
+
+
+def _observed_rows(data: Dataset) -> list[NDArray[np.int64]]:
+    """Return the rows that have each modality; a UserError if none has one of them."""
+    rows = [np.flatnonzero(has) for has in data.observed.T]
+    for m, having in zip(data.modalities, rows, strict=True):
+        if not len(having):
+            raise UserError(f"data: found no training row with {m.title}, expected one on which the model can be tried")
+    return rows
+
+
+def _put_together(data: Dataset, rows: Sequence[NDArray[np.int64]]) -> Batch:
+    """Return complete rows, with the values of each modality from rows that have it."""
+    parts = {m.name: data.batch(chosen) for m, chosen in zip(data.modalities, rows, strict=True)}
+    cells = {name: part.cells[name] for name, part in parts.items() if name in part.cells}
+    everything = torch.ones(len(rows[0]), len(parts), dtype=torch.bool)
+    return Batch({name: part.data[name] for name, part in parts.items()}, everything, cells)
 
 
 def _units(data: Dataset) -> dict[str, Units]:

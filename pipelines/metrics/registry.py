@@ -160,12 +160,7 @@ METRICS = (
     ),
     Metric("coherence/agreement", "conditional_coherence", name="Share with the row's label"),
     Metric("coherence/agreement", "conditional_gain", name="Difference to the plain posterior", bounds=(-1.0, 1.0)),
-    Metric(
-        "coherence/agreement",
-        "private_gain",
-        name="Gain of the density's private codes over the prior's",
-        bounds=(-1.0, 1.0),
-    ),
+    Metric("coherence/agreement", "private_gain", name="Gain over private codes of the prior", bounds=(-1.0, 1.0)),
     Metric("fidelity/reconstruction", "accuracy"),
     Metric("fidelity/reconstruction", "reconstruction_error", better="lower", bounds=POSITIVE),
     Metric("fidelity/reconstruction", "correlation", bounds=(-1.0, 1.0)),

@@ -99,8 +99,8 @@ class Figure:
 
     @property
     def wide(self) -> bool:
-        """Whether the figure takes the full width of a wide page."""
-        return self.columns > 1
+        """Whether the figure takes the full width of a wide page: several panels stand side by side."""
+        return min(self.columns, len(self.panels)) > 1
 
     def pngs(self, narrow: bool = False) -> tuple[bytes, bytes]:
         """Draw the figure as PNG in the light and in the dark theme.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,7 @@ def test_the_background_of_proteins_is_drawn_or_its_mean() -> None:
     assert float(drawn.view(3000, 4, -1).std(0).min()) > 0
 
 
-def test_everything_after_training() -> None:
+def test_everything_after_training(tmp_path: Path) -> None:
     """Samples are counts with library sizes like those of the cells; proteins of cells without them are imputed."""
     model, counts = totalvi_model(), {m: cells()[m] for m in ("rna", "protein")}
     before = {key: value.clone() for key, value in model.module.state_dict().items()}
@@ -212,6 +213,8 @@ def test_everything_after_training() -> None:
     assert np.isfinite(np.asarray(imputed["protein"])).all()
     assert all(torch.equal(value, trained[key]) for key, value in model.module.state_dict().items())
     assert any(not torch.equal(before[key], trained[key]) for key in trained)
+    page = generator.report(tmp_path / "report.html", progress=False).read_text()
+    assert "trained elsewhere, from an object in memory" in page
 
 
 def test_proteins_are_imputed_through_a_density_no_worse_than_by_totalvi() -> None:

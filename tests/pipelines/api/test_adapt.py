@@ -157,6 +157,15 @@ def test_rows_that_are_held_out_are_validation_and_test_and_masks_are_missing_mo
     assert generator.model.scales.keys() == SIZES.keys()  # type: ignore[union-attr]
 
 
+def test_no_row_needs_all_modalities_and_scales_are_those_of_rows_that_have_the_modality() -> None:
+    """The first 600 rows have one modality and the others the other one."""
+    data, _ = rows(700)
+    absent = np.arange(700) < 600
+    data["a"][absent], data["b"][~absent] = np.nan, np.nan
+    model: Any = adapt(Locations(0.3, seed=7), data, **FAST).model
+    assert all(model.scales[name] < 0.5 for name in SIZES)  # 1 if it was not fitted; the rows have variance 1
+
+
 def test_arguments_that_do_not_fit_are_told_in_a_sentence(data: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
     named = trained()
     named.modalities = ("a", "c")  # type: ignore[assignment]
@@ -166,6 +175,8 @@ def test_arguments_that_do_not_fit_are_told_in_a_sentence(data: tuple[dict[str, 
         adapt(trained(), data[0], build="support.own_autoencoder:Locations", **FAST)
     with pytest.raises(UserError, match=r"own_autoencoder:SIZES|raised TypeError|cannot be imported"):
         adapt(trained(), data[0], build="support.own_autoencoder:absent", **FAST)
+    with pytest.raises(UserError, match="which no other process can import, expected one of a module"):
+        adapt(trained(), data[0], build="__main__:build", **FAST)
     with pytest.raises(UserError, match="labels of one part only"):
         adapt(trained(), data[0], label=data[1], held_out=data[0], **FAST)
     assert own_autoencoder.Linear is Linear

@@ -120,6 +120,13 @@ def test_figures_have_a_dark_and_a_narrow_side(drawn: Mapping[str, Figure], monk
     assert figure.pngs() == (wide, dark)
 
 
+def test_a_figure_is_wide_if_it_has_several_panels_to_stand_side_by_side(drawn: Mapping[str, Figure]) -> None:
+    figure = drawn["code_map"]
+    assert figure.wide
+    assert not replace(figure, panels=figure.panels[:1]).wide
+    assert not replace(figure, columns=1).wide
+
+
 def test_paper_shows_through_and_greys_are_those_of_the_theme() -> None:
     """A colour c of opacity a on paper p is a c + (1 − a) p; c is the same in both themes if it is no grey."""
     blue, half = (0, 114, 178), 128 / 255
