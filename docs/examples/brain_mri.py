@@ -45,6 +45,8 @@ SETTINGS = {
     "train.patience": 0,
 }
 """Settings in params.yaml that are changed after `postprior init`."""
+EPOCHS = 30
+"""Epochs if no slice lacks a contrast."""
 DENSITY = "gaussian"
 MODEL = "MHVAE"
 Volumes = dict[str, np.ndarray]
@@ -264,14 +266,17 @@ def run(out: Path, figures: Path, epochs: int, voxel: int, lacking: float) -> li
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--epochs", type=int, default=30)
+    arguments.add_argument("--epochs", type=int, help=f"by default {EPOCHS} / (1 - lacking)")
     arguments.add_argument("--voxel", type=int, default=3, help="size of a voxel in the axial plane in mm")
     arguments.add_argument("--lacking", type=float, default=0.0, help="share of training slices that lack a contrast")
     options = arguments.parse_args()
+    if not 0 <= options.lacking < 1:
+        arguments.error(f"argument --lacking: found {options.lacking}, expected a share of at least 0 and below 1")
+    epochs = options.epochs or round(EPOCHS / (1 - options.lacking))
     publish(
         Path(__file__),
         options.out,
-        lambda out, figures: run(out, figures, options.epochs, options.voxel, options.lacking),
+        lambda out, figures: run(out, figures, epochs, options.voxel, options.lacking),
     )
 
 

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -43,6 +43,9 @@ from postprior.pipelines.settings.names import listed
 from postprior.pipelines.storage import folder_hash, load_array, read_consistently
 from postprior.pipelines.texts import enumerated
 from postprior.stage1_vae.modalities import Batch, Modality
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS = ("train", "validation", "test")
 OTHER_SPLITS = {"training": "train", **dict.fromkeys(("val", "valid", "dev"), "validation"), "testing": "test"}
@@ -154,12 +157,26 @@ class Dataset:
 
     def batch(self, rows: slice | np.ndarray) -> Batch:
         """Return the samples at `rows` as tensors, the input of the models."""
-        import torch
+        data = {m.name: _tensor(self.data[m.name][rows], np.float32) for m in self.modalities}
+        cells = {name: _tensor(seen[rows], bool) for name, seen in self.cells.items()}
+        return Batch(data, _tensor(self.observed[rows], bool), cells)
 
-        values = {m.name: np.require(self.data[m.name][rows], np.float32, ["O", "W", "E"]) for m in self.modalities}
-        data = {name: torch.from_numpy(own) for name, own in values.items()}
-        cells = {name: torch.from_numpy(np.array(seen[rows])) for name, seen in self.cells.items()}
-        return Batch(data, torch.from_numpy(np.array(self.observed[rows])), cells)
+    @property
+    def _in_bytes(self) -> dict[str, ScaledIntegers]:
+        """The values of the modalities that are stored as integers of one byte."""
+        scaled = {name: rows for name, rows in self.data.items() if isinstance(rows, ScaledIntegers)}
+        return {name: rows for name, rows in scaled.items() if rows.integers.dtype.itemsize == 1}
+
+    @property
+    def tables(self) -> dict[str, np.ndarray]:
+        """The numbers (256,) that bytes stand for, float32, of each modality stored as integers of one byte."""
+        return {name: rows.table for name, rows in self._in_bytes.items()}
+
+    def stored(self, name: str, rows: slice | np.ndarray) -> "Tensor":
+        """Return the values (n, *shape) of a modality: uint8 places in its table if it has one, else float32."""
+        if name in self._in_bytes:
+            return _tensor(self._in_bytes[name].places(rows), np.uint8)
+        return _tensor(self.data[name][rows], np.float32)
 
     def save(self, folder: Path, inputs: Iterable[Path] = (), summary: str = "", largest: int = LARGEST) -> None:
         """Check the samples and publish them as a dataset folder, which replaces an older one of the same origin.
@@ -207,6 +224,13 @@ class Dataset:
         sources = dataset.source_values.keys()
         check(folder, modalities, dataset.arrays, manifest.label_names, sources, manifest.samples)
         return dataset
+
+
+def _tensor(values: Rows, dtype: Any) -> "Tensor":
+    """Return values as a tensor with memory of its own."""
+    import torch
+
+    return torch.from_numpy(np.require(values, dtype, ["O", "W", "E"]))
 
 
 def _load_values(folder: Path, modality: Modality, manifest: Manifest) -> Rows:

@@ -79,14 +79,18 @@ class ScaledIntegers:
         return len(self.integers)
 
     def __getitem__(self, rows: Any) -> Values:
-        integers = np.asarray(self.integers[rows])
         if self._divides:
+            integers = np.asarray(self.integers[rows])
             x = np.subtract(integers, np.float32(self.scale.offset), dtype=np.float32)
             return np.divide(x, np.float32(self.scale.scale), out=x if x.ndim else None)
-        return np.asarray(self._table[integers.view(self._unsigned)])
+        return np.asarray(self.table[self.places(rows)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Values:
         return np.asarray(self[:], dtype)
+
+    def places(self, rows: Any) -> Values:
+        """Return the places of the integers at `rows` in `table`, in an unsigned type of their size."""
+        return np.asarray(self.integers[rows]).view(self._unsigned)
 
     def taken(self, rows: Values) -> Self:
         """Return the rows at these indices, copied into memory."""
@@ -113,14 +117,15 @@ class ScaledIntegers:
         return np.arange(1 << 8 * self.integers.dtype.itemsize).astype(self._unsigned).view(self.integers.dtype)
 
     @cached_property
-    def _table(self) -> Values:
+    def table(self) -> Values:
+        """The number, float32, of every integer of the type, in the order of its bits."""
         return self.scale.numbers(self._every)
 
     @cached_property
     def _divides(self) -> bool:
         """Whether single precision, which is faster than the table, gives the numbers of the table bit for bit."""
         x = (self._every.astype(np.float32) - np.float32(self.scale.offset)) / np.float32(self.scale.scale)
-        return x.tobytes() == self._table.tobytes()
+        return x.tobytes() == self.table.tobytes()
 
 
 class SparseRows:

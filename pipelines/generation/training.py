@@ -14,13 +14,13 @@ from postprior.stage1_vae import training
 from postprior.stage1_vae.modalities import Batch
 from postprior.stage1_vae.model import MultimodalVAE
 from postprior.stage1_vae.ranks import ALONE, Ranks
-from postprior.stage1_vae.resident import resident
+from postprior.stage1_vae.resident import StoredRows, resident
 
 
 def train_autoencoder(
     model: MultimodalVAE,
-    data: training.TrainingRows,
-    validation: training.TrainingRows,
+    data: StoredRows,
+    validation: StoredRows,
     params: Params,
     history: Iterable[dict[str, Any]] = (),
     resume: training.Snapshot | None = None,

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.data.rows import Scale, ScaledIntegers
 from postprior.stage1_vae.adamw import AdamW
 from postprior.stage1_vae.modalities import Batch, Modality
 from postprior.stage1_vae.models import MODELS
@@ -76,30 +78,32 @@ def test_the_rows_of_a_device_are_known_to_be_complete_where_they_were_complete_
 
 
 def test_rows_that_stay_on_a_device_give_the_batches_of_the_data() -> None:
-    """Also with missing modalities and cells; whether a batch is complete is known without them."""
-    observed = torch.ones(9, 2, dtype=torch.bool)
-    observed[4, 1] = False
-    values = {"a": torch.rand(9, 3, generator=seeded(0)), "b": torch.rand(9, 1, 8, 8, generator=seeded(1))}
-    cells = {"a": torch.rand(9, 3, generator=seeded(2)) < 0.5}
-
-    class Rows:
-        def __len__(self) -> int:
-            return 9
-
-        observed = property(lambda self: observed.numpy())
-
-        def batch(self, rows: Any) -> Batch:
-            return Batch({n: x[rows] for n, x in values.items()}, observed[rows], {"a": cells["a"][rows]})
-
-    data, resident = Rows(), ResidentRows(Rows(), torch.device("cpu"))
+    """Also with missing modalities and cells, and bytes as bytes; whether a batch is complete is known without them."""
+    rng = np.random.default_rng(0)
+    pixels = ScaledIntegers(
+        rng.integers(-128, 128, (9, 1, 8, 8)).astype(np.int8), Scale(offset=-28, scale=255, bound=0.3)
+    )
+    depths = ScaledIntegers(rng.integers(0, 1 << 16, (9, 1, 4, 4)).astype(np.uint16), Scale(scale=7))
+    modalities = (
+        Modality("a", "vector", (3,), "normal"),
+        Modality("b", "image", (1, 8, 8), "normal"),
+        Modality("c", "image", (1, 4, 4), "normal"),
+    )
+    values = {"a": rng.random((9, 3), np.float32), "b": pixels, "c": depths}
+    mask = np.ones((9, 3), bool)
+    mask[4, 1] = False
+    data = Dataset(modalities, values, mask, {"a": rng.random((9, 3)) < 0.5})
+    resident = ResidentRows(data, torch.device("cpu"))
     assert len(resident) == 9
+    assert [data.stored(name, slice(1)).dtype for name in values] == [torch.float32, torch.uint8, torch.float32]
     for rows in (np.array([8, 0, 3]), np.array([4, 4, 1])):
         ours, theirs = resident.batch(rows), data.batch(rows)
         assert ours.complete == theirs.complete == (4 not in rows)
         for part in ("data", "cells"):
+            assert getattr(ours, part).keys() == getattr(theirs, part).keys()
             assert all(torch.equal(x, getattr(theirs, part)[name]) for name, x in getattr(ours, part).items())
         assert torch.equal(ours.observed, theirs.observed)
-    assert ResidentRows(Rows(), torch.device("meta")).batch(np.array([8, 0, 3])).complete
+    assert ResidentRows(data, torch.device("meta")).batch(np.array([8, 0, 3])).complete
 
 
 @pytest.mark.parametrize("name", MODELS)
