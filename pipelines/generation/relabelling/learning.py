@@ -1,0 +1,101 @@
+"""Learn the labels of synthetic rows from training rows, where held-out rows say that they are better than a density's.
+
+Both sides are judged by values alone. A classifier that learns from training rows is compared with one of the same kind
+that learns from as many samples and the labels that the density gave them: by their log loss of a fifth of the training
+rows, from which neither learned. What rows lack is known to the classifiers, since labels are drawn last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from postprior.pipelines.data.dataset import Dataset
+from postprior.pipelines.generation.fitting import FrozenEncoder
+from postprior.pipelines.generation.generator import Generator
+from postprior.pipelines.generation.missingness.model import Missingness
+from postprior.pipelines.generation.relabelling.classifiers import BoostedTrees, Classifier, LogisticRegression
+from postprior.pipelines.generation.relabelling.model import Relabelling, features, offsets_for, softmax
+from postprior.pipelines.generation.request import SampleRequest
+from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
+from postprior.stage1_vae.modalities import Modality
+from postprior.stage1_vae.randomness import generator_for, seed_from
+from postprior.stage2_latent.density import Density
+
+FEWEST = 20  # held-out rows, at least
+FOLDS = 5  # a row in this many is held out
+ROWS, NUMBERS = 20_000, 2**23  # training rows, and features of all of them, at most
+STEPS = (50, 200)  # of boosting; held-out rows choose
+PENALTIES = (1.0, 10.0, 100.0)  # of logistic regressions, likewise
+
+Learn = Callable[[Floats, Ints, int], Classifier]
+
+
+def learned_relabelling(
+    density: Density, train: Dataset, seed: int, encoder: FrozenEncoder, missingness: Missingness | None
+) -> Relabelling | None:
+    """Return what draws the labels of samples of a density given their values; None where its own labels stay.
+
+    They stay where a modality is no table or vector, with few rows, and where held-out rows say so.
+
+    Args:
+        train: The training rows, whose codes the density was fitted to.
+        encoder: The encoder of these codes.
+        missingness: What samples lack.
+    """
+    if train.labels is None or not density.classes.labelled or not all(m.tabular for m in train.modalities):
+        return None
+    rng, labels = np.random.default_rng(seed_from(generator_for("cpu", seed, 4))), density.classes.labels.numpy()
+    values = sum(math.prod(m.shape) for m in train.modalities)
+    rows = rng.permutation(np.flatnonzero(np.isin(train.labels, labels)))[: min(ROWS, NUMBERS // values)]
+    classes = np.searchsorted(labels, train.labels[rows])
+    held_out = rank_within(classes) % FOLDS == FOLDS - 1
+    if len(labels) < 2 or len(np.unique(classes)) < len(labels) or held_out.sum() < FEWEST:
+        return None
+    generator = Generator(encoder.trained[0], density, {}, train.conversion, missingness=missingness)
+    samples = generator.draw(SampleRequest(seed=seed, labels=labels[classes]))
+    real, drawn = features(train.select(rows)), features(samples)
+
+    def loss(learn: Learn, x: Floats) -> float:
+        """Return the log loss of held-out rows after learning from the other rows, with the features x (N, F)."""
+        classifier = learn(x[~held_out], classes[~held_out], len(labels))
+        given = softmax(classifier.scores(real[held_out]))
+        return float(-np.log(given[np.arange(len(given)), classes[held_out]].clip(1e-300)).mean())
+
+    learners = learners_for(train.modalities, seed)
+    losses = {
+        "values": [loss(learn, real) for learn in learners],
+        "density": [loss(learn, drawn) for learn in learners],
+    }
+    best = {origin: min(found) for origin, found in losses.items()}
+    if best["values"] >= best["density"]:
+        return None
+    classifier = learners[int(np.argmin(losses["values"]))](real, classes, len(labels))
+    offsets = offsets_for(classifier.scores(drawn), density.classes.probabilities.double().numpy())
+    return Relabelling(labels, classifier, offsets, best)
+
+
+def learners_for(modalities: tuple[Modality, ...], seed: int) -> list[Learn]:
+    """Return the kinds of classifiers that suit rows: trees for tables, regressions if there are vectors.
+
+    Trees find how columns act together, and regressions read many features that each tell little.
+    """
+    if all(m.columns for m in modalities):
+        return [partial(BoostedTrees.fit, steps=steps, seed=seed) for steps in STEPS]
+    return [partial(LogisticRegression.fit, penalty=penalty) for penalty in PENALTIES]
+
+
+def rank_within(classes: Ints) -> Ints:
+    """Return the place of each row (N,) among the rows of its class, from 0.
+
+    >>> rank_within(np.array([0, 1, 0, 0, 1])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
+    return ranks
