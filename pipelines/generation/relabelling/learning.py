@@ -1,15 +1,13 @@
 """Learn the labels of synthetic rows from training rows, where held-out rows say that they are better than a density's.
 
-Both sides are judged by values alone. A classifier that learns from training rows is compared with one of the same kind
-that learns from as many samples and the labels that the density gave them: by their log loss of a fifth of the training
-rows, from which neither learned. What rows lack is known to the classifiers, since labels are drawn last.
+Both sides are judged by values alone. Trees that learn from training rows are compared with trees that learn from as
+many samples and the labels that the density gave them: by their log loss of a fifth of the training rows, from which
+neither learned. What rows lack is known to the trees, since labels are drawn last.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -17,11 +15,10 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.missingness.model import Missingness
-from postprior.pipelines.generation.relabelling.classifiers import BoostedTrees, Classifier, LogisticRegression
 from postprior.pipelines.generation.relabelling.model import Relabelling, features, offsets_for, softmax
+from postprior.pipelines.generation.relabelling.trees import BoostedTrees
 from postprior.pipelines.generation.request import SampleRequest
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
-from postprior.stage1_vae.modalities import Modality
 from postprior.stage1_vae.randomness import generator_for, seed_from
 from postprior.stage2_latent.density import Density
 
@@ -29,9 +26,6 @@ FEWEST = 20  # held-out rows, at least
 FOLDS = 5  # a row in this many is held out
 ROWS, NUMBERS = 20_000, 2**23  # training rows, and features of all of them, at most
 STEPS = (50, 200)  # of boosting; held-out rows choose
-PENALTIES = (1.0, 10.0, 100.0)  # of logistic regressions, likewise
-
-Learn = Callable[[Floats, Ints, int], Classifier]
 
 
 def learned_relabelling(
@@ -39,14 +33,14 @@ def learned_relabelling(
 ) -> Relabelling | None:
     """Return what draws the labels of samples of a density given their values; None where its own labels stay.
 
-    They stay where a modality is no table or vector, with few rows, and where held-out rows say so.
+    They stay where a modality is no table, with few rows, and where held-out rows say so.
 
     Args:
         train: The training rows, whose codes the density was fitted to.
         encoder: The encoder of these codes.
         missingness: What samples lack.
     """
-    if train.labels is None or not density.classes.labelled or not all(m.tabular for m in train.modalities):
+    if train.labels is None or not density.classes.labelled or not all(m.columns for m in train.modalities):
         return None
     rng, labels = np.random.default_rng(seed_from(generator_for("cpu", seed, 4))), density.classes.labels.numpy()
     values = sum(math.prod(m.shape) for m in train.modalities)
@@ -59,33 +53,19 @@ def learned_relabelling(
     samples = generator.draw(SampleRequest(seed=seed, labels=labels[classes]))
     real, drawn = features(train.select(rows)), features(samples)
 
-    def loss(learn: Learn, x: Floats) -> float:
+    def loss(x: Floats, steps: int) -> float:
         """Return the log loss of held-out rows after learning from the other rows, with the features x (N, F)."""
-        classifier = learn(x[~held_out], classes[~held_out], len(labels))
-        given = softmax(classifier.scores(real[held_out]))
+        trees = BoostedTrees.fit(x[~held_out], classes[~held_out], len(labels), steps, seed)
+        given = softmax(trees.scores(real[held_out]))
         return float(-np.log(given[np.arange(len(given)), classes[held_out]].clip(1e-300)).mean())
 
-    learners = learners_for(train.modalities, seed)
-    losses = {
-        "values": [loss(learn, real) for learn in learners],
-        "density": [loss(learn, drawn) for learn in learners],
-    }
+    losses = {origin: [loss(x, steps) for steps in STEPS] for origin, x in (("values", real), ("density", drawn))}
     best = {origin: min(found) for origin, found in losses.items()}
     if best["values"] >= best["density"]:
         return None
-    classifier = learners[int(np.argmin(losses["values"]))](real, classes, len(labels))
-    offsets = offsets_for(classifier.scores(drawn), density.classes.probabilities.double().numpy())
-    return Relabelling(labels, classifier, offsets, best)
-
-
-def learners_for(modalities: tuple[Modality, ...], seed: int) -> list[Learn]:
-    """Return the kinds of classifiers that suit rows: trees for tables, regressions if there are vectors.
-
-    Trees find how columns act together, and regressions read many features that each tell little.
-    """
-    if all(m.columns for m in modalities):
-        return [partial(BoostedTrees.fit, steps=steps, seed=seed) for steps in STEPS]
-    return [partial(LogisticRegression.fit, penalty=penalty) for penalty in PENALTIES]
+    trees = BoostedTrees.fit(real, classes, len(labels), STEPS[int(np.argmin(losses["values"]))], seed)
+    offsets = offsets_for(trees.scores(drawn), density.classes.probabilities.double().numpy())
+    return Relabelling(labels, trees, offsets, best)
 
 
 def rank_within(classes: Ints) -> Ints:

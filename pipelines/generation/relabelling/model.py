@@ -20,7 +20,7 @@ import torch
 
 from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.missingness.units import Flags
-from postprior.pipelines.generation.relabelling.classifiers import Classifier, kind_of, rebuilt
+from postprior.pipelines.generation.relabelling.trees import BoostedTrees
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 from postprior.stage1_vae.networks.inputs import input_layer
 
@@ -30,18 +30,18 @@ ROUNDS = 50  # of the adjustment of shares
 
 @dataclass(frozen=True, eq=False)
 class Relabelling:
-    """p(label | values) of rows of tables and vectors, which may lack some of them.
+    """p(label | values) of rows of tables, which may lack some of them.
 
     Attributes:
         labels: (K,), the labels of the classes.
         classifier: the scores of the classes.
         offsets: b (K,), which are added to the scores.
-        log_loss: of held-out training rows, by origin of the label: `values` (this model), and `density` (the same
-            kind of classifier, learned from samples and their labels).
+        log_loss: of held-out training rows, by origin of the label: `values` (these trees), and `density` (trees that
+            learned from samples and their labels).
     """
 
     labels: Ints
-    classifier: Classifier
+    classifier: BoostedTrees
     offsets: Floats
     log_loss: Mapping[str, float]
 
@@ -72,21 +72,18 @@ class Relabelling:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return named arrays and a plain description, the arguments of `from_state`."""
-        arrays = {f"classifier.{name}": array for name, array in self.classifier.arrays().items()}
+        arrays = {f"classifier.{name}": array for name, array in vars(self.classifier).items()}
         arrays |= {"labels": self.labels, "offsets": self.offsets}
-        description = {"classifier": kind_of(self.classifier), "log_loss": dict(self.log_loss)}
+        description = {"log_loss": dict(self.log_loss)}
         return {f"{PREFIX}{name}": array for name, array in arrays.items()}, description
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> Self:
         """Rebuild the labels from what `state` returned."""
         own = f"{PREFIX}classifier."
-        classifier = rebuilt(
-            description["classifier"],
-            {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)},
-        )
+        trees = {name.removeprefix(own): np.array(x) for name, x in arrays.items() if name.startswith(own)}
         labels, offsets = (np.array(arrays[f"{PREFIX}{name}"]) for name in ("labels", "offsets"))
-        return cls(labels, classifier, offsets, dict(description["log_loss"]))
+        return cls(labels, BoostedTrees(**trees), offsets, dict(description["log_loss"]))
 
 
 def features(rows: Dataset) -> Floats:

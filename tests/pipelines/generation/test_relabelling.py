@@ -1,6 +1,5 @@
 """Labels of samples are drawn given their values, where held-out rows say that these tell more than the density."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -13,9 +12,9 @@ from postprior.pipelines.data.dataset import Dataset
 from postprior.pipelines.generation.fitting import FrozenEncoder
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.missingness.model import Missingness
-from postprior.pipelines.generation.relabelling.classifiers import BoostedTrees, LogisticRegression, rebuilt
 from postprior.pipelines.generation.relabelling.learning import learned_relabelling
-from postprior.pipelines.generation.relabelling.model import Relabelling, features, offsets_for, softmax
+from postprior.pipelines.generation.relabelling.model import Relabelling, offsets_for, softmax
+from postprior.pipelines.generation.relabelling.trees import BoostedTrees
 from postprior.stage1_vae.autoencoder import Autoencoder
 from postprior.stage1_vae.discrete import Bernoulli
 from postprior.stage1_vae.likelihoods import Likelihood
@@ -26,7 +25,6 @@ from postprior.stage2_latent.codes import Codes
 from postprior.stage2_latent.density import Density
 
 TABLE = Modality("signs", "table", (2,), "columns", columns=(Column("a", "bernoulli"), Column("b", "bernoulli")))
-VECTOR = Modality("signs", "vector", (2,), "bernoulli")
 FLIPPED, LACKING, ROWS = 0.1, 0.3, 2000
 NAMES = ("equal", "different")
 
@@ -95,15 +93,6 @@ def test_requested_labels_are_kept() -> None:
     assert agreement(rows, rows) == pytest.approx(0.5, abs=0.08)
 
 
-def test_a_regression_reads_vectors() -> None:
-    (model, density), train = fitted(VECTOR), patients(VECTOR, 0)
-    first = replace(train, labels=np.asarray(train.data["signs"])[:, 0].astype(int))
-    found = learned_relabelling(density, first, 0, FrozenEncoder(lambda: (model, first)), None)
-    assert found is not None
-    assert isinstance(found.classifier, LogisticRegression)
-    assert found.log_loss["values"] < 0.01 < 0.6 < found.log_loss["density"]
-
-
 def test_images_keep_the_labels_of_the_density_and_load_nothing() -> None:
     image = Modality("picture", "image", (1, 2, 2), "bernoulli")
     rows = Dataset((image,), {"picture": np.zeros((4, 1, 2, 2), np.float32)}, labels=np.arange(4) % 2)
@@ -129,25 +118,23 @@ def test_trees_are_those_that_scikit_learn_grew(classes: int, monkeypatch: pytes
 
     monkeypatch.setattr(sklearn.ensemble, "GradientBoostingClassifier", Kept)
     trees = BoostedTrees.fit(x, y, classes, steps=10, seed=0)
-    again = rebuilt("trees", trees.arrays())
     expected = grown[0].predict_proba(x)
-    assert np.allclose(softmax(again.scores(x)), expected, atol=1e-9)
+    assert np.allclose(softmax(trees.scores(x)), expected, atol=1e-9)
     assert expected.max() > 0.7
 
 
-@pytest.mark.parametrize("learn", [BoostedTrees.fit, LogisticRegression.fit])
-def test_offsets_give_labels_their_shares(learn: Callable[..., BoostedTrees | LogisticRegression]) -> None:
+def test_offsets_give_labels_their_shares() -> None:
     x = np.random.default_rng(0).normal(size=(200, 2))
-    option = {"steps": 5, "seed": 0} if learn == BoostedTrees.fit else {"penalty": 1.0}
-    scores = learn(x, (x[:, 0] > 0).astype(int), 2, **option).scores(x)
+    scores = BoostedTrees.fit(x, (x[:, 0] > 0).astype(int), 2, steps=5, seed=0).scores(x)
     shares = np.array([0.8, 0.2])
     assert np.allclose(softmax(scores + offsets_for(scores, shares)).mean(0), shares, atol=1e-6)
 
 
 def test_drawn_labels_have_their_probabilities_and_are_allowed_ones() -> None:
     rows = patients(TABLE, 1)
-    width = features(rows).shape[1]
-    model = Relabelling(np.array([3, 5, 8]), LogisticRegression(np.zeros((1 + width, 3))), np.log([0.5, 0.3, 0.2]), {})
+    leaf, number = np.zeros((1, 1)), np.zeros((1, 1), int)
+    silent = BoostedTrees(np.zeros(3), number[0], number, leaf, np.stack([number, number]), leaf)
+    model = Relabelling(np.array([3, 5, 8]), silent, np.log([0.5, 0.3, 0.2]), {})
     drawn = model.draw(rows, seeded())
     shares = [(drawn == label).mean() for label in (3, 5, 8)]
     assert np.allclose(shares, [0.5, 0.3, 0.2], atol=4 * np.sqrt(0.25 / ROWS))

@@ -1,59 +1,16 @@
-"""Classifiers of labels given values, as plain arrays: boosted trees for tables, logistic regression beside vectors.
-
-Both give scores s(x) (n, K), with p(class | x) = softmax(s(x)).
-"""
+"""Boosted trees as plain arrays, which classify rows of tables: p(class | x) = softmax(s(x))."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
-from postprior.pipelines.generation.missingness.regression import multinomial
 from postprior.pipelines.metrics.statistics.intervals import Floats, Ints
 
 RATE = 0.1  # of boosting
 LEAVES, LEAF, SHARE = 8, 20, 0.5  # of a tree: its leaves, their rows, at least, and the share of features per split
-
-
-class Classifier(Protocol):
-    """Scores of K classes given features."""
-
-    def scores(self, x: Floats) -> Floats:
-        """Return scores (n, K) of rows with the features x (n, F)."""
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return named arrays, the arguments of the class."""
-
-
-@dataclass(frozen=True, eq=False)
-class LogisticRegression:
-    """s(x) = [1, x] W.
-
-    Attributes:
-        coefficients: W (1 + F, K).
-    """
-
-    coefficients: Floats
-
-    @classmethod
-    def fit(cls, x: Floats, y: Ints, classes: int, penalty: float) -> Self:
-        """Fit W to rows x (N, F) of the classes y (N,), with normal priors of this precision; see `multinomial`."""
-        import torch
-
-        precision = torch.full((x.shape[1],), penalty, dtype=torch.float64)
-        return cls(multinomial(torch.from_numpy(x), torch.from_numpy(y), classes, precision).numpy())
-
-    def scores(self, x: Floats) -> Floats:
-        """Return scores (n, K) of rows with the features x (n, F)."""
-        scores: Floats = self.coefficients[0] + x @ self.coefficients[1:]
-        return scores
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return named arrays, the arguments of the class."""
-        return {"coefficients": self.coefficients}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,23 +84,3 @@ class BoostedTrees:
         of_class = self.classes[:, None] == np.arange(len(self.start))
         scores: Floats = self.start + self.values[trees, node] @ of_class.astype(np.float64)
         return scores
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return named arrays, the arguments of the class."""
-        return dict(vars(self))
-
-
-KINDS: dict[str, type[LogisticRegression] | type[BoostedTrees]] = {
-    "logistic": LogisticRegression,
-    "trees": BoostedTrees,
-}
-
-
-def kind_of(classifier: Classifier) -> str:
-    """Return the name of the kind of a classifier."""
-    return next(name for name, kind in KINDS.items() if isinstance(classifier, kind))
-
-
-def rebuilt(kind: str, arrays: Mapping[str, np.ndarray]) -> Classifier:
-    """Return the classifier of a kind whose `arrays` are these."""
-    return KINDS[kind](**{name: np.array(array) for name, array in arrays.items()})
