@@ -25,6 +25,7 @@ from postprior.stage2_latent.density import Density
 FEWEST = 20  # held-out rows, at least
 FOLDS = 5  # a row in this many is held out
 ROWS, NUMBERS = 20_000, 2**23  # training rows, and features of all of them, at most
+CLEAR = 2.0  # standard errors of the gain, at least
 STEPS = (50, 200)  # of boosting; held-out rows choose
 
 
@@ -33,7 +34,7 @@ def learned_relabelling(
 ) -> Relabelling | None:
     """Return what draws the labels of samples of a density given their values; None where its own labels stay.
 
-    They stay where a modality is no table, with few rows, and where held-out rows say so.
+    They stay where a modality is no table, with few rows, and where held-out rows do not clearly say otherwise.
 
     Args:
         train: The training rows, whose codes the density was fitted to.
@@ -53,19 +54,22 @@ def learned_relabelling(
     samples = generator.draw(SampleRequest(seed=seed, labels=labels[classes]))
     real, drawn = features(train.select(rows)), features(samples)
 
-    def loss(x: Floats, steps: int) -> float:
-        """Return the log loss of held-out rows after learning from the other rows, with the features x (N, F)."""
+    def losses(x: Floats, steps: int) -> Floats:
+        """Return the log loss of each held-out row after learning from the other rows, with the features x (N, F)."""
         trees = BoostedTrees.fit(x[~held_out], classes[~held_out], len(labels), steps, seed)
         given = softmax(trees.scores(real[held_out]))
-        return float(-np.log(given[np.arange(len(given)), classes[held_out]].clip(1e-300)).mean())
+        loss: Floats = -np.log(given[np.arange(len(given)), classes[held_out]].clip(1e-300))
+        return loss
 
-    losses = {origin: [loss(x, steps) for steps in STEPS] for origin, x in (("values", real), ("density", drawn))}
-    best = {origin: min(found) for origin, found in losses.items()}
-    if best["values"] >= best["density"]:
+    by_steps = {steps: losses(real, steps) for steps in STEPS}
+    steps = min(STEPS, key=lambda count: float(by_steps[count].mean()))
+    own = min((losses(drawn, count) for count in STEPS), key=lambda each: float(each.mean()))
+    gain = own - by_steps[steps]
+    if gain.mean() <= CLEAR * gain.std(ddof=1) / np.sqrt(len(gain)):
         return None
-    trees = BoostedTrees.fit(real, classes, len(labels), STEPS[int(np.argmin(losses["values"]))], seed)
+    trees = BoostedTrees.fit(real, classes, len(labels), steps, seed)
     offsets = offsets_for(trees.scores(drawn), density.classes.probabilities.double().numpy())
-    return Relabelling(labels, trees, offsets, best)
+    return Relabelling(labels, trees, offsets, {"values": float(by_steps[steps].mean()), "density": float(own.mean())})
 
 
 def rank_within(classes: Ints) -> Ints:
