@@ -26,7 +26,7 @@ FEWEST = 20  # held-out rows, at least
 FOLDS = 5  # a row in this many is held out
 ROWS, NUMBERS = 20_000, 2**23  # training rows, and features of all of them, at most
 CLEAR = 2.0  # standard errors of the gain, at least
-STEPS = (50, 200)  # of boosting; held-out rows choose
+STEPS = (50, 200)  # of boosting: both sides are compared after the fewest, and held-out rows choose for samples
 
 
 def learned_relabelling(
@@ -61,15 +61,15 @@ def learned_relabelling(
         loss: Floats = -np.log(given[np.arange(len(given)), classes[held_out]].clip(1e-300))
         return loss
 
-    by_steps = {steps: losses(real, steps) for steps in STEPS}
-    steps = min(STEPS, key=lambda count: float(by_steps[count].mean()))
-    own = min((losses(drawn, count) for count in STEPS), key=lambda each: float(each.mean()))
-    gain = own - by_steps[steps]
+    fewest, *more = STEPS
+    known, own = losses(real, fewest), losses(drawn, fewest)
+    gain = own - known
     if gain.mean() <= CLEAR * gain.std(ddof=1) / np.sqrt(len(gain)):
         return None
-    trees = BoostedTrees.fit(real, classes, len(labels), steps, seed)
+    by_steps = {fewest: float(known.mean())} | {steps: float(losses(real, steps).mean()) for steps in more}
+    trees = BoostedTrees.fit(real, classes, len(labels), min(by_steps, key=by_steps.__getitem__), seed)
     offsets = offsets_for(trees.scores(drawn), density.classes.probabilities.double().numpy())
-    return Relabelling(labels, trees, offsets, {"values": float(by_steps[steps].mean()), "density": float(own.mean())})
+    return Relabelling(labels, trees, offsets, {"values": float(known.mean()), "density": float(own.mean())})
 
 
 def rank_within(classes: Ints) -> Ints:
