@@ -15,6 +15,7 @@ from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.fitting import FrozenEncoder, fit_density
 from postprior.pipelines.generation.generator import Generator
 from postprior.pipelines.generation.missingness.learning import learned_missingness
+from postprior.pipelines.generation.relabelling.learning import learned_relabelling
 from postprior.pipelines.generation.request import REFINED, SampleRequest, apportion
 from postprior.pipelines.metrics.statistics.intervals import Ints
 from postprior.pipelines.metrics.utility.augmentation import Classical
@@ -102,8 +103,9 @@ def train_generator(rows: Dataset, params: Params, seed: int) -> Generator:
         encoder = FrozenEncoder(lambda: (model, rows))
         density, _ = fit_density(name, params.density[name], {"train": codes}, seed, encoder)
         missingness = learned_missingness(density, rows, codes, seed, encoder)
+        relabelling = learned_relabelling(density, rows, seed, encoder, missingness)
         step("density")
-    return Generator(model, density, {}, rows.conversion, missingness=missingness)
+    return Generator(model, density, {}, rows.conversion, missingness=missingness, relabelling=relabelling)
 
 
 def epochs_of(steps: int, rows: int, batch_size: int) -> int:

@@ -23,6 +23,7 @@ from postprior.pipelines.data.manifest import conversion_in
 from postprior.pipelines.errors import UserError
 from postprior.pipelines.generation.completion import completions, filled_fields, typical_values
 from postprior.pipelines.generation.missingness.model import Missingness
+from postprior.pipelines.generation.relabelling.model import Relabelling
 from postprior.pipelines.generation.request import REFINED, Labels, SampleRequest, check_values, is_drawn
 from postprior.pipelines.generation.row_factors import RowFactors
 from postprior.pipelines.metrics.statistics.intervals import Ints
@@ -52,7 +53,8 @@ class Generator:
     """Draw multimodal samples: codes from a density, values from the decoders of the autoencoder.
 
     Samples lack values as training rows do, as far as `missingness` has learned; without it, they are complete.
-    The rates of counts of a row share one of `row_factors`, which are 1 unless they were learned.
+    The rates of counts of a row share one of `row_factors`, which are 1 unless they were learned. Labels that are not
+    requested are drawn anew given the values of their rows if there is a `relabelling`.
     `never_missing` has the values of partly observed modalities, by number, that no training row lacked or hid.
 
     Every dataset drawn carries `provenance` (hashes of the autoencoder, the density and the training data) and
@@ -72,10 +74,11 @@ class Generator:
         missingness: Missingness | None = None,
         refiner: Callable[[], tuple[Refiner, str]] | None = None,
         row_factors: RowFactors | None = None,
+        relabelling: Relabelling | None = None,
     ) -> None:
         self.model, self.density, self.provenance = model, density, dict(provenance)
         self.conversion, self.never_missing, self.missingness = conversion, never_missing or {}, missingness
-        self._load_refiner, self.row_factors = refiner, row_factors or RowFactors()
+        self._load_refiner, self.row_factors, self.relabelling = refiner, row_factors or RowFactors(), relabelling
 
     @classmethod
     def load(cls, folder: Path | str, autoencoder: Path | str | None = None) -> Self:
@@ -103,15 +106,17 @@ class Generator:
             )
         hashes = {"autoencoder": trained.hash, "density": artefact.hash, "data": trained.manifest["data"]}
         conversion = conversion_in(ArtefactFolders(home.parent).data / "train")
-        missingness = None
-        if (entry := artefact.manifest.get("missingness")) is not None:
-            with rebuilding(folder):
+        missingness = relabelling = None
+        with rebuilding(folder):
+            if (entry := artefact.manifest.get("missingness")) is not None:
                 missingness = Missingness.from_state(artefact.arrays, entry, model.modalities)
+            if (entry := artefact.manifest.get("relabelling")) is not None:
+                relabelling = Relabelling.from_state(artefact.arrays, entry)
         never_missing = trained.manifest.get("never_missing")
         refiner = partial(load_refiner, ArtefactFolders(home.parent).refiner, trained.hash)
         factors = RowFactors.from_description(trained.manifest)
         density = density_of(artefact, folder)
-        return cls(model, density, hashes, conversion, never_missing, missingness, refiner, factors)
+        return cls(model, density, hashes, conversion, never_missing, missingness, refiner, factors, relabelling)
 
     @cached_property
     def refiner(self) -> tuple[Refiner, str]:
@@ -170,19 +175,27 @@ class Generator:
         """What the samples of a request lack; None if they are complete."""
         return None if request.complete else self.missingness
 
+    def relabelling_of(self, request: SampleRequest) -> Relabelling | None:
+        """What draws the labels of the samples of a request; None if they are requested, or those of the density."""
+        return None if request.labels is not None else self.relabelling
+
     def blocks(self, request: SampleRequest, numbers: Iterable[int] | None = None) -> Iterator[Block]:
         """Draw the rows of a synthetic dataset block by block: (number of the first row, rows).
 
-        What rows lack is drawn after their values, which are therefore those of complete rows. `numbers` chooses
-        blocks; None: all.
+        What rows lack is drawn after their values, and labels after both; so values and labels are those of complete
+        rows. `numbers` chooses blocks; None: all.
         """
         for start, rows, codes, generator in draw_codes(self.density, request, numbers):
             z = codes.loc[:, 0]
             data = self.decode(z, request.values, generator, codes.labels)
             labels = None if codes.labels is None else codes.labels.numpy()
-            block = self._rows(data, labels)
-            if (missingness := self.missingness_of(request)) is not None:
-                block = missingness.applied(block, z, generator)
+            whole, relabelling = self._rows(data, labels), self.relabelling_of(request)
+            missingness = self.missingness_of(request) if relabelling is None else self.missingness
+            known = whole if missingness is None else missingness.applied(whole, z, generator)
+            block = whole if request.complete else known
+            if relabelling is not None:
+                allowed = None if missingness is None else missingness.allows(known, relabelling.labels)
+                block = replace(block, labels=relabelling.draw(known, generator, allowed))
             yield start, block.select(np.arange(rows))
 
     def blocks_given(
@@ -324,12 +337,17 @@ class Generator:
         return self._provenance(
             seed=request.seed,
             labels=request.condition,
-            labels_from="density" if self.density.classes.labelled else None,
+            labels_from=self._labels_from(request),
             values=request.values,
             temperature=request.temperature,
             truncation=request.truncation,
             **({} if self.missingness is None else {"complete": request.complete}),
         )
+
+    def _labels_from(self, request: SampleRequest) -> str | None:
+        if self.relabelling_of(request) is not None:
+            return "values"
+        return "density" if self.density.classes.labelled else None
 
     def _provenance(self, **details: Any) -> dict[str, Any]:
         stored = self.density.stores_training_codes

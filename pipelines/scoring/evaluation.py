@@ -131,6 +131,6 @@ def facts(synthetic: Dataset, density: dict[str, Any]) -> dict[str, Any]:
 
 
 def scored_rows(synthetic: Dataset, observed: NDArray[np.bool_]) -> Dataset:
-    """Return samples with the patterns `observed` (R, M); they have labels only if the density drew the labels."""
+    """Return samples with the patterns `observed` (R, M); they have no labels if judges gave them."""
     chosen = patterned_as(synthetic, observed)
-    return chosen if synthetic.provenance["labels_from"] == "density" else replace(chosen, labels=None)
+    return replace(chosen, labels=None) if synthetic.provenance["labels_from"] == "judges" else chosen

@@ -215,6 +215,17 @@ class Missingness:
         mask, cells = self.draw(z, rows.labels, rows.data, generator)
         return emptied(replace(rows, mask=mask if "mask" in self.arrays else None, cells=cells))
 
+    def allows(self, rows: Dataset, labels: Ints) -> Flags:
+        """Return which of the labels (K,) rows with these holes may have by the rules that labels decide: (n, K)."""
+        allowed = np.ones((len(rows), len(labels)), bool)
+        for rule in self.rules:
+            if rule.column is None:
+                lacks, has = self.units.states(rule.unit, rows)
+                allowed &= ~np.outer(lacks, np.isin(labels, rule.present)) & ~np.outer(
+                    has, np.isin(labels, rule.absent)
+                )
+        return allowed | ~allowed.any(1, keepdims=True)
+
     def sentences(self, data: Dataset) -> list[str]:
         """Return the rules as sentences, with the names that the training rows `data` give to levels."""
         return sentences(self.rules, self.units, data)

@@ -86,6 +86,17 @@ class Units:
             name: seen & mask[:, names.index(name)].reshape(-1, *[1] * (seen.ndim - 1)) for name, seen in cells.items()
         }
 
+    def states(self, unit: int, rows: Dataset) -> tuple[Flags, Flags]:
+        """Return which rows (n,) lack a unit that they could have, and which have it."""
+        owner = self.owner[unit]
+        could = rows.observed[:, owner]
+        if unit == owner:
+            return ~could, could
+        name = self.modalities[owner].name
+        place = np.flatnonzero(self.cells[name] == unit)[0]
+        missing = rows.missing(name).reshape(len(rows), -1)[:, place]
+        return could & missing, ~missing
+
     def unit_of(self, name: str, column: int) -> int:
         """Return the unit of a column of a table, −1 if no training row lacks it."""
         return int(self.cells[name][column]) if name in self.cells else -1

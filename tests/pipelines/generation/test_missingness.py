@@ -115,6 +115,8 @@ def test_absence_at_random_is_no_rule_and_a_label_can_decide() -> None:
     assert model is not None
     assert model.sentences(rows) == ["lab: missing where label is alive, never missing where label is dead"]
     assert np.array_equal(made.mask, decided.mask)
+    assert made.mask is not None
+    assert np.array_equal(model.allows(made, np.arange(2)), np.stack([~made.mask[:, 1], made.mask[:, 1]], 1))
 
 
 def test_probabilities_of_patterns_average_to_their_shares() -> None:

@@ -1,0 +1,1 @@
+"""Relabelling: labels of synthetic rows that are drawn given their values."""
