@@ -55,12 +55,12 @@ class Budget:
     """What a run costs; results with another budget are made again."""
 
     rows: int = 2000
-    epochs: int = 10
+    epochs: int = 40
     batch: int = 32
     learning_rate: float = 2e-3
     judged: int = 1000
     conditional: int = 300
-    flow_steps: int = 60
+    flow_steps: int = 240
     width: int = 16
     largest: int = 64
     """Largest number of dimensions of a code."""
